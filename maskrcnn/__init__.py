@@ -1,0 +1,54 @@
+"""Mask R-CNN for Keras 3: `maskrcnn.load("runs/demo").predict("photo.jpg")`.
+
+Names are imported when first used (PEP 562), so that `import maskrcnn` is fast and the back-end can still be chosen.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maskrcnn.config import Category, Config, load_config
+    from maskrcnn.errors import UserError
+    from maskrcnn.evaluate import evaluate
+    from maskrcnn.model import MaskRCNN
+    from maskrcnn.predict import Detections, Predictor, load
+    from maskrcnn.train import train
+
+__all__ = [
+    "Config",
+    "Category",
+    "load_config",
+    "UserError",
+    "MaskRCNN",
+    "train",
+    "evaluate",
+    "load",
+    "Predictor",
+    "Detections",
+]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "config",
+    "Category": "config",
+    "load_config": "config",
+    "UserError": "errors",
+    "MaskRCNN": "model",
+    "train": "train",
+    "evaluate": "evaluate",
+    "load": "predict",
+    "Predictor": "predict",
+    "Detections": "predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'maskrcnn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"maskrcnn.{_HOMES[name]}"), name)
+    globals()[name] = value  # a submodule of the same name (train, evaluate) is shadowed by its function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
