@@ -1,0 +1,328 @@
+"""The recipe: nested frozen dataclasses whose defaults are the paper's model and the reference's schedule.
+
+Each field names its source. ``FRCNN`` is Faster R-CNN (arXiv:1506.01497), ``FPN`` arXiv:1612.03144, ``MRCNN`` is
+Mask R-CNN (arXiv:1703.06870); "reference" is NVIDIA's TensorFlow-2 Mask R-CNN, whose recipe this one follows, and
+"torchvision" is the numeric convention (see docs/design.md).
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from maskrcnn.errors import UserError
+
+CANVAS_STRIDE = 32  # of C5: every canvas side must be a multiple of it (P6 is a subsampled P5)
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class of objects."""
+
+    index: int  # channel of the heads; 0 is the background and is not listed
+    id: int  # the data set's own category id
+    name: str
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What happens to pixels before the first convolution."""
+
+    min_side: int = 832  # px of the shorter side after resizing; reference
+    max_side: int = 1344  # px, upper bound of the longer side; reference
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, of ImageNet; torchvision
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # RGB, of ImageNet; torchvision
+    bgr: bool = False  # channels reversed before the first convolution (Detectron2's Caffe2 weights)
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """Batch normalisation (arXiv:1502.03167), wherever the model has one."""
+
+    epsilon: float = 1e-5  # torchvision; its COCO_V1 checkpoint was trained with 0
+    momentum: float = 0.9
+    train: bool = False  # statistics and affine part frozen, as in ResNet, Sec. 4.3; `--finetune_bn` sets it
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """ResNet (arXiv:1512.03385)."""
+
+    depth: Literal[18, 34, 50, 101] = 50
+    width: int = 64  # channels of the stem; other stages are multiples of it
+    stride_in_1x1: bool = False  # False is "v1.5" (stride in the 3x3); True is the Caffe2 form
+    freeze_at: int = 2  # stages frozen: 0 none, 1 the stem, 2 the stem and C2, ...; reference
+
+
+@dataclass(frozen=True)
+class FPNConfig:
+    channels: int = 256  # FPN, Sec. 3
+    norm: bool = False  # batch norm after each convolution, which then has no bias; torchvision's v2
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # px, one for each of P2..P6; FPN, Sec. 4.1
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; FPN, Sec. 4.1
+
+
+@dataclass(frozen=True)
+class RPNConfig:
+    convolutions: int = 1  # 3x3 convolutions before the two 1x1 ones; 2 in torchvision's v2
+    positive_iou: float = 0.7  # FRCNN, Sec. 3.1.2
+    negative_iou: float = 0.3  # FRCNN, Sec. 3.1.2
+    samples: int = 256  # anchors an image in the loss; FRCNN, Sec. 3.1.3
+    positive_fraction: float = 0.5  # FRCNN, Sec. 3.1.3
+    train_candidates: int = 2000  # per level, before suppression; reference
+    train_proposals: int = 1000  # per image, after suppression; reference
+    test_candidates: int = 1000  # reference
+    test_proposals: int = 1000  # reference
+    nms_iou: float = 0.7  # FRCNN, Sec. 3.3
+    min_size: float = 1e-3  # px; a smaller proposal is dropped; torchvision
+    smooth_l1_beta: float = 1 / 9  # torchvision
+
+
+@dataclass(frozen=True)
+class BoxHeadConfig:
+    convolutions: int = 0  # 3x3 convolutions before the dense layers; 4 in torchvision's v2
+    norm: bool = False  # batch norm after each of those convolutions; torchvision's v2
+    conv_channels: int = 256  # torchvision's v2
+    dense_layers: int = 2  # 1 in torchvision's v2
+    channels: int = 1024  # of each dense layer; FPN, Sec. 4.2
+    pool_size: int = 7  # FPN, Sec. 4.2
+    samples: int = 512  # RoIs an image in the loss; MRCNN, Sec. 3.1
+    positive_fraction: float = 0.25  # MRCNN, Sec. 3.1
+    positive_iou: float = 0.5  # MRCNN, Sec. 3.1
+    delta_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh; torchvision
+    smooth_l1_beta: float = 1 / 9  # torchvision
+    score_threshold: float = 0.05  # torchvision
+    nms_iou: float = 0.5  # per class; MRCNN, Sec. 3.1
+    min_size: float = 1e-2  # px; a smaller detection is dropped; torchvision
+    test_candidates: int = 2000  # (RoI, class) pairs above the threshold that enter suppression
+    detections: int = 100  # MRCNN, Sec. 3.1
+
+
+@dataclass(frozen=True)
+class MaskHeadConfig:
+    convolutions: int = 4  # MRCNN, Fig. 4
+    channels: int = 256  # MRCNN, Fig. 4
+    norm: bool = False  # batch norm after each convolution; torchvision's v2
+    pool_size: int = 14  # MRCNN, Fig. 4; the head doubles it
+    target_size: int = 112  # px of the ground-truth masks in their frames; reference
+
+
+@dataclass(frozen=True)
+class RoIAlignConfig:
+    sampling_ratio: int = 2  # sample points along each side of a bin; torchvision
+    aligned: bool = False  # True is Detectron2's half-pixel shift
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that the model's variables and numbers depend on."""
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    norm: NormConfig = field(default_factory=NormConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    fpn: FPNConfig = field(default_factory=FPNConfig)
+    anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi_align: RoIAlignConfig = field(default_factory=RoIAlignConfig)
+    box_head: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
+    shuffle_buffer: int = 4096  # records held back while shuffling
+    horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
+    skip_bad: bool = False  # leave out faulty annotations, counted, instead of stopping
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Learning rates are for 8 images a step and scale with the global batch; reference."""
+
+    epochs: int = 12  # reference
+    steps_per_epoch: int | None = None  # None: one pass over the training split
+    batch_size: int = 4  # images on each device; reference
+    accumulate: int = 1  # batches whose gradients are averaged into one update
+    init_learning_rate: float = 0.0  # warm-up starts here; reference
+    learning_rate_values: tuple[float, ...] = (1e-2, 1e-3, 1e-4)  # reference
+    learning_rate_boundaries: tuple[float, ...] = (0.3, 8.0, 10.0)  # epochs: warm-up ends, then each drop; reference
+    momentum: float = 0.9  # reference
+    l2_weight_decay: float = 1e-4  # of kernels only: no biases, no norms; reference
+    precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
+    xla: bool = False
+    eagerly: bool = False
+    seed: int | None = None
+    evaluate_every: int = 0  # epochs between evaluations; 0: only after the last one
+    eval_batch_size: int = 8  # reference
+    eval_samples: int | None = None  # None: the whole val split
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Saved as ``config.json`` in the model's folder; read again by eval, infer and export."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    categories: tuple[Category, ...] = ()  # filled in from the data
+
+    @property
+    def num_classes(self) -> int:
+        """Channels of the class-wise heads, background included."""
+        return 1 + max((category.index for category in self.categories), default=0)
+
+    @classmethod
+    def tiny(cls) -> "Config":
+        """A model of 128 px images for tests on a CPU: every part is there, all of it small."""
+        return cls(
+            model=ModelConfig(
+                image=ImageConfig(min_side=128, max_side=128),
+                norm=NormConfig(train=True),
+                backbone=BackboneConfig(depth=18, width=16, freeze_at=0),
+                fpn=FPNConfig(channels=32),
+                anchors=AnchorConfig(sizes=(16, 32, 64, 96, 128)),
+                rpn=RPNConfig(train_candidates=200, train_proposals=100, test_candidates=200, test_proposals=100),
+                box_head=BoxHeadConfig(channels=128, samples=64, test_candidates=200, detections=20),
+                mask_head=MaskHeadConfig(convolutions=2, channels=32),
+            ),
+            data=DataConfig(max_instances=16),
+            train=TrainConfig(batch_size=2),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """Builds a config from nested dicts; absent fields keep their defaults.
+
+        Raises:
+            UserError: an unknown field, or a value of the wrong type.
+        """
+        return _build(cls, values, "")
+
+    def override(self, settings: dict[str, Any]) -> "Config":
+        """Replaces fields named by dotted paths: ``{"model.rpn.nms_iou": 0.6}``.
+
+        A leading ``model.`` may be left out, so that ``rpn.nms_iou`` works. Strings are read as JSON where they are.
+
+        Raises:
+            UserError: an unknown name (the near ones are listed), or a value of the wrong type.
+        """
+        config = self
+        for name, value in settings.items():
+            config = _replace(config, _resolve(name), value)
+        return config
+
+
+def load_config(path: str | Path) -> Config:
+    """Reads a JSON config file.
+
+    Raises:
+        UserError: the file is missing, not JSON, or holds a wrong field.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a JSON config file") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); repair or delete the file") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object of config fields")
+    try:
+        return Config.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def field_paths(cls: type = Config, prefix: str = "") -> list[str]:
+    """Dotted names of all settable fields."""
+    paths = []
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            paths += field_paths(typing.cast(type, hint), f"{prefix}{name}.")
+        else:
+            paths.append(prefix + name)
+    return paths
+
+
+def _resolve(name: str) -> str:
+    known = field_paths()
+    for candidate in (name, f"model.{name}"):
+        if candidate in known:
+            return candidate
+    near = difflib.get_close_matches(name, known + [path.removeprefix("model.") for path in known], n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+    raise UserError(f"unknown setting {name!r}{hint}")
+
+
+def _replace(config: Any, path: str, value: Any) -> Any:
+    head, _, rest = path.partition(".")
+    if rest:
+        new = _replace(getattr(config, head), rest, value)
+    else:
+        new = _convert(typing.get_type_hints(type(config))[head], _parse(value), head)
+    return dataclasses.replace(config, **{head: new})
+
+
+def _parse(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(value, value)
+
+
+def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            raise UserError(f"unknown setting {prefix + name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    return cls(**{name: _convert(hints[name], value, prefix + name) for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """``value`` as the type ``hint``; JSON's lists become tuples, ints become floats where a float is wanted."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    wrong = UserError(f"setting {name!r}: {value!r} is not {getattr(hint, '__name__', hint)}")
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise wrong
+        return _build(typing.cast(type, hint), value, f"{name}.")
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(arg for arg in args if arg is not type(None)), value, name)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"setting {name!r}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(args, value, name, wrong)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise wrong
+    return value
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, name: str, wrong: UserError) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise wrong
+    variadic = len(args) == 2 and args[1] is Ellipsis
+    if not variadic and len(value) != len(args):
+        raise wrong
+    kinds = [args[0]] * len(value) if variadic else args
+    return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
