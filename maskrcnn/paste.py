@@ -1,0 +1,122 @@
+"""Masks of the mask head, pasted into the image that they belong to.
+
+The arithmetic is torchvision's ``paste_masks_in_image``; nothing larger than the box's part of the image is ever
+computed, and run-length codes are built from that part alone.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as pycocotools_mask
+
+Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels, the right and lower ends excluded
+RLE = dict[str, Any]  # COCO's {"size": [height, width], "counts": bytes}
+
+coco_mask: Any = pycocotools_mask  # its published types name a private class
+
+PADDING = 1  # cells of zeros around the mask, so that it fades out at the box's edge; torchvision
+THRESHOLD = 0.5  # torchvision's and COCO's usual choice
+
+
+def paste_probabilities(
+    mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
+) -> tuple[NDArray[np.float32], Rectangle]:
+    """Stretches a square mask over its box and returns the part inside the image, with that part's place.
+
+    Args:
+        mask: [M, M] probabilities.
+        box: [4] xyxy in pixels of the image.
+        height: of the image, px.
+        width: of the image, px.
+
+    Returns:
+        [h, w] probabilities and the rectangle that they cover; h or w is 0 where the box misses the image.
+    """
+    padded = np.pad(mask, PADDING)
+    cells = padded.shape[0]
+    x1, y1, x2, y2 = _expand(np.asarray(box, np.float32), cells / mask.shape[0])
+    left, right = max(x1, 0), min(x2 + 1, width)
+    top, bottom = max(y1, 0), min(y2 + 1, height)
+    if right <= left or bottom <= top:
+        return np.zeros((0, 0), np.float32), (0, 0, 0, 0)
+    # torchvision counts the corner pixels: x2 - x1 + 1 columns
+    column, next_column, along_x = _sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), cells)
+    row, next_row, along_y = _sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), cells)
+    stretched = padded[:, column] * (1 - along_x) + padded[:, next_column] * along_x  # [M + 2, w]
+    crop = stretched[row] * (1 - along_y)[:, None]
+    crop += stretched[next_row] * along_y[:, None]
+    return crop.astype(np.float32, copy=False), (left, top, right, bottom)
+
+
+def paste_mask(
+    mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
+) -> tuple[NDArray[np.bool_], Rectangle]:
+    """As `paste_probabilities`, thresholded: [h, w] bool and the rectangle that it covers."""
+    crop, place = paste_probabilities(mask, box, height, width)
+    return crop >= THRESHOLD, place
+
+
+def encode_crop(crop: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
+    """COCO run-length code of an image that is empty but for ``crop``; the image itself is never made.
+
+    Args:
+        crop: [h, w] bool.
+        place: the rectangle of the image that ``crop`` covers.
+        height: of the image, px.
+        width: of the image, px.
+    """
+    left, top = place[:2]
+    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)  # COCO's runs go down columns
+    columns[:, 1:-1] = crop.T
+    change = np.diff(columns, axis=1)
+    # a run's start or end, as an index into the image's pixels in column order
+    column, row = np.nonzero(change)
+    positions = (column + left) * height + row + top
+    # a run that ends where the next one starts, at the foot of a full column, is one run
+    joined = np.nonzero(positions[1:] == positions[:-1])[0]
+    positions = np.delete(positions, np.concatenate([joined, joined + 1]))
+    counts = np.diff(positions, prepend=0, append=height * width).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def paste_and_encode(masks: NDArray[np.float32], boxes: NDArray[np.float32], height: int, width: int) -> list[RLE]:
+    """Run-length codes of masks [K, M, M] in boxes [K, 4] of an image."""
+    return [
+        encode_crop(*paste_mask(mask, box, height, width), height, width)
+        for mask, box in zip(masks, boxes, strict=True)
+    ]
+
+
+def decode(codes: list[RLE], height: int, width: int) -> NDArray[np.bool_]:
+    """Masks [K, height, width] of run-length codes."""
+    if not codes:
+        return np.zeros((0, height, width), np.bool_)
+    with warnings.catch_warnings():
+        # pycocotools 2.0.11 knows nothing of NumPy 2's copy keyword
+        warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
+        pixels = coco_mask.decode(codes)  # [height, width, K], columns first in memory
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).view(np.bool_)
+
+
+def _expand(box: NDArray[np.float32], scale: float) -> Rectangle:
+    """The box grown about its centre by ``scale``, its corners cut to integers toward zero."""
+    centre = (box[2:] + box[:2]) * np.float32(0.5)
+    half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32(scale)
+    x1, y1 = (int(value) for value in centre - half)
+    x2, y2 = (int(value) for value in centre + half)
+    return x1, y1, x2, y2
+
+
+def _sample_points(
+    start: int, stop: int, length: int, cells: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Where pixels start..stop-1 of ``length`` fall among ``cells``: both neighbours, and the second one's weight."""
+    scale = np.float32(cells / length)
+    source = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    source = np.maximum(source, 0)
+    first = np.minimum(source.astype(np.intp), cells - 1)
+    return first, np.minimum(first + 1, cells - 1), source - first.astype(np.float32)
