@@ -1,0 +1,72 @@
+"""Exact greedy non-maximum suppression with static shapes, on the device.
+
+The greedy rule is the one solution of: a box is kept if no kept box before it overlaps it by more than the threshold.
+Repeating ``keep = (keep @ overlaps) == 0`` from any start finds it: after k rounds the first k boxes are right, and in
+practice a few rounds settle all of them. Legend: N boxes; leading dimensions are batched.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from maskrcnn.ops.boxes import pairwise_iou
+from maskrcnn.ops.select import top_positive
+
+
+def suppress(boxes: Any, valid: Any, *, iou_threshold: float, groups: Any = None) -> Any:
+    """Which boxes survive: bool [..., N].
+
+    A box is dropped if its IoU with a kept box before it is strictly greater than ``iou_threshold``.
+
+    Args:
+        boxes: [..., N, 4], by falling score.
+        valid: bool [..., N]; invalid boxes neither survive nor suppress.
+        groups: [..., N]; boxes of different groups do not suppress each other.
+    """
+    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
+    overlaps = pairwise_iou(boxes, boxes) > iou_threshold  # [..., N, N]
+    positions = ops.arange(ops.shape(boxes)[-2])
+    overlaps = overlaps & (ops.expand_dims(positions, 1) < positions)  # only earlier boxes suppress
+    if groups is not None:
+        overlaps = overlaps & (ops.expand_dims(groups, -1) == ops.expand_dims(groups, -2))
+    overlaps = ops.cast(overlaps, "float32")
+
+    def keep_of(kept: Any) -> Any:
+        hits = ops.matmul(ops.expand_dims(ops.cast(kept, "float32"), -2), overlaps)  # [..., 1, N]
+        return valid & (ops.squeeze(hits, -2) < 0.5)
+
+    _, keep = ops.while_loop(
+        lambda before, now: ops.any(before != now),
+        lambda _, now: (now, keep_of(now)),
+        (valid, keep_of(valid)),
+    )
+    return keep
+
+
+def nms(
+    boxes: Any, scores: Any, valid: Any, *, iou_threshold: float, max_outputs: int, groups: Any = None
+) -> tuple[Any, Any]:
+    """Sorts, suppresses and takes the best.
+
+    Args:
+        boxes: [..., N, 4] in any order.
+        scores: [..., N]; of equal ones the lower index comes first.
+        valid: bool [..., N].
+        groups: as in ``suppress``.
+
+    Returns:
+        Indices int32 [..., max_outputs] of the survivors by falling score (0 in empty slots), and which slots are
+        filled, bool [..., max_outputs].
+    """
+    scores = ops.stop_gradient(ops.cast(scores, "float32"))
+    num_boxes = ops.shape(scores)[-1]
+    _, order = ops.top_k(ops.where(valid, scores, float("-inf")), num_boxes)
+    sorted_boxes = ops.take_along_axis(boxes, ops.expand_dims(order, -1), axis=-2)
+    sorted_valid = ops.take_along_axis(valid, order, axis=-1)
+    if groups is not None:
+        groups = ops.take_along_axis(groups, order, axis=-1)
+    keep = suppress(sorted_boxes, sorted_valid, iou_threshold=iou_threshold, groups=groups)
+    ranks = ops.cast(num_boxes - ops.arange(num_boxes), "float32")  # exact below 2^24 boxes
+    positions, found = top_positive(ops.where(keep, ranks, 0.0), max_outputs)
+    indices = ops.take_along_axis(order, positions, axis=-1)
+    return ops.where(found, ops.cast(indices, "int32"), 0), found

@@ -1,0 +1,149 @@
+"""RoIAlign on one map or on a pyramid; Mask R-CNN, Sec. 3, and FPN, Sec. 4.2.
+
+The numbers are torchvision's: with ``aligned=False`` there is no half-pixel shift and a box covers at least one cell.
+Legend: B images, N boxes, P bins a side, R sample points a side of a bin, S cells of all maps.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from maskrcnn.ops.boxes import area
+from maskrcnn.ops.select import gather_rows
+
+CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, Eq. 1
+FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
+
+
+class _Taps(NamedTuple):
+    """The two cells that each sample point of one axis reads, and their weights: each [B, N, P * R]."""
+
+    cells: tuple[Any, Any]
+    weights: tuple[Any, Any]
+
+
+def roi_align(
+    features: Any,
+    boxes: Any,
+    *,
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Any:
+    """Bilinear averages over a grid of bins in each box: [B, H, W, C], [B, N, 4] -> [B, N, P, P, C].
+
+    Args:
+        output_size: P, or (rows, columns).
+        spatial_scale: cells a pixel, 1 / stride.
+        sampling_ratio: R.
+        aligned: shift by half a cell, so that a cell's centre is at +0.5 (Detectron2).
+    """
+    levels = ops.zeros_like(boxes[..., 0], dtype="int32")
+    return _pool([features], [spatial_scale], boxes, levels, _size(output_size), sampling_ratio, aligned)
+
+
+def assign_levels(boxes: Any, *, min_level: int = FIRST_LEVEL, max_level: int = 5) -> Any:
+    """Pyramid level that each box is pooled from: int32 [B, N]; floor(k0 + log2(sqrt(wh) / 224)), Eq. 1 of FPN."""
+    areas = area(boxes)
+    side = ops.sqrt(ops.where(areas > 1e-12, areas, 1e-12))  # NaN, too, has a level
+    level = ops.floor(CANONICAL_LEVEL + ops.log2(side / CANONICAL_SIZE) + 1e-6)  # epsilon as in torchvision
+    return ops.cast(ops.clip(level, min_level, max_level), "int32")
+
+
+def multilevel_roi_align(
+    features: Sequence[Any],
+    boxes: Any,
+    *,
+    output_size: int | tuple[int, int],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Any:
+    """RoIAlign of each box on its own level of the pyramid: [B, N, P, P, C] in the features' dtype.
+
+    Args:
+        features: P2, P3, ... [B, H / 2^l, W / 2^l, C].
+        boxes: [B, N, 4] px of the image.
+        output_size, sampling_ratio, aligned: as in ``roi_align``.
+    """
+    levels = assign_levels(boxes, max_level=FIRST_LEVEL + len(features) - 1) - FIRST_LEVEL
+    scales = [0.5 ** (FIRST_LEVEL + level) for level in range(len(features))]
+    return _pool(features, scales, boxes, levels, _size(output_size), sampling_ratio, aligned)
+
+
+def _size(output_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (output_size, output_size) if isinstance(output_size, int) else output_size
+
+
+def _pool(
+    features: Sequence[Any],
+    scales: Sequence[float],
+    boxes: Any,
+    levels: Any,
+    bins: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> Any:
+    """Pools box n of image b from ``features[levels[b, n]]``."""
+    heights, widths = zip(*(ops.shape(feature)[1:3] for feature in features), strict=True)
+    offsets = [0]  # of each map's first cell in the table
+    for height, width in zip(heights[:-1], widths[:-1], strict=True):
+        offsets.append(offsets[-1] + height * width)
+    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
+    boxes = boxes * ops.expand_dims(_of_level(scales, levels), -1)  # in cells
+    height, width = _of_level(heights, levels), _of_level(widths, levels)  # [B, N]
+    rows = _taps(boxes[..., 1], boxes[..., 3], height, bins[0], sampling_ratio, aligned)
+    columns = _taps(boxes[..., 0], boxes[..., 2], width, bins[1], sampling_ratio, aligned)
+    offset, width = _of_level(offsets, levels, "int32"), ops.cast(width, "int32")
+    rows = rows._replace(cells=tuple(offset[..., None] + row * width[..., None] for row in rows.cells))
+    table = [ops.reshape(feature, (ops.shape(feature)[0], -1, feature.shape[-1])) for feature in features]
+    pooled = _average(ops.concatenate(table, axis=1), rows, columns, bins, sampling_ratio)
+    return ops.cast(pooled, features[0].dtype)
+
+
+def _of_level(values: Sequence[Any], levels: Any, dtype: str = "float32") -> Any:
+    """The value of each box's level: [B, N]."""
+    return ops.take(ops.stack([ops.cast(value, dtype) for value in values]), levels, axis=0)
+
+
+def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> _Taps:
+    """Sample points along one axis, from box sides and map sizes in cells, each [B, N]."""
+    if aligned:
+        start, size = start - 0.5, end - start
+    else:
+        size = ops.maximum(end - start, 1.0)
+    steps = (ops.arange(bins * sampling_ratio, dtype="float32") + 0.5) / sampling_ratio
+    points = start[..., None] + steps * (size / bins)[..., None]  # [B, N, P * R]
+    limit = limit[..., None]
+    inside = (points >= -1.0) & (points <= limit)  # others, NaN too, count 0 and read cell 0
+    points = ops.where(inside, ops.clip(points, 0.0, limit - 1.0), 0.0)
+    inside = ops.cast(inside, "float32")
+    low = ops.floor(points)
+    high = ops.minimum(low + 1.0, limit - 1.0)
+    fraction = points - low
+    cells = (ops.cast(low, "int32"), ops.cast(high, "int32"))
+    return _Taps(cells, ((1.0 - fraction) * inside, fraction * inside))
+
+
+def _average(table: Any, rows: _Taps, columns: _Taps, bins: tuple[int, int], sampling_ratio: int) -> Any:
+    """Weighted mean of the table's cells [B, S, C] over each bin, float32 [B, N, P, P, C]; rows come as offsets.
+
+    One corner of all sample points at a time: at 832x1344 with 1000 boxes a corner is 200 MB. In float32 even for half
+    precision, as the gradient adds up the contributions of hundreds of boxes in one cell.
+    """
+    table = ops.cast(table, "float32")
+    batch, num_boxes, _ = ops.shape(rows.cells[0])
+    row_shape = (batch, num_boxes, bins[0], 1, sampling_ratio, 1)
+    column_shape = (batch, num_boxes, 1, bins[1], 1, sampling_ratio)
+    sample_shape = (batch, num_boxes, bins[0], bins[1], sampling_ratio**2)
+    pooled = 0.0
+    for row, row_weight in zip(rows.cells, rows.weights, strict=True):
+        for column, column_weight in zip(columns.cells, columns.weights, strict=True):
+            indices = ops.reshape(row, row_shape) + ops.reshape(column, column_shape)  # [B, N, P, P, R, R]
+            weights = ops.reshape(row_weight, row_shape) * ops.reshape(column_weight, column_shape)
+            corner = gather_rows(table, ops.reshape(indices, (batch, -1)))
+            corner = ops.reshape(corner, (*sample_shape, table.shape[-1]))
+            weights = ops.reshape(weights, (*sample_shape, 1))
+            pooled = pooled + ops.sum(corner * weights, axis=-2)
+    return pooled / sampling_ratio**2
