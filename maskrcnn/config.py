@@ -105,6 +105,11 @@ class BoxHeadConfig:
     test_candidates: int = 2000  # (RoI, class) pairs above the threshold that enter suppression
     detections: int = 100  # MRCNN, Sec. 3.1
 
+    @property
+    def max_positives(self) -> int:
+        """At most so many sampled RoIs are positive, and so have a mask loss."""
+        return int(self.samples * self.positive_fraction)
+
 
 @dataclass(frozen=True)
 class MaskHeadConfig:

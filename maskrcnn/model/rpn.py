@@ -1,0 +1,136 @@
+"""Region Proposal Network (Faster R-CNN, arXiv:1506.01497, Sec. 3.1) on the levels of an FPN."""
+
+import keras
+from keras import ops
+
+from maskrcnn.config import AnchorConfig, RPNConfig
+from maskrcnn.model.layers import ConvNorm
+from maskrcnn.model.losses import box_loss, objectness_loss
+from maskrcnn.model.structures import Proposals, Targets, Tensor
+from maskrcnn.ops.anchors import base_anchors, grid_anchors
+from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
+from maskrcnn.ops.matching import match
+from maskrcnn.ops.nms import suppress
+from maskrcnn.ops.sampling import sample_labels, take_sampled
+
+
+class RPN(keras.layers.Layer):
+    """Objectness and box deltas for every anchor, proposals from them, and their two losses."""
+
+    def __init__(self, config: RPNConfig, anchors: AnchorConfig, channels: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.config = config
+        self.channels = channels
+        self.base_anchors = [base_anchors(size, anchors.aspect_ratios) for size in anchors.sizes]
+        settings = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.01), "dtype": self.dtype_policy}
+        ratios = len(anchors.aspect_ratios)
+        self.convolutions = [
+            ConvNorm(channels, 3, relu=True, name=f"conv{index + 1}", **settings)
+            for index in range(config.convolutions)
+        ]
+        self.objectness = ConvNorm(ratios, 1, name="objectness", **settings)
+        self.deltas = ConvNorm(4 * ratios, 1, name="deltas", **settings)
+
+    def build(self, input_shape=None) -> None:
+        for layer in (*self.convolutions, self.objectness, self.deltas):
+            layer.build((None, None, None, self.channels))
+
+    def call(self, pyramid):
+        """[P2, .., P6] -> objectness logits [[B, A_l], ..] and deltas [[B, A_l, 4], ..] of each level, float32.
+
+        The A_l = H W R anchors of a level go by row, column, aspect ratio.
+        """
+        objectness, deltas = [], []
+        for features in pyramid:
+            x = features
+            for convolution in self.convolutions:
+                x = convolution(x)
+            batch = ops.shape(x)[0]
+            objectness.append(ops.reshape(ops.cast(self.objectness(x), "float32"), (batch, -1)))
+            deltas.append(ops.reshape(ops.cast(self.deltas(x), "float32"), (batch, -1, 4)))
+        return objectness, deltas
+
+    def anchors(self, pyramid) -> list[Tensor]:
+        """The anchors of each level, [A_l, 4]; level l = 2.. has stride 2^l."""
+        return [
+            grid_anchors(ops.shape(features)[1], ops.shape(features)[2], 2**level, base)
+            for level, (features, base) in enumerate(zip(pyramid, self.base_anchors, strict=True), start=2)
+        ]
+
+    def propose(self, objectness, deltas, anchors, image_sizes, *, training: bool) -> Proposals:
+        """The best boxes of all levels after suppression within each level; FPN, Sec. 4.1.
+
+        Args:
+            objectness, deltas: as `call` returns them.
+            anchors: as `anchors` returns them.
+            image_sizes: [B, 2] height and width in px, to which boxes are clipped.
+            training: selects the numbers of candidates and proposals.
+
+        Returns:
+            N proposals an image. No gradient flows into them.
+        """
+        config = self.config
+        candidates = config.train_candidates if training else config.test_candidates
+        proposals = config.train_proposals if training else config.test_proposals
+        levels = zip(objectness, deltas, anchors, strict=True)
+        best = [_best_of_level(*level, candidates=candidates) for level in levels]
+        logits = ops.stack([logits for logits, _ in best], axis=1)  # [B, L, K]
+        boxes = ops.stack([boxes for _, boxes in best], axis=1)  # [B, L, K, 4]
+
+        shape = ops.shape(boxes)
+        boxes = clip(ops.reshape(boxes, (shape[0], -1, 4)), image_sizes)  # [B, LK, 4]
+        boxes = ops.reshape(boxes, shape)
+        valid = ops.isfinite(logits) & is_larger(boxes, config.min_size)  # [B, L, K]
+        keep = suppress(boxes, valid, iou_threshold=config.nms_iou)
+
+        scores = ops.reshape(ops.where(keep, ops.sigmoid(logits), -1.0), (shape[0], -1))  # [B, LK]
+        boxes = ops.reshape(boxes, (shape[0], -1, 4))
+        scores, order = ops.top_k(scores, min(proposals, candidates * len(anchors)))  # [B, N]
+        boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
+        valid = scores >= 0.0
+        return Proposals(ops.where(valid[..., None], boxes, 0.0), ops.where(valid, scores, 0.0), valid)
+
+    def losses(self, objectness, deltas, anchors, targets: Targets, *, seed) -> tuple[Tensor, Tensor]:
+        """L_rpn_class and L_rpn_box on a sample of anchors; Faster R-CNN, Sec. 3.1.2 and 3.1.3."""
+        config = self.config
+        anchors = ops.concatenate(anchors, axis=0)  # [A, 4]
+        matched, labels = match(
+            pairwise_iou(anchors, targets.boxes),  # [B, A, G]
+            targets.valid,
+            positive_iou=config.positive_iou,
+            negative_iou=config.negative_iou,
+            allow_low_quality=True,
+        )
+        sampled = sample_labels(
+            labels, num_samples=config.samples, positive_fraction=config.positive_fraction, seed=seed
+        )
+        indices, valid = take_sampled(sampled, labels, num_slots=config.samples)  # [B, S]
+        positive = valid & (ops.take_along_axis(labels, indices, axis=1) == 1)
+
+        sampled_anchors = ops.take(anchors, indices, axis=0)  # [B, S, 4]
+        matched = ops.take_along_axis(matched, indices, axis=1)
+        boxes = ops.take_along_axis(targets.boxes, matched[..., None], axis=1)
+        boxes = ops.where(positive[..., None], boxes, sampled_anchors)  # empty boxes would encode to infinities
+        target_deltas = encode(boxes, sampled_anchors)
+
+        logits = ops.take_along_axis(ops.concatenate(objectness, axis=1), indices, axis=1)
+        deltas = ops.take_along_axis(ops.concatenate(deltas, axis=1), indices[..., None], axis=1)
+        return (
+            objectness_loss(logits, positive, valid),
+            box_loss(deltas, target_deltas, positive, valid, beta=config.smooth_l1_beta),
+        )
+
+
+def _best_of_level(logits, deltas, anchors, *, candidates: int) -> tuple[Tensor, Tensor]:
+    """The K best logits [B, K] of a level and their decoded boxes [B, K, 4]; missing ones have -inf.
+
+    K is the same for all levels, and also when the level's size is unknown while TensorFlow traces.
+    """
+    logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
+    missing = candidates if logits.shape[1] is None else max(0, candidates - logits.shape[1])
+    if missing:
+        logits = ops.pad(logits, ((0, 0), (0, missing)), constant_values=-float("inf"))
+    logits, order = ops.top_k(logits, candidates)  # [B, K]
+    order = ops.minimum(order, ops.shape(deltas)[1] - 1)
+    deltas = ops.take_along_axis(deltas, order[..., None], axis=1)
+    return logits, decode(deltas, ops.take(anchors, order, axis=0))
