@@ -1,0 +1,157 @@
+"""The one place that knows which back-end runs: choosing it, its devices, precision, determinism and memory.
+
+`select_backend` must run before Keras is imported; the rest may run at any time before the first model is built.
+"""
+
+import importlib.util
+import os
+import resource
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from maskrcnn.errors import UserError
+
+BACKENDS = {"tensorflow": "tensorflow", "jax": "maskrcnn[jax]"}  # name -> what to install
+POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+
+
+class PeakMemory(NamedTuple):
+    """Largest memory use so far, bytes."""
+
+    host: int  # resident set of this process
+    device: int | None  # of the first accelerator; None where there is none
+
+
+def select_backend(name: str | None = None, *, gpus: int | None = None, verbose: bool = False) -> str:
+    """Makes Keras use back-end ``name`` (or ``KERAS_BACKEND``, or TensorFlow) and returns its name.
+
+    Args:
+        name: "tensorflow" or "jax".
+        gpus: use only the first so many of the visible GPUs; 0 is the CPU, None is all.
+        verbose: let the libraries print their own logs.
+
+    Raises:
+        UserError: an unknown or uninstalled back-end, or Keras already runs on another one.
+    """
+    name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in BACKENDS:
+        raise UserError(f"back-end {name!r} is not one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"back-end {name!r} is not installed; run: pip install '{BACKENDS[name]}'")
+    if "keras" in sys.modules and active_backend() != name:
+        raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
+    os.environ["KERAS_BACKEND"] = name
+    if gpus is not None:
+        _show_gpus(gpus)
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    return name
+
+
+def active_backend() -> str:
+    import keras
+
+    return keras.backend.backend()
+
+
+def precision_policy(precision: str) -> str:
+    """The Keras dtype policy of ``float32``, ``tf32``, ``float16`` or ``bfloat16``."""
+    return POLICIES[precision]
+
+
+def set_precision(precision: str) -> None:
+    """Sets the dtype policy of the layers built from now on, and how exact float32 products are on a GPU.
+
+    "float32" multiplies in full float32, the others in TensorFloat-32 (10 bits of mantissa) where the device has it.
+    """
+    import keras
+
+    keras.config.set_dtype_policy(precision_policy(precision))
+    if active_backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest" if precision == "float32" else "tensorfloat32")
+    else:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(precision != "float32")
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and the back-end, and makes the operations deterministic."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if active_backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def describe_devices() -> str:
+    """What the model runs on, in words: ``tensorflow 2.21.0 on cpu``."""
+    import keras
+
+    devices = keras.distribution.list_devices()
+    kind = devices[0].split(":")[0] if devices else "cpu"
+    count = f"{len(devices)} x " if len(devices) > 1 else ""
+    backend = active_backend()
+    return f"{backend} {importlib.import_module(backend).__version__} on {count}{kind}"
+
+
+def peak_memory() -> PeakMemory:
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return PeakMemory(host, _device_peak())
+
+
+def _device_peak() -> int | None:
+    if active_backend() == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics.get("peak_bytes_in_use")
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if gpus else None
+
+
+def write_graph(function: Callable, batch: dict, directory: str) -> Counter[str]:
+    """Traces ``function(batch)`` into a TensorFlow graph, writes it for TensorBoard and counts its operations by type.
+
+    Raises:
+        UserError: the back-end is not TensorFlow, which alone has such graphs.
+    """
+    if active_backend() != "tensorflow":
+        raise UserError("--log_graph needs the TensorFlow back-end; leave it out or add --backend tensorflow")
+    import tensorflow as tf
+
+    graph = tf.function(function).get_concrete_function(batch).graph
+    writer = tf.summary.create_file_writer(directory)
+    with writer.as_default():
+        tf.summary.graph(graph)
+    writer.close()
+    return Counter(operation.type for operation in graph.get_operations())
+
+
+def _show_gpus(count: int) -> None:
+    """Hides all but the first ``count`` GPUs; works for both back-ends, before either starts."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names) if names else "-1"
+
+
+def leave_accelerators_to_jax() -> None:
+    """Hides GPUs and TPUs from TensorFlow where Keras runs on JAX: TensorFlow then only reads the data.
+
+    Called by `maskrcnn.data` when it loads TensorFlow, which would otherwise take nearly all of the GPU's memory.
+    """
+    name = active_backend() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND")
+    if name == "jax":
+        import tensorflow as tf
+
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)

@@ -1,0 +1,293 @@
+"""What happens beside the training step: progress, logs, evaluation, checkpoints.
+
+Keras reports each loss as its mean since the epoch began; the mean since any later step follows from two of those.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from maskrcnn.checkpoint import Checkpoint, save_checkpoint
+from maskrcnn.dlll import DLLLog
+from maskrcnn.errors import UserError
+
+REFRESH_SECONDS = 0.5  # between two updates of the progress bar
+PERCENTILES = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far a run goes, and from where; a step is one batch."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    first_step: int  # steps done before, by the run that this one resumes
+    schedule: Callable[[int], Any]  # learning rate of a step, from 0
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The run up to a step; the means are over the steps since the last report."""
+
+    step: int  # of the run, from 1
+    epoch: int  # from 1
+    batch: int  # of the epoch, from 1
+    losses: dict[str, float]
+    learning_rate: float
+    images_per_second: float
+    data_wait: float  # part of the time that was spent waiting for data, 0 to 1
+
+
+class ScalarWriter(Protocol):
+    """The part of `tensorboard.summary.Writer` that the log needs."""
+
+    def add_scalar(self, tag: str, data: float, step: int) -> None: ...
+
+
+class Reporter(keras.callbacks.Callback):
+    """Base of what reports progress now and then: says `due` when, and `show` what.
+
+    Args:
+        plan: of the run.
+        waited: seconds spent waiting for data so far.
+    """
+
+    def __init__(self, plan: Plan, waited: Callable[[], float]):
+        super().__init__()
+        self.plan = plan
+        self.waited = waited
+        self.step = plan.first_step
+
+    def due(self) -> bool:
+        raise NotImplementedError
+
+    def show(self, progress: Progress) -> None:
+        raise NotImplementedError
+
+    @property
+    def epoch_ends(self) -> bool:
+        return self.step % self.plan.steps_per_epoch == 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin(seen=0, sums={})
+        self._seen = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self._seen += 1  # steps behind the means in `logs`
+        if self.due():
+            self.show(self._progress(logs or {}))
+
+    def _begin(self, *, seen: int, sums: dict[str, float]) -> None:
+        self._last_time, self._last_wait = time.perf_counter(), self.waited()
+        self._last_seen, self._last_sums = seen, sums
+
+    def _progress(self, means: Mapping[str, float]) -> Progress:
+        sums = {name: mean * self._seen for name, mean in means.items()}
+        steps = self._seen - self._last_seen
+        seconds = max(time.perf_counter() - self._last_time, 1e-9)
+        progress = Progress(
+            step=self.step,
+            epoch=(self.step - 1) // self.plan.steps_per_epoch + 1,
+            batch=(self.step - 1) % self.plan.steps_per_epoch + 1,
+            losses={name: (total - self._last_sums.get(name, 0.0)) / steps for name, total in sums.items()},
+            learning_rate=float(self.plan.schedule(self.step - 1)),
+            images_per_second=steps * self.plan.batch_size / seconds,
+            data_wait=min((self.waited() - self._last_wait) / seconds, 1.0),
+        )
+        self._begin(seen=self._seen, sums=sums)
+        return progress
+
+
+class ProgressBar(Reporter):
+    """One line on the terminal: losses, learning rate, images a second, share of time spent waiting for data."""
+
+    def __init__(self, plan: Plan, waited: Callable[[], float]):
+        super().__init__(plan, waited)
+        self._bar = tqdm(
+            total=plan.total_steps, initial=plan.first_step, desc="training", unit="step", dynamic_ncols=True
+        )
+
+    def due(self) -> bool:
+        return self.epoch_ends or time.perf_counter() - self._last_time >= REFRESH_SECONDS
+
+    def show(self, progress: Progress) -> None:
+        losses = {name.removesuffix("_loss"): f"{value:.3f}" for name, value in progress.losses.items()}
+        self._bar.set_description(f"epoch {progress.epoch}/{self.plan.epochs}", refresh=False)
+        self._bar.set_postfix(
+            {
+                **losses,
+                "lr": f"{progress.learning_rate:.2g}",
+                "img/s": f"{progress.images_per_second:.2f}",
+                "data wait": f"{progress.data_wait:.0%}",
+            },
+            refresh=False,
+        )
+        self._bar.update(progress.step - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Log(Reporter):
+    """Writes losses and speed to the log file, and to TensorBoard if asked.
+
+    Args:
+        plan: of the run.
+        waited: seconds spent waiting for data so far.
+        file: the log file.
+        every: steps between two reports; there is one at each epoch's end too.
+        warmup_steps: of this run, left out of `speed`.
+        writer: of TensorBoard.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        waited: Callable[[], float],
+        *,
+        file: DLLLog,
+        every: int,
+        warmup_steps: int,
+        writer: ScalarWriter | None = None,
+    ):
+        super().__init__(plan, waited)
+        self.file, self.every, self.warmup_steps, self.writer = file, every, warmup_steps, writer
+        self._step_seconds: list[float] = []
+
+    def due(self) -> bool:
+        return self.step % self.every == 0 or self.epoch_ends
+
+    def show(self, progress: Progress) -> None:
+        data = {
+            **progress.losses,
+            "learning_rate": progress.learning_rate,
+            "train_throughput": progress.images_per_second,
+            "data_wait": progress.data_wait,
+        }
+        self.file.log((progress.epoch, progress.batch), data)
+        self.write_scalars(data, progress.step)
+
+    def write_scalars(self, data: Mapping[str, float], step: int) -> None:
+        if self.writer:
+            for name, value in data.items():
+                self.writer.add_scalar(name, value, step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._step_began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        self._step_seconds.append(now - self._step_began)
+        self._step_began = now
+        super().on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.file.log((epoch + 1,), logs or {})
+
+    def speed(self) -> dict[str, float]:
+        """Throughput (images/s) and latency (s) of this run's steps after the warm-up; empty if there are none."""
+        seconds = np.array(self._step_seconds[self.warmup_steps :])
+        if not seconds.size:
+            return {}
+        latencies = {f"train_latency_{p}": float(np.percentile(seconds, p)) for p in PERCENTILES}
+        throughput = self.plan.batch_size * seconds.size / float(seconds.sum())
+        return {"train_throughput": throughput, "train_latency": float(seconds.mean()), **latencies}
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends the run at the first loss that is infinite or not a number.
+
+    Raises:
+        UserError: names the loss and the step.
+    """
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.step = plan.first_step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        wrong = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        if wrong:
+            parts = [name for name in wrong if name != "loss"] or wrong  # the total follows from its parts
+            raise UserError(
+                f"step {self.step}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen the "
+                "warm-up (the first of --learning_rate_boundaries), or train in float32"
+            )
+
+
+class EvaluateEpochs(keras.callbacks.Callback):
+    """Evaluates after every so many epochs, but for the last, which the run itself evaluates.
+
+    Validation data given to `fit` would not do: outside training the model returns detections, not losses.
+    """
+
+    def __init__(self, plan: Plan, every: int, evaluate: Callable[[keras.Model, int], None]):
+        super().__init__()
+        self.plan, self.every, self.evaluate = plan, every, evaluate
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.every and (epoch + 1) % self.every == 0 and epoch + 1 < self.plan.epochs:
+            self.evaluate(self.model, epoch + 1)
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves the run at the end of each epoch, and when it is interrupted, at the end of the step.
+
+    Used as a context, it takes Ctrl-C and SIGTERM for that; a second one stops at once.
+
+    Args:
+        plan: of the run.
+        directory: of the checkpoints.
+        data_seed: of the order of the data, kept in the checkpoint.
+    """
+
+    def __init__(self, plan: Plan, directory: Path, data_seed: int):
+        super().__init__()
+        self.directory, self.data_seed = directory, data_seed
+        self.step = plan.first_step
+        self.interrupted = False
+
+    def __enter__(self) -> "SaveCheckpoints":
+        self._handlers = {name: signal.signal(name, self._interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for name, handler in self._handlers.items():
+            signal.signal(name, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._restore_handlers()
+        self.interrupted = True
+        tqdm.write("saving a checkpoint after this step; again to stop at once")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.interrupted:
+            self._save()
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save()
+
+    def _save(self) -> None:
+        save_checkpoint(self.model, Checkpoint(self.step, self.data_seed), self.directory)

@@ -1,0 +1,74 @@
+"""Learning rate: linear warm-up, then steps down; and the optimizer that follows it."""
+
+import keras
+from keras import ops
+
+from maskrcnn.config import TrainConfig
+from maskrcnn.errors import UserError
+
+REFERENCE_BATCH = 8  # images a step for which `learning_rate_values` are given
+
+
+@keras.saving.register_keras_serializable("maskrcnn")
+class WarmupPiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly from ``initial`` at step 0 to ``values[0]`` at ``boundaries[0]``; then ``values[i]`` holds up to,
+    and not including, ``boundaries[i + 1]``, and the last value for ever.
+
+    A step is one batch: Keras asks with the count of batches seen, also where it accumulates several into an update.
+
+    Args:
+        initial: learning rate at step 0.
+        values: learning rates, one for each boundary.
+        boundaries: steps, rising.
+    """
+
+    def __init__(self, initial: float, values: list[float], boundaries: list[float]):
+        super().__init__()
+        self.initial = initial
+        self.values = list(values)
+        self.boundaries = list(boundaries)
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rate = ops.full_like(step, self.values[0])
+        for boundary, value in zip(self.boundaries[1:], self.values[1:], strict=True):
+            rate = ops.where(step < boundary, rate, value)
+        warmup_steps = self.boundaries[0]
+        if warmup_steps <= 0:
+            return rate
+        warmup = self.initial + (self.values[0] - self.initial) * step / warmup_steps
+        return ops.where(step < warmup_steps, warmup, rate)
+
+    def get_config(self) -> dict:
+        return {"initial": self.initial, "values": self.values, "boundaries": self.boundaries}
+
+
+def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1) -> WarmupPiecewiseConstant:
+    """The recipe's schedule: boundaries from epochs to steps, rates scaled by the images behind one update.
+
+    Raises:
+        UserError: rates and boundaries do not pair up, or the boundaries do not rise.
+    """
+    values, boundaries = config.learning_rate_values, config.learning_rate_boundaries
+    if not values or len(values) != len(boundaries):
+        raise UserError(
+            f"--learning_rate_values has {len(values)} numbers and --learning_rate_boundaries {len(boundaries)}; "
+            "give both the same number, at least one"
+        )
+    if list(boundaries) != sorted(boundaries):
+        raise UserError(f"--learning_rate_boundaries {' '.join(map(str, boundaries))} must rise")
+    scale = config.batch_size * config.accumulate * devices / REFERENCE_BATCH
+    return WarmupPiecewiseConstant(
+        initial=config.init_learning_rate * scale,
+        values=[value * scale for value in values],
+        boundaries=[int(boundary * steps_per_epoch) for boundary in boundaries],
+    )
+
+
+def make_optimizer(config: TrainConfig, schedule: WarmupPiecewiseConstant) -> keras.optimizers.Optimizer:
+    """SGD with momentum; the weight decay is the model's own loss term, so that norms and biases can be left out."""
+    return keras.optimizers.SGD(
+        learning_rate=schedule,
+        momentum=config.momentum,
+        gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
+    )

@@ -1,0 +1,58 @@
+"""The learning rate, worked out by hand, also as the optimizer uses it."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from maskrcnn.config import TrainConfig
+from maskrcnn.errors import UserError
+from maskrcnn.schedule import WarmupPiecewiseConstant, make_optimizer, make_schedule
+
+
+def rates(schedule, steps):
+    return [float(schedule(step)) for step in steps]
+
+
+def test_warmup_then_steps():
+    schedule = WarmupPiecewiseConstant(0.2, [1.0, 0.1, 0.01], [4, 8, 10])
+    # From 0.2 at step 0 to 1.0 at step 4: 0.2 a step.
+    expected = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    np.testing.assert_allclose(rates(schedule, range(12)), expected, rtol=1e-6)
+
+
+def test_without_warmup():
+    assert rates(WarmupPiecewiseConstant(0.5, [1.0], [0]), [0, 1, 100]) == [1.0, 1.0, 1.0]
+
+
+def test_recipe_scales_with_the_images_of_an_update_and_counts_epochs():
+    config = TrainConfig(batch_size=4, accumulate=4)  # 16 images an update: twice the reference
+    schedule = make_schedule(config, steps_per_epoch=100)
+    assert schedule.boundaries == [30, 800, 1000]
+    np.testing.assert_allclose(rates(schedule, [0, 15, 30, 800, 1000]), [0, 0.01, 0.02, 0.002, 0.0002], rtol=1e-6)
+    assert make_schedule(config, steps_per_epoch=100, devices=8).values[0] == pytest.approx(0.16)
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate_values": (0.1,)}, {"learning_rate_boundaries": (1.0, 3.0, 2.0)}])
+def test_mismatched_settings_are_refused(changes):
+    with pytest.raises(UserError, match="learning_rate"):
+        make_schedule(dataclasses.replace(TrainConfig(), **changes), steps_per_epoch=10)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_optimizer_follows_the_count_of_batches(accumulate):
+    """A weight of gradient 1 under plain SGD: each update subtracts the learning rate of its batch."""
+    config = TrainConfig(accumulate=accumulate, momentum=0.0)
+    optimizer = make_optimizer(config, WarmupPiecewiseConstant(0.0, [4.0, 1.0], [4, 6]))
+    weight = keras.Variable(np.zeros(1, "float32"))
+    for _ in range(8):  # rates of the eight batches: 0 1 2 3 4 4 1 1
+        optimizer.apply([keras.ops.ones(1)], [weight])
+    expected = {1: 0 + 1 + 2 + 3 + 4 + 4 + 1 + 1, 2: 1 + 3 + 4 + 1}[accumulate]
+    assert float(weight.numpy()[0]) == -expected
+
+
+def test_schedule_survives_serialisation():
+    schedule = WarmupPiecewiseConstant(0.2, [1.0, 0.1], [4, 8])
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert rates(copy, range(10)) == rates(schedule, range(10))
