@@ -1,0 +1,1 @@
+"""How images and annotations reach the model: COCO JSON or TFRecords in, padded batches out."""

@@ -1,0 +1,160 @@
+"""Batches from records: order, decode, flip, resize, pad, batch.
+
+The order of the records is drawn in NumPy, whole epochs at a time, before anything is read: a run is resumed at any
+batch for nothing, and gives the batches that it would have given.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maskrcnn.config import Config
+from maskrcnn.data.splits import Split
+from maskrcnn.data.tfrecord import RecordReader
+from maskrcnn.data.transforms import (
+    IMAGE_FEATURES,
+    Example,
+    decode,
+    decode_image,
+    flip_horizontal,
+    pad_instances,
+    resize_to_canvas,
+)
+from maskrcnn.errors import UserError
+from maskrcnn.images import canvas_size, resized_size
+
+
+def train_dataset(
+    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0
+) -> tf.data.Dataset:
+    """Training batches without end, each of one orientation; ``skip_batches`` are left out before anything is read.
+
+    Raises:
+        UserError: the data have categories that ``config`` does not know.
+    """
+    indices = _class_indices(split, config)
+
+    def order() -> Iterator[dict[str, np.ndarray]]:
+        batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
+        for position, records in islice(batches, skip_batches, None):
+            seeds = np.stack([np.full(batch_size, seed), position * batch_size + np.arange(batch_size)], axis=1)
+            yield {**_slots(split, config, records), "seed": seeds.astype(np.int64)}
+
+    def load(slot: Example, read: Any) -> Example:
+        example = decode(
+            read(slot["span"]),
+            category_ids=list(indices),
+            class_indices=list(indices.values()),
+            max_instances=config.data.max_instances,
+        )
+        if config.data.horizontal_flip:
+            example = flip_horizontal(example, slot["seed"])
+        example = resize_to_canvas(example, slot["size"], slot["canvas"])
+        example = pad_instances(example, config.data.max_instances)
+        return {"images": example.pop("image"), **example}
+
+    return _batches(split, config, order, load, batch_size, {"seed": tf.TensorSpec([None, 2], tf.int64)})
+
+
+def eval_dataset(split: Split, config: Config, *, batch_size: int, num_samples: int | None = None) -> tf.data.Dataset:
+    """Every image once, or the first ``num_samples``, landscape before portrait.
+
+    Where images run out, the last one is repeated with ``image_valid`` False.
+    """
+
+    def order() -> Iterator[dict[str, np.ndarray]]:
+        portrait = _portrait(split, config)[:num_samples]
+        for side in (False, True):
+            records = np.flatnonzero(portrait == side)
+            for start in range(0, len(records), batch_size):
+                positions = np.arange(start, start + batch_size)
+                batch = records[positions.clip(max=len(records) - 1)]
+                yield {
+                    **_slots(split, config, batch),
+                    "image_ids": split.index.image_ids[batch],
+                    "original_sizes": split.index.sizes[batch],
+                    "image_valid": positions < len(records),
+                }
+
+    def load(slot: Example, read: Any) -> Example:
+        encoded = tf.io.parse_single_example(read(slot["span"]), IMAGE_FEATURES)["image/encoded"]
+        example = resize_to_canvas({"image": decode_image(encoded)}, slot["size"], slot["canvas"])
+        kept = {key: slot[key] for key in ("image_ids", "original_sizes", "image_valid")}
+        return {"images": example["image"], "image_sizes": example["image_sizes"], **kept}
+
+    specs = {
+        "image_ids": tf.TensorSpec([None], tf.int64),
+        "original_sizes": tf.TensorSpec([None, 2], tf.int32),
+        "image_valid": tf.TensorSpec([None], tf.bool),
+    }
+    return _batches(split, config, order, load, batch_size, specs)
+
+
+def _class_indices(split: Split, config: Config) -> dict[int, int]:
+    """Category id -> class index of the model."""
+    known = {category.id: category.index for category in config.categories or split.categories}
+    unknown = [f"{category.id} ({category.name})" for category in split.categories if category.id not in known]
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise UserError(
+            f"{split.name} split: categories {listed} are unknown to the model, which has {len(known)}; "
+            "train a new model in another --model_dir"
+        )
+    return known
+
+
+def _portrait(split: Split, config: Config) -> np.ndarray:
+    """Bool [N]: which images go on the portrait canvas; none where both canvases are the same."""
+    sizes = split.index.sizes
+    return (sizes[:, 0] > sizes[:, 1]) & (
+        canvas_size(1, 2, config.model.image) != canvas_size(2, 1, config.model.image)
+    )
+
+
+def _training_order(portrait: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Record numbers [B] of one orientation each, epoch after epoch; what does not fill a batch waits for the next."""
+    waiting: dict[bool, list[int]] = {False: [], True: []}
+    epoch = 0
+    while True:
+        for record in np.random.default_rng([seed, epoch]).permutation(len(portrait)):
+            group = waiting[bool(portrait[record])]
+            group.append(record)
+            if len(group) == batch_size:
+                yield np.array(group)
+                group.clear()
+        epoch += 1
+
+
+def _slots(split: Split, config: Config, records: np.ndarray) -> dict[str, np.ndarray]:
+    """What the loader must know of a batch of records before it reads them."""
+    sizes = split.index.sizes[records].tolist()
+    return {
+        "span": split.index.spans[records],
+        "size": np.array([resized_size(height, width, config.model.image) for height, width in sizes], np.int32),
+        "canvas": np.array([canvas_size(height, width, config.model.image) for height, width in sizes], np.int32),
+    }
+
+
+def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, specs: dict) -> tf.data.Dataset:
+    """Runs ``load(slot, read)`` over the slots of ``order``, in parallel and in order, and batches the results."""
+    reader = RecordReader(split.index.files)
+
+    def read(span: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(reader.read, [span], tf.string, stateful=False), [])
+
+    slots = {
+        "span": tf.TensorSpec([None, 3], tf.int64),
+        "size": tf.TensorSpec([None, 2], tf.int32),
+        "canvas": tf.TensorSpec([None, 2], tf.int32),
+        **specs,
+    }
+    dataset = tf.data.Dataset.from_generator(order, output_signature=slots).unbatch()
+    dataset = dataset.map(lambda slot: load(slot, read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    landscape, portrait = canvas_size(1, 2, config.model.image), canvas_size(2, 1, config.model.image)
+    shape = [batch_size, *(landscape if landscape == portrait else (None, None)), 3]
+    dataset = dataset.map(lambda batch: {**batch, "images": tf.ensure_shape(batch["images"], shape)})
+    return dataset.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,74 @@
+"""One image with its objects, read, verified and rasterised: what a record holds. Also the full check of a data set."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from maskrcnn.data.coco import Annotation, CocoDataset, Fault, ImageEntry, scan_coco
+from maskrcnn.data.images import StoredImage, store_image
+from maskrcnn.data.rasterize import frame_mask
+
+LOOKAHEAD = 16  # images in flight for each thread: bounds the memory
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    entry: ImageEntry
+    stored: StoredImage
+    annotations: tuple[Annotation, ...]
+    masks: list[np.ndarray]  # of the annotations, bool [MASK_SIZE, MASK_SIZE]
+
+
+def prepare_image(dataset: CocoDataset, entry: ImageEntry) -> tuple[PreparedImage | None, list[Fault]]:
+    """An image ready to be written, without its faulty annotations; None if the image itself is faulty."""
+    path = dataset.image_dir / entry.file_name
+    try:
+        stored = store_image(path, entry.height, entry.width)
+    except ValueError as error:
+        return None, [Fault(path, f"image {entry.id}", str(error))]
+    faults, sound, masks = [], [], []
+    for annotation in dataset.annotations.get(entry.id, ()):
+        try:
+            mask = frame_mask(annotation, entry.height, entry.width)
+        except ValueError as error:
+            faults.append(Fault(dataset.path, f"annotation {annotation.id}", f"mask cannot be decoded ({error})"))
+            continue
+        sound.append(annotation)
+        masks.append(mask)
+    return PreparedImage(entry, stored, tuple(sound), masks), faults
+
+
+def prepare_images(
+    dataset: CocoDataset, *, description: str, progress: bool = True
+) -> Iterator[tuple[PreparedImage | None, list[Fault]]]:
+    """All images in order, prepared by threads (Pillow and pycocotools let go of the interpreter lock)."""
+    workers = os.cpu_count() or 1
+    entries = tqdm(dataset.images, desc=description, unit=" images", disable=not progress)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[tuple[PreparedImage | None, list[Fault]]]] = []
+        try:
+            for entry in entries:
+                waiting.append(pool.submit(prepare_image, dataset, entry))
+                if len(waiting) >= workers * LOOKAHEAD:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def check_coco(annotation_file: str | Path, image_dir: str | Path, *, progress: bool = True) -> list[Fault]:
+    """All faults of a data set, those of the image files included.
+
+    Raises:
+        UserError: the annotation file is not COCO JSON.
+    """
+    dataset, faults = scan_coco(annotation_file, image_dir)
+    for _, found in prepare_images(dataset, description=f"checking {Path(annotation_file).name}", progress=progress):
+        faults += found
+    return faults
