@@ -1,0 +1,155 @@
+"""Instances drawn onto their image: a tinted mask with a contour, a thin box, and a label that stays legible."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Color = tuple[int, int, int]
+Place = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the drawing
+
+MASK_OPACITY = 0.42
+BOX_OPACITY = 0.85
+LABEL_OPACITY = 0.88
+GOLDEN_RATIO = 0.61803399  # steps of hue by it never repeat and keep neighbours far apart
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What is drawn of one object."""
+
+    box: NDArray[np.float32]  # [4] xyxy, px of the image
+    mask: NDArray[np.bool_] | None  # [H, W] of the image
+    label: str
+    color: Color
+
+
+def color_of(number: int) -> Color:
+    """The same strong colour for the same number; colours of numbers near each other are far apart."""
+    hue = (0.58 + number * GOLDEN_RATIO) % 1.0
+    lightness = (0.52, 0.44, 0.60)[number // 5 % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, scale: float = 1.0) -> Image.Image:
+    """Draws instances onto an RGB image [H, W, 3]; large ones first, so that small ones stay in sight.
+
+    Args:
+        image: is not changed.
+        instances: in any order.
+        scale: enlarges the drawing (lines and letters keep their size), for small images.
+    """
+    height, width = image.shape[:2]
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC), np.float32).copy()
+    line = max(1, round(min(size) / 320))
+    ordered = sorted(instances, key=lambda instance: -_area(instance.box))
+    for instance in ordered:
+        if instance.mask is not None:
+            _tint(canvas, _enlarge(instance.mask, size), instance.color, line)
+    picture = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
+    _draw_boxes(picture, ordered, scale, line)
+    _draw_labels(picture, ordered, scale, line)
+    return picture.convert("RGB")
+
+
+def _area(box: NDArray[np.float32]) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    if mask.shape == size[::-1]:
+        return mask
+    smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(smooth) >= 128
+
+
+def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, line: int) -> None:
+    """Blends the colour into the canvas [H, W, 3] where the mask is, and marks the mask's rim, in place."""
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    if not len(rows):
+        return
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside, region = mask[window], canvas[window]
+    ink = np.asarray(color, np.float32)
+    region[inside] += (ink - region[inside]) * MASK_OPACITY
+    rim = inside & ~_erode(inside, line)
+    region[rim] = ink
+
+
+def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    for _ in range(steps):
+        padded = np.pad(mask, 1)
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask
+
+
+def _draw_boxes(picture: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
+    layer = Image.new("RGBA", picture.size)
+    pen = ImageDraw.Draw(layer)
+    right, bottom = picture.width - 1, picture.height - 1
+    for instance in instances:
+        x1, y1, x2, y2 = (float(value) * scale for value in instance.box)
+        corners = [min(max(x1, 0), right), min(max(y1, 0), bottom), min(max(x2, 0), right), min(max(y2, 0), bottom)]
+        corners = [corners[0], corners[1], max(corners[0], corners[2]), max(corners[1], corners[3])]
+        pen.rectangle(corners, outline=(*instance.color, round(255 * BOX_OPACITY)), width=line)
+    picture.alpha_composite(layer)
+
+
+def _draw_labels(picture: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
+    font = _font(int(np.clip(min(picture.size) / 40, 11, 40)))
+    layer = Image.new("RGBA", picture.size)
+    pen = ImageDraw.Draw(layer)
+    taken: list[Place] = []
+    for instance in instances:
+        if not instance.label:
+            continue
+        margin = max(2, line + 1)
+        left, _, right, _ = pen.textbbox((0, 0), instance.label, font=font)
+        ascent, descent = font.getmetrics()
+        text_size = right - left + 2 * margin, ascent + descent + margin
+        place = _free_place(instance.box * scale, text_size, picture.size, taken)
+        taken.append(place)
+        pen.rounded_rectangle(place, radius=margin, fill=(*instance.color, round(255 * LABEL_OPACITY)))
+        pen.text((place[0] + margin - left, place[1] + margin / 2), instance.label, _contrast(instance.color), font)
+    picture.alpha_composite(layer)
+
+
+def _free_place(
+    box: NDArray[np.float32], text_size: tuple[float, float], picture_size: tuple[int, int], taken: list[Place]
+) -> Place:
+    """The place for a label at its box that covers the least of the labels already there; above the box if free."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    width, height = text_size
+    corners = [(x1, y1 - height), (x1, y1), (x2 - width, y1 - height), (x2 - width, y1), (x1, y2), (x1, y2 - height)]
+    corners += [(x1, y1 + height * step) for step in (1, 2)]
+    candidates = []
+    for left, top in corners:
+        left = min(max(left, 0.0), max(picture_size[0] - width - 1, 0.0))
+        top = min(max(top, 0.0), max(picture_size[1] - height - 1, 0.0))
+        candidates.append((left, top, left + width, top + height))
+    return min(candidates, key=lambda place: sum(_overlap(place, other) for other in taken))
+
+
+def _overlap(first: Place, second: Place) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _contrast(color: Color) -> Color:
+    """Black on light colours, white on dark ones (luma of Rec. 601)."""
+    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font has no letters beyond Latin; matplotlib brings DejaVu, which has
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
