@@ -1,0 +1,230 @@
+"""COCO's metrics of detections: average precision and recall of boxes and masks."""
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as pycocotools_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from maskrcnn.config import Config
+from maskrcnn.data.coco import ImageEntry, clipped_box, index_categories, read_coco_json
+from maskrcnn.data.segmentation import check_segmentation, encode_rle
+from maskrcnn.errors import UserError
+from maskrcnn.paste import RLE
+from maskrcnn.predict import Detections, Model, predict_batches
+
+Metrics = dict[str, Any]
+
+coco_mask: Any = pycocotools_mask  # its published types name a private class
+
+# the order of COCOeval.stats
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KINDS = {"bbox": "box", "segm": "mask"}  # COCO's words and the papers'
+
+
+class CocoScorer:
+    """Collects detections image by image, as run-length codes, and scores them at the end."""
+
+    def __init__(self, annotation_file: str | Path) -> None:
+        """Reads the ground truth.
+
+        Raises:
+            UserError: the file is missing or is not COCO's JSON.
+        """
+        self.annotation_file = Path(annotation_file)
+        self.ground_truth, self.left_out = _load_ground_truth(self.annotation_file)
+        self._image_ids: set[int] = set()
+        self._results: list[dict[str, Any]] = []
+
+    def add(self, image_id: int, detections: Detections) -> None:
+        """Takes in the detections of one image, which counts also if there are none.
+
+        Raises:
+            UserError: the annotation file has no such image, or it came before.
+        """
+        if image_id not in self.ground_truth.imgs:
+            problem = (
+                f"no image with id {image_id}, which the data set has; give the annotation file of the same images"
+            )
+            raise UserError(f"{self.annotation_file}: {problem}")
+        if image_id in self._image_ids:
+            raise UserError(f"{self.annotation_file}: two images of the data set have id {image_id}; make ids unique")
+        self._image_ids.add(image_id)
+        ids = {category.index: category.id for category in detections.categories}
+        for i, index in enumerate(detections.classes.tolist()):
+            if index in ids:
+                x1, y1, x2, y2 = detections.boxes[i].tolist()
+                self._results.append(
+                    {
+                        "id": len(self._results) + 1,  # COCOeval takes 0 for "no match"
+                        "image_id": image_id,
+                        "category_id": ids[index],
+                        "score": float(detections.scores[i]),
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "segmentation": detections.rles[i],
+                        "iscrowd": 0,
+                    }
+                )
+
+    def metrics(self) -> Metrics:
+        """Metrics over the images added; a value is None where the ground truth has no object to find."""
+        values: Metrics = {}
+        per_class: dict[str, dict[str, float | None]] = {}
+        for kind in KINDS:
+            evaluation = self._evaluate(kind)
+            values[kind] = {name: _known(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
+            # [T, R, K] IoU thresholds, recalls, categories; 0: objects of all sizes, -1: up to 100 detections
+            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            for k, category_id in enumerate(evaluation.params.catIds):
+                found = precision[:, :, k][precision[:, :, k] > -1]
+                name = self.ground_truth.cats[category_id]["name"]
+                per_class.setdefault(name, {})[f"{kind}_AP"] = float(found.mean()) if found.size else None
+        return {**values, "images": len(self._image_ids), "per_class": per_class}
+
+    def _evaluate(self, kind: str) -> Any:
+        for result in self._results:  # small, medium, large: by the box's area, or by the mask's own
+            is_box = kind == "bbox"
+            result["area"] = result["bbox"][2] * result["bbox"][3] if is_box else _mask_area(result["segmentation"])
+        with contextlib.redirect_stdout(io.StringIO()):
+            detections = _index(list(self.ground_truth.imgs.values()), self._results, [])
+            evaluation: Any = COCOeval(self.ground_truth, detections, kind)  # pyright: ignore[reportArgumentType]
+            evaluation.params.imgIds = sorted(self._image_ids)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
+
+
+def evaluate(
+    model: Model,
+    dataset: Iterable[dict[str, Any]],
+    annotation_file: str | Path,
+    config: Config,
+    *,
+    num_images: int | None = None,
+    progress: bool = True,
+) -> Metrics:
+    """COCO metrics of a model over evaluation batches, each image counted once.
+
+    Args:
+        model: returns detections, see MaskRCNN.
+        dataset: evaluation batches.
+        annotation_file: the ground truth of these images, and perhaps of others, which do not count.
+        config: names the categories.
+        num_images: how many there will be, for the progress bar.
+        progress: whether to show a bar.
+
+    Returns:
+        {"bbox": {"AP": ..}, "segm": {..}, "images": N, "per_class": {name: {"bbox_AP": .., "segm_AP": ..}}}
+
+    Raises:
+        UserError: no image at all, or images that the annotation file does not know.
+    """
+    scorer = CocoScorer(annotation_file)
+    predictions = predict_batches(model, dataset, config.categories)
+    images = 0
+    for prediction in tqdm(predictions, "evaluating", num_images, unit="image", disable=not progress):
+        scorer.add(prediction.image_id, prediction.detections)
+        images += 1
+    if not images:
+        raise UserError(f"{annotation_file}: the evaluation data set has no image; check --data_dir and --eval_samples")
+    return scorer.metrics()
+
+
+def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
+    """The metrics as a table to print; classes too, unless there are more than ``max_classes``."""
+    lines = ["      " + "".join(f"{name:>7}" for name in NAMES)]
+    for kind, title in KINDS.items():
+        lines.append(f"{title:<6}" + "".join(f"{_format(metrics[kind][name]):>7}" for name in NAMES))
+    per_class = metrics["per_class"]
+    if per_class and len(per_class) <= max_classes:
+        width = max(len(name) for name in [*per_class, "class"])
+        lines += ["", f"{'class':<{width}}  box AP  mask AP"]
+        for name, values in per_class.items():
+            lines.append(f"{name:<{width}}  {_format(values['bbox_AP']):>6}  {_format(values['segm_AP']):>7}")
+    lines.append(f"\n{metrics['images']} images")
+    return "\n".join(lines)
+
+
+def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, Detections]]:
+    """The ground truth as if it had been detected, with score 1: image ids and detections; crowds are left out.
+
+    Raises:
+        UserError: the file is missing or is not COCO's JSON.
+    """
+    coco = _load_ground_truth(Path(annotation_file))[0]
+    categories = index_categories({category_id: category["name"] for category_id, category in coco.cats.items()})
+    index = {category.id: category.index for category in categories}
+    for image_id, image in coco.imgs.items():
+        objects = [a for a in coco.imgToAnns[image_id] if not a["iscrowd"] and a["category_id"] in index]
+        boxes = np.array([a["bbox"] for a in objects], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        classes = np.array([index[a["category_id"]] for a in objects], np.int32)
+        rles = [a["segmentation"] for a in objects]
+        size = int(image["height"]), int(image["width"])
+        scores = np.ones(len(objects), np.float32)
+        yield int(image_id), Detections(boxes.astype(np.float32), classes, scores, rles, size, categories)
+
+
+def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
+    """Metrics of the ground truth held against itself: 1.0 wherever there is an object, if scoring is right."""
+    scorer = CocoScorer(annotation_file)
+    for image_id, detections in ground_truth_detections(annotation_file):
+        scorer.add(image_id, detections)
+    return scorer.metrics()
+
+
+def _load_ground_truth(path: Path) -> tuple[Any, int]:
+    """The annotations, indexed, with masks as run-length codes; and how many were left out as faulty."""
+    content = read_coco_json(path)
+    images = {image["id"]: image for image in content["images"]}
+    complete = []
+    for annotation in content["annotations"]:
+        # a faulty one has stopped the reader of the data before, or is left out there too
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            # ids are renumbered: COCOeval takes 0 for "no match", and two that are equal for one object
+            complete.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(complete) + 1})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = _index(content["images"], complete, content["categories"])
+    return coco, len(content["annotations"]) - len(complete)
+
+
+def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """The annotation with every field that COCOeval reads, its mask as a run-length code.
+
+    Raises:
+        ValueError: it has no usable mask or box.
+    """
+    height, width, segmentation = int(image["height"]), int(image["width"]), annotation["segmentation"]
+    check_segmentation(segmentation, (height, width))
+    rle = encode_rle(segmentation, height, width)
+    bbox = annotation.get("bbox") or coco_mask.toBbox(rle).tolist()
+    clipped_box(bbox, ImageEntry(image["id"], image.get("file_name", ""), height, width))
+    area = annotation.get("area", _mask_area(rle))
+    return {**annotation, "bbox": bbox, "segmentation": rle, "area": area, "iscrowd": annotation.get("iscrowd", 0)}
+
+
+def _index(images: list[Any], annotations: list[Any], categories: list[Any]) -> COCO:
+    """A COCO object of lists in memory; its own loader reads files only, and fails on an empty list of results."""
+    coco = COCO()
+    coco.dataset = {"images": images, "annotations": annotations, "categories": categories}  # pyright: ignore
+    coco.createIndex()
+    return coco
+
+
+def _mask_area(rle: RLE) -> float:
+    return float(coco_mask.area(rle))
+
+
+def _known(value: float) -> float | None:
+    return None if value < 0 else float(value)  # COCOeval's -1; JSON has no NaN either
+
+
+def _format(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
