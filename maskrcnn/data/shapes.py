@@ -24,6 +24,7 @@ MAX_OBJECTS = 7
 EMPTY_FRACTION = 0.06
 RADII = 0.055, 0.26  # of a shape, relative to the image's side
 PERIODS = 0.04, 0.15  # of stripes and checks, relative to the image's side
+MIN_CONTRAST = 40  # of 255, in one colour at least, between the means of a shape and of what is behind it
 MIN_VISIBLE = 0.45  # of a shape's area; a shape that would hide more of another is put elsewhere
 PLACEMENTS = 12  # tries before a shape is given up
 
@@ -117,11 +118,19 @@ def draw_picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[
         for other in shapes:
             other.visible &= ~shape.visible
         shapes.append(shape)
-        height, width = shape.coverage.shape
-        fill = _texture(rng, max(height, width), period=rng.uniform(*PERIODS) * size)[:height, :width]
-        picture[shape.window] += (fill - picture[shape.window]) * shape.coverage[..., None]
+        behind = picture[shape.window]
+        behind += (_contrasting_texture(rng, behind, size) - behind) * shape.coverage[..., None]
     noise = rng.standard_normal(picture.shape, np.float32) * rng.uniform(1, 6)
     return (picture + noise).clip(0, 255).astype(np.uint8), shapes
+
+
+def _contrasting_texture(rng: np.random.Generator, behind: np.ndarray, size: int) -> np.ndarray:
+    """A texture of the shape of ``behind``, in colours that stand out from it."""
+    height, width = behind.shape[:2]
+    while True:
+        fill = _texture(rng, max(height, width), period=rng.uniform(*PERIODS) * size)[:height, :width]
+        if np.abs(fill.mean((0, 1)) - behind.mean((0, 1))).max() > MIN_CONTRAST:
+            return fill
 
 
 def _leaves_enough(shape: _Shape, others: list[_Shape]) -> bool:
@@ -192,7 +201,8 @@ def _texture(rng: np.random.Generator, size: int, *, period: float) -> np.ndarra
     elif kind == 2:
         blend = (np.sin(along * (2 * math.pi / period)) > 0) ^ (np.sin(across * (2 * math.pi / period)) > 0)
     else:
-        grid = rng.uniform(0, 1, [int(rng.integers(3, 12))] * 2).astype(np.float32)
+        cells = int(rng.integers(3, 12))
+        grid = rng.uniform(0, 1, (cells, cells)).astype(np.float32)
         blend = np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC))
     blend = np.asarray(blend, np.float32).clip(0, 1)[..., None]
     return first.astype(np.float32) + (second - first).astype(np.float32) * blend
