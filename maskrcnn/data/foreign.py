@@ -15,10 +15,12 @@ from tqdm import tqdm
 
 from maskrcnn.config import Category
 from maskrcnn.data.coco import index_categories
+from maskrcnn.data.rasterize import MASK_BYTES
 from maskrcnn.data.tfrecord import RecordIndex, RecordReader, record_spans
 from maskrcnn.errors import UserError
 
 VERSION = 1  # of the index file
+BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,41 +62,44 @@ def _scan(files: tuple[Path, ...], spans: np.ndarray) -> dict[str, Any]:
     reader = RecordReader(files)
     sizes, image_ids, names, has_masks = [], [], {}, False
     for span in tqdm(spans, desc="reading records", unit=" records"):
-        record = f"{files[span[0]]}: record at byte {span[1]}"
-        features = _parse(reader.read(span), record)
-        sizes.append((_first(features, "image/height", record), _first(features, "image/width", record)))
-        image_ids.append(_image_id(features, record))
-        labels = features["image/object/class/label"].int64_list.value
+        serialized = reader.read(span)
+        if problem := check_record(serialized):
+            raise UserError(f"{files[span[0]]}: record at byte {span[1]}: {problem}; write or copy the file again")
+        features = _parse(serialized)
+        sizes.append([features[f"image/{side}"].int64_list.value[0] for side in ("height", "width")])
+        image_ids.append(int(features["image/source_id"].bytes_list.value[0]))
         texts = features["image/object/class/text"].bytes_list.value
-        for position, label in enumerate(labels):
+        for position, label in enumerate(features["image/object/class/label"].int64_list.value):
             names[label] = texts[position].decode() if position < len(texts) else names.get(label, str(label))
-        masks = features["image/object/mask"].bytes_list.value
-        has_masks = has_masks or len(masks) > 0
-        if len(labels) != len(masks) and not features["image/object/mask_bits"].bytes_list.value:
-            raise UserError(f"{record}: {len(masks)} masks for {len(labels)} objects; write the records with masks")
+        has_masks = has_masks or bool(features["image/object/mask"].bytes_list.value)
     return {"sizes": sizes, "image_ids": image_ids, "names": names, "has_masks": has_masks}
 
 
-def _parse(serialized: bytes, record: str) -> Any:
+def _parse(serialized: bytes) -> Any:
+    return tf.train.Example.FromString(serialized).features.feature
+
+
+def check_record(serialized: bytes) -> str | None:
+    """What is wrong with a record, or None."""
     try:
-        return tf.train.Example.FromString(serialized).features.feature
-    except Exception as error:  # the exception's class is protobuf's, whose module differs from version to version
-        raise UserError(f"{record}: not a tf.train.Example; delete the file and convert or copy it again") from error
-
-
-def _first(features: Any, key: str, record: str) -> int:
-    values = features[key].int64_list.value
-    if not values or values[0] <= 0:
-        raise UserError(f"{record}: no {key}; write the records with the TF Object Detection API's feature names")
-    return values[0]
-
-
-def _image_id(features: Any, record: str) -> int:
-    values = features["image/source_id"].bytes_list.value
-    try:
-        return int(values[0])
-    except (IndexError, ValueError) as error:
-        raise UserError(f"{record}: image/source_id is not a whole number; write the image's id there") from error
+        features = _parse(serialized)
+    except Exception:  # protobuf's own class, whose module differs from version to version
+        return "not a tf.train.Example"
+    for side in ("height", "width"):
+        if not any(value > 0 for value in features[f"image/{side}"].int64_list.value[:1]):
+            return f"no image/{side}"
+    if not b"".join(features["image/source_id"].bytes_list.value).isdigit():
+        return "image/source_id is not a whole number"
+    if not features["image/encoded"].bytes_list.value:
+        return "no image/encoded"
+    objects = len(features["image/object/class/label"].int64_list.value)
+    masks = len(features["image/object/mask"].bytes_list.value)
+    bits = b"".join(features["image/object/mask_bits"].bytes_list.value)
+    if any(len(features[f"image/object/bbox/{side}"].float_list.value) != objects for side in BOX_SIDES):
+        return f"other than {objects} boxes for {objects} classes"
+    if masks != objects and len(bits) != objects * MASK_BYTES:
+        return f"{masks or len(bits) // MASK_BYTES} masks for {objects} objects"
+    return None
 
 
 def write_annotations(scanned: Scanned, path: Path) -> None:
@@ -102,7 +107,7 @@ def write_annotations(scanned: Scanned, path: Path) -> None:
     reader = RecordReader(scanned.index.files)
     images, annotations = [], []
     for position, span in enumerate(tqdm(scanned.index.spans, desc=f"writing {path.name}", unit=" images")):
-        features = _parse(reader.read(span), f"{path}: record {position}")
+        features = _parse(reader.read(span))
         image_id = int(scanned.index.image_ids[position])
         height, width = (int(side) for side in scanned.index.sizes[position])
         file_name = b"".join(features["image/filename"].bytes_list.value).decode()

@@ -27,6 +27,10 @@ ALIASES = {"train": ("train",), "val": ("val", "valid", "validation")}
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?:\.\w+)?$")
 
 
+class NoSplitError(UserError):
+    """The folder has no such split at all."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """A split ready to be read."""
@@ -73,7 +77,7 @@ def open_split(
         split = _open_records(data_dir, name, files, cache, eval_file)
     else:
         annotation_file, image_dir = find_coco(data_dir, name)
-        out_dir = _writable(data_dir, cache)
+        out_dir = writable_folder(data_dir, cache)
         if out_dir is None:
             raise UserError(f"{data_dir}: cannot be written, so its records need another place; give one (--model_dir)")
         converted = convert_coco(annotation_file, image_dir, out_dir, name, skip_bad=skip_bad)
@@ -115,7 +119,7 @@ def find_coco(data_dir: Path, name: str) -> tuple[Path, Path]:
         if found:
             return found[0], _find_images(data_dir, name, found[0])
     looked = ", ".join([*patterns[: len(ANNOTATION_PATTERNS)], f"{name}*.tfrecord"])
-    raise UserError(f"{data_dir}: no {name} split found; looked for {looked}")
+    raise NoSplitError(f"{data_dir}: no {name} split found; looked for {looked}")
 
 
 def _find_images(data_dir: Path, name: str, annotation_file: Path) -> Path:
@@ -142,7 +146,7 @@ def _open_records(
     converted = read_converted(data_dir, name, source=None, skip_bad=True)
     if converted is not None and converted.index.files == files:
         return Split(name, converted.index, converted.categories, converted.annotation_file)
-    out_dir = _writable(data_dir, cache)
+    out_dir = writable_folder(data_dir, cache)
     scanned = scan_records(files, out_dir / f"{name}_scan.json" if out_dir else None)
     annotation_file = None
     if name == "val" and eval_file is None:
@@ -164,7 +168,7 @@ def _annotations_of_records(data_dir: Path, name: str, scanned: Scanned, out_dir
     return path
 
 
-def _writable(data_dir: Path, cache_dir: Path | None) -> Path | None:
+def writable_folder(data_dir: Path, cache_dir: Path | None) -> Path | None:
     """The folder for what is made of the data; it exists afterwards."""
     for parent in (data_dir, cache_dir):
         if parent is None:

@@ -1,5 +1,7 @@
 """Random training batches that need no data set, for ``--use_synthetic_data`` and benchmarks."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +17,7 @@ def synthetic_dataset(config: Config, *, batch_size: int, seed: int = 0) -> tf.d
     """Endless batches of noise with elliptic objects on the landscape canvas."""
     rng = np.random.default_rng(seed)
     batches = [synthetic_batch(config, batch_size, rng) for _ in range(DISTINCT_BATCHES)]
-    stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+    stacked: Any = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
     return tf.data.Dataset.from_tensor_slices(stacked).repeat().prefetch(tf.data.AUTOTUNE)
 
 
@@ -32,7 +34,7 @@ def synthetic_batch(config: Config, batch_size: int, rng: np.random.Generator) -
     ellipse = (offset[:, None] ** 2 + offset**2 <= 1).astype(np.uint8)
     return {
         "images": rng.integers(0, 256, (batch_size, height, width, 3), np.uint8),
-        "image_sizes": np.tile(np.float32([height, width]), (batch_size, 1)),
+        "image_sizes": np.tile(np.array([height, width], np.float32), (batch_size, 1)),
         "boxes": boxes,
         "classes": (rng.integers(1, max(config.num_classes, 2), valid.shape) * valid).astype(np.int32),
         "masks": ellipse * valid[..., None, None].astype(np.uint8),
