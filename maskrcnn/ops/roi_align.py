@@ -4,6 +4,7 @@ The numbers are torchvision's: with ``aligned=False`` there is no half-pixel shi
 Legend: B images, N boxes, P bins a side, R sample points a side of a bin, S cells of all maps.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
 
 
 class _Taps(NamedTuple):
-    """The two cells that each sample point of one axis reads, and their weights: each [B, N, P * R]."""
+    """The two cells that each sample point of one axis reads, and their weights: each [B, R, N, P]."""
 
     cells: tuple[Any, Any]
     weights: tuple[Any, Any]
@@ -96,7 +97,8 @@ def _pool(
     rows = _taps(boxes[..., 1], boxes[..., 3], height, bins[0], sampling_ratio, aligned)
     columns = _taps(boxes[..., 0], boxes[..., 2], width, bins[1], sampling_ratio, aligned)
     offset, width = _of_level(offsets, levels, "int32"), ops.cast(width, "int32")
-    rows = rows._replace(cells=tuple(offset[..., None] + row * width[..., None] for row in rows.cells))
+    offset, width = offset[:, None, :, None], width[:, None, :, None]
+    rows = rows._replace(cells=tuple(offset + row * width for row in rows.cells))
     table = [ops.reshape(feature, (ops.shape(feature)[0], -1, feature.shape[-1])) for feature in features]
     pooled = _average(ops.concatenate(table, axis=1), rows, columns, bins, sampling_ratio)
     return ops.cast(pooled, features[0].dtype)
@@ -113,9 +115,10 @@ def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, alig
         start, size = start - 0.5, end - start
     else:
         size = ops.maximum(end - start, 1.0)
-    steps = (ops.arange(bins * sampling_ratio, dtype="float32") + 0.5) / sampling_ratio
-    points = start[..., None] + steps * (size / bins)[..., None]  # [B, N, P * R]
-    limit = limit[..., None]
+    first = (ops.arange(sampling_ratio, dtype="float32") + 0.5) / sampling_ratio
+    steps = ops.reshape(first, (-1, 1, 1)) + ops.arange(bins, dtype="float32")  # [R, 1, P] in bins
+    points = start[:, None, :, None] + steps * (size / bins)[:, None, :, None]  # [B, R, N, P]
+    limit = limit[:, None, :, None]
     inside = (points >= -1.0) & (points <= limit)  # others, NaN too, count 0 and read cell 0
     points = ops.where(inside, ops.clip(points, 0.0, limit - 1.0), 0.0)
     inside = ops.cast(inside, "float32")
@@ -133,17 +136,16 @@ def _average(table: Any, rows: _Taps, columns: _Taps, bins: tuple[int, int], sam
     precision, as the gradient adds up the contributions of hundreds of boxes in one cell.
     """
     table = ops.cast(table, "float32")
-    batch, num_boxes, _ = ops.shape(rows.cells[0])
-    row_shape = (batch, num_boxes, bins[0], 1, sampling_ratio, 1)
-    column_shape = (batch, num_boxes, 1, bins[1], 1, sampling_ratio)
-    sample_shape = (batch, num_boxes, bins[0], bins[1], sampling_ratio**2)
+    batch, _, num_boxes, _ = ops.shape(rows.cells[0])
+    samples = list(itertools.product(range(sampling_ratio), repeat=2))
     pooled = 0.0
     for row, row_weight in zip(rows.cells, rows.weights, strict=True):
         for column, column_weight in zip(columns.cells, columns.weights, strict=True):
-            indices = ops.reshape(row, row_shape) + ops.reshape(column, column_shape)  # [B, N, P, P, R, R]
-            weights = ops.reshape(row_weight, row_shape) * ops.reshape(column_weight, column_shape)
-            corner = gather_rows(table, ops.reshape(indices, (batch, -1)))
-            corner = ops.reshape(corner, (*sample_shape, table.shape[-1]))
-            weights = ops.reshape(weights, (*sample_shape, 1))
-            pooled = pooled + ops.sum(corner * weights, axis=-2)
+            indices = ops.stack([row[:, i, :, :, None] + column[:, j, :, None, :] for i, j in samples], axis=1)
+            corner = gather_rows(table, ops.reshape(indices, (batch, -1)))  # [B, R * R * N * P * P, C]
+            corner = ops.reshape(corner, (batch, len(samples), num_boxes, *bins, table.shape[-1]))
+            # Not one product and a sum over the samples: XLA on a CPU takes ten times as long for that.
+            for (i, j), cells in zip(samples, ops.split(corner, len(samples), axis=1), strict=True):
+                weights = row_weight[:, i, :, :, None] * column_weight[:, j, :, None, :]  # [B, N, P, P]
+                pooled = pooled + ops.squeeze(cells, 1) * weights[..., None]
     return pooled / sampling_ratio**2
