@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,16 +90,24 @@ class Detections:
                 )
         return results
 
-    def draw(self, image: Source, score_threshold: float = 0.5, *, scale: float = 1.0) -> Image.Image:
+    def draw(
+        self,
+        image: Source,
+        score_threshold: float = 0.5,
+        *,
+        scale: float = 1.0,
+        color_by: Literal["instance", "class"] = "instance",
+        with_scores: bool = True,
+    ) -> Image.Image:
         """The image (an RGB array or a file) with those detections on it that reach the score."""
         pixels = image if isinstance(image, np.ndarray) else load_image(image)
         shown = self.above(score_threshold)
-        instances = [
-            Instance(box, decode([rle], *self.image_size)[0], f"{name} {score:.2f}", color_of(number))
-            for number, (box, rle, name, score) in enumerate(
-                zip(shown.boxes, shown.rles, shown.names, shown.scores, strict=True)
-            )
-        ]
+        instances = []
+        for i, (name, score) in enumerate(zip(shown.names, shown.scores, strict=True)):
+            mask = decode([shown.rles[i]], *self.image_size)[0]
+            color = color_of(i if color_by == "instance" else int(shown.classes[i]) - 1)
+            label = f"{name} {score:.2f}" if with_scores else name
+            instances.append(Instance(shown.boxes[i], mask, label, color))
         return draw_instances(pixels, instances, scale=scale)
 
 

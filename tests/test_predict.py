@@ -150,3 +150,19 @@ def test_batches_are_read_as_they_are_needed() -> None:
     next(predictions)
     assert read == 2  # the next batch is at work while this one is pasted; no more are held
     predictions.close()  # type: ignore[attr-defined]
+
+
+def test_drawing_follows_the_threshold_and_the_wish_for_colours() -> None:
+    image = np.full((50, 200, 3), 128, np.uint8)
+    detections = Predictor(HalfImageModel(), CONFIG).predict(image)
+    assert (np.asarray(detections.draw(image, 0.95)) == 128).all()
+    only_cat = np.asarray(detections.draw(image)).astype(int)
+    assert (only_cat[40, 150] == 128).all()
+    both = np.asarray(detections.draw(image, 0.3)).astype(int)
+    assert (both[40, 150] != 128).any()
+    dog = detections.above(0.3)
+    dog = Detections(dog.boxes[1:], dog.classes[1:], dog.scores[1:], dog.rles[1:], dog.image_size, CATEGORIES)
+    by_class, by_instance = (np.asarray(dog.draw(image, 0.3, color_by=way)) for way in ("class", "instance"))
+    np.testing.assert_array_equal(by_class[40, 150], both[40, 150])  # second class, and second instance of both
+    assert (by_class[40, 150] != by_instance[40, 150]).any()
+    assert (np.asarray(detections.draw(image, with_scores=False)) != only_cat).any()
