@@ -24,6 +24,7 @@ def test_steps_are_counted_over_epochs_and_evaluations_follow_them(tmp_path: Pat
         + _line([1], bbox_AP=0.1, segm_AP=0.2)
         + _line([2, 5], loss=2.0)
         + _line([2, 10], loss=1.0)
+        + _line([2], loss=1.5)
         + _line([], bbox_AP=0.5)
     )
     history = read_history(log)
