@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from maskrcnn.data.coco import index_categories
 from maskrcnn.data.rasterize import MASK_BYTES
 from maskrcnn.data.tfrecord import RecordIndex, RecordReader, record_spans
 from maskrcnn.errors import UserError
+from maskrcnn.files import replacing
 
 VERSION = 1  # of the index file
 BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -138,10 +138,5 @@ def _annotation_entries(features: Any) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

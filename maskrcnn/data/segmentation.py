@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as mask_utils
 
 Segmentation = list[list[float]] | dict[str, Any]
@@ -36,19 +37,33 @@ def _check_polygon(polygon: Any) -> None:
 
 def _check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
     size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(counts, list | str):
+    if not isinstance(counts, list | str) or not counts:
         raise ValueError("RLE has no counts")
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"RLE size is {size}; expected [height, width]")
     if image_size is not None and size != list(image_size):
         raise ValueError(f"RLE of {size[1]} x {size[0]} does not fit the image of {image_size[1]} x {image_size[0]}")
-    pixels = size[0] * size[1]
-    if isinstance(counts, list) and (not all(map(_is_count, counts)) or sum(counts) != pixels):
+    # pycocotools would fill what an RLE leaves out with whatever lies in memory
+    pixels, lengths = size[0] * size[1], counts if isinstance(counts, list) else run_lengths(counts)
+    if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != pixels:
         raise ValueError(f"RLE counts do not add up to {pixels} pixels")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 0
+def run_lengths(counts: str) -> list[int]:
+    """The numbers in the text of a compressed RLE: five bits a character, the sixth says that more follow; each number
+    but the first three is a difference to the one before the last."""
+    codes = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+    if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("RLE counts are not those of a compressed RLE")
+    starts = np.flatnonzero(np.r_[True, (codes[:-1] & 32) == 0])
+    places = np.arange(len(codes)) - np.repeat(starts, np.diff(np.r_[starts, len(codes)]))
+    if places.max() > 6:
+        raise ValueError("RLE counts are too large")
+    values = np.add.reduceat((codes & 31) << (5 * places), starts)
+    last = np.r_[starts[1:], len(codes)] - 1
+    values -= np.where(codes[last] & 16, np.int64(32) << (5 * places[last]), 0)  # the sign
+    values[1::2], values[2::2] = values[1::2].cumsum(), values[2::2].cumsum()
+    return values.tolist()
 
 
 def encode_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Later shapes cover earlier ones; each mask is the part that can be seen. Colours
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
+from maskrcnn.files import replacing
 
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
 DESCRIPTION = "maskrcnn shapes"
@@ -95,10 +95,8 @@ def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[i
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)],
     }
-    path = out_dir / "annotations" / f"instances_{name}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(out_dir / "annotations" / f"instances_{name}.json") as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def draw_picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[_Shape]]:

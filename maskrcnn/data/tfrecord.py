@@ -6,6 +6,7 @@ Our own records hold masks as ``image/object/mask_bits`` (see ``rasterize``); th
 
 import os
 import struct
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,13 @@ class RecordReader:
     """Reads single records; safe to call from many threads."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
-        self._files = [path.open("rb", buffering=0) for path in files]
+        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
 
     def read(self, span: np.ndarray) -> bytes:
         """The serialised example at ``span`` [3]: file, offset, length."""
         file, offset, length = (int(value) for value in span)
-        return os.pread(self._files[file].fileno(), length, offset)
+        return os.pread(self._descriptors[file], length, offset)
 
 
 def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
