@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskrcnn.config import Category, Config, load_config
     from maskrcnn.errors import UserError
-    from maskrcnn.evaluate import evaluate
+    from maskrcnn.folder import load
     from maskrcnn.model import MaskRCNN
-    from maskrcnn.predict import Detections, Predictor, load
-    from maskrcnn.train import train
+    from maskrcnn.predict import Detections, Predictor
+    from maskrcnn.tasks import evaluate_folder, infer_folder
+    from maskrcnn.training import train
 
 __all__ = [
     "Config",
@@ -21,7 +22,8 @@ __all__ = [
     "UserError",
     "MaskRCNN",
     "train",
-    "evaluate",
+    "evaluate_folder",
+    "infer_folder",
     "load",
     "Predictor",
     "Detections",
@@ -34,9 +36,10 @@ _HOMES = {
     "load_config": "config",
     "UserError": "errors",
     "MaskRCNN": "model",
-    "train": "train",
-    "evaluate": "evaluate",
-    "load": "predict",
+    "train": "training",
+    "evaluate_folder": "tasks",
+    "infer_folder": "tasks",
+    "load": "folder",
     "Predictor": "predict",
     "Detections": "predict",
 }

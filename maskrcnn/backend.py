@@ -91,6 +91,11 @@ def set_seed(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def compile_options(*, xla: bool = False, eagerly: bool = False) -> dict[str, bool]:
+    """What `keras.Model.compile` is told; JAX is always compiled by XLA, unless it runs eagerly."""
+    return {"jit_compile": not eagerly and (xla or active_backend() == "jax"), "run_eagerly": eagerly}
+
+
 def describe_devices() -> str:
     """What the model runs on, in words: ``tensorflow 2.21.0 on cpu``."""
     import keras

@@ -13,15 +13,13 @@ from types import FrameType
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 from tqdm import tqdm
 
 from maskrcnn.checkpoint import Checkpoint, save_checkpoint
-from maskrcnn.dlll import DLLLog
+from maskrcnn.dlll import DLLLog, describe_speed
 from maskrcnn.errors import UserError
 
 REFRESH_SECONDS = 0.5  # between two updates of the progress bar
-PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,8 @@ class ScalarWriter(Protocol):
     """The part of `tensorboard.summary.Writer` that the log needs."""
 
     def add_scalar(self, tag: str, data: float, step: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Reporter(keras.callbacks.Callback):
@@ -180,9 +180,14 @@ class Log(Reporter):
             "data_wait": progress.data_wait,
         }
         self.file.log((progress.epoch, progress.batch), data)
-        self.write_scalars(data, progress.step)
+        self._write_scalars(data, progress.step)
 
-    def write_scalars(self, data: Mapping[str, float], step: int) -> None:
+    def evaluation(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs the metrics after an epoch, from 1."""
+        self.file.log((epoch,), metrics)
+        self._write_scalars(metrics, epoch * self.plan.steps_per_epoch)
+
+    def _write_scalars(self, data: Mapping[str, float], step: int) -> None:
         if self.writer:
             for name, value in data.items():
                 self.writer.add_scalar(name, value, step)
@@ -202,12 +207,12 @@ class Log(Reporter):
 
     def speed(self) -> dict[str, float]:
         """Throughput (images/s) and latency (s) of this run's steps after the warm-up; empty if there are none."""
-        seconds = np.array(self._step_seconds[self.warmup_steps :])
-        if not seconds.size:
-            return {}
-        latencies = {f"train_latency_{p}": float(np.percentile(seconds, p)) for p in PERCENTILES}
-        throughput = self.plan.batch_size * seconds.size / float(seconds.sum())
-        return {"train_throughput": throughput, "train_latency": float(seconds.mean()), **latencies}
+        return describe_speed("train", self.plan.batch_size, self._step_seconds[self.warmup_steps :])
+
+    def close(self) -> None:
+        self.file.close()
+        if self.writer:
+            self.writer.close()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -238,13 +243,13 @@ class EvaluateEpochs(keras.callbacks.Callback):
     Validation data given to `fit` would not do: outside training the model returns detections, not losses.
     """
 
-    def __init__(self, plan: Plan, every: int, evaluate: Callable[[keras.Model, int], None]):
+    def __init__(self, plan: Plan, every: int, evaluate: Callable[[int], Any]):
         super().__init__()
         self.plan, self.every, self.evaluate = plan, every, evaluate
 
     def on_epoch_end(self, epoch, logs=None):
         if self.every and (epoch + 1) % self.every == 0 and epoch + 1 < self.plan.epochs:
-            self.evaluate(self.model, epoch + 1)
+            self.evaluate(epoch + 1)
 
 
 class SaveCheckpoints(keras.callbacks.Callback):

@@ -1,0 +1,36 @@
+"""The flags of ``scripts/train.py``, ``evaluate.py`` and ``inference.py``, turned into those of a command."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from maskrcnn.cli.program import main as run_command
+
+BATCH_SIZES = {"train": ("--train_batch_size", 4), "eval": ("--eval_batch_size", 8), "infer": ("--eval_batch_size", 8)}
+
+
+def main(command: str, arguments: Sequence[str] | None = None) -> int:
+    """Runs ``command`` and returns its exit status."""
+    return run_command(translate(command, sys.argv[1:] if arguments is None else arguments))
+
+
+def translate(command: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments for the program, which are printed as well."""
+    batch_flag, batch_size = BATCH_SIZES[command]
+    parser = argparse.ArgumentParser(
+        description=f"Runs `maskrcnn {command}` with XLA; all of its flags may be given too.", allow_abbrev=False
+    )
+    parser.add_argument("--batch_size", type=int, metavar="N", default=batch_size, help="default: %(default)s")
+    parser.add_argument("--no_xla", action="store_true", help="do not compile by XLA")
+    if command == "train":
+        parser.add_argument("--weights_dir", metavar="DIR", help="where the backbone's weights are")
+    options, rest = parser.parse_known_args(arguments)
+    translated = [command, batch_flag, str(options.batch_size)]
+    if not options.no_xla:
+        translated.append("--xla")
+    if command == "train" and options.weights_dir:
+        translated += ["--backbone_checkpoint", options.weights_dir]
+    translated += rest
+    print(shlex.join(["maskrcnn", *translated]), flush=True)
+    return translated

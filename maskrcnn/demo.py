@@ -1,0 +1,82 @@
+"""The demonstration: draws the shapes data set, trains a small model on it, and shows what came of it."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from maskrcnn.backend import describe_devices
+from maskrcnn.config import Config
+from maskrcnn.data.pipeline import eval_dataset
+from maskrcnn.data.shapes import write_shapes
+from maskrcnn.dlll import LogOptions
+from maskrcnn.evaluate import Metrics
+from maskrcnn.folder import load_model
+from maskrcnn.history import read_history
+from maskrcnn.predict import predict_batches
+from maskrcnn.report import compare_pictures, write_report
+from maskrcnn.tasks import LOG_FILE, infer_folder, open_val_split
+from maskrcnn.training import train
+
+PICTURES = 16  # in the report
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """The shapes data set of the demonstration."""
+
+    train_images: int = 400
+    val_images: int = 64
+    image_size: int = 128  # px, both sides
+
+
+def demo_config() -> Config:
+    """A model and a recipe that learn the shapes in a few minutes on two CPU cores."""
+    return Config.tiny().override(
+        {
+            "train.batch_size": 8,
+            "train.epochs": 12,
+            "train.learning_rate_values": (0.02, 0.002),
+            "train.learning_rate_boundaries": (1.0, 10.0),
+            "train.seed": 0,
+            "train.eval_batch_size": 8,
+        }
+    )
+
+
+def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData | None = None) -> Metrics:
+    """Draws, trains, evaluates and predicts in a folder; what an earlier run left there is gone on with.
+
+    Args:
+        out_dir: gets data/, the model, pictures/ and report.html.
+        config: of the run; None is `demo_config`.
+        data: how much to draw.
+
+    Returns:
+        The metrics on the val split, which the model has not seen.
+    """
+    began = time.perf_counter()
+    out_dir, config, data = Path(out_dir), config or demo_config(), data or DemoData()
+    data_dir = out_dir / "data"
+    write_shapes(data_dir, **asdict(data))
+    metrics = train(config, data_dir=data_dir, model_dir=out_dir, logs=LogOptions(every=10, warmup_steps=20))
+    infer_folder(out_dir, out_dir / "pictures", data_dir=data_dir)
+    minutes = (time.perf_counter() - began) / 60
+    report = _write_report(out_dir, data_dir, metrics, {"Time": f"{minutes:.1f} min on {describe_devices()}"})
+    logger.info("%.1f min; look at %s and the pictures in %s", minutes, report, out_dir / "pictures")
+    return metrics
+
+
+def _write_report(out_dir: Path, data_dir: Path, metrics: Metrics, facts: dict[str, str]) -> Path:
+    model, config = load_model(out_dir)
+    split = open_val_split(config, data_dir, out_dir)
+    batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=PICTURES)
+    assert split.annotation_file is not None  # `open_val_split` has seen to it
+    pictures = compare_pictures(predict_batches(model, batches, config.categories), split.annotation_file)
+    history = read_history(out_dir / LOG_FILE)
+    title = "Mask R-CNN on drawn shapes"
+    return write_report(
+        out_dir, config=config, history=history, metrics=metrics, pictures=pictures, title=title, facts=facts
+    )

@@ -1,0 +1,158 @@
+"""Evaluation and inference with a model's folder: what the commands `eval` and `infer` do."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskrcnn import backend
+from maskrcnn.config import Category, Config
+from maskrcnn.data.pipeline import eval_dataset
+from maskrcnn.data.splits import Split, open_split
+from maskrcnn.dlll import BatchClock, DLLLog, LogOptions
+from maskrcnn.errors import UserError
+from maskrcnn.evaluate import KINDS, Metrics, evaluate
+from maskrcnn.files import replacing
+from maskrcnn.folder import load_model, load_model_config
+from maskrcnn.infer import infer_batches, infer_images
+from maskrcnn.model import MaskRCNN
+from maskrcnn.predict import Predictor
+
+METRICS_FILE = "metrics.json"
+LOG_FILE = "mrcnn-dlll.json"
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_folder(
+    model_dir: str | Path,
+    data_dir: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    eval_file: str | Path | None = None,
+    logs: LogOptions | None = None,
+) -> Metrics:
+    """Evaluates a trained model on the val split of a data set and writes metrics.json into the model's folder.
+
+    Args:
+        model_dir: of the model.
+        data_dir: COCO data or TFRecords.
+        settings: dotted config fields that replace the saved ones, such as ``train.eval_batch_size``.
+        eval_file: COCO annotations to compare with, instead of those of the val split.
+        logs: where to log.
+
+    Raises:
+        UserError: no model, no data, or data of other categories.
+    """
+    logs = logs or LogOptions()
+    config = load_model_config(model_dir).override(dict(settings or {}))
+    split = open_val_split(config, data_dir, model_dir, eval_file=eval_file)
+    model = _load(model_dir, config)
+    with contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
+        file.parameters(dataclasses.asdict(config))
+        clock = BatchClock(file, config.train.eval_batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
+        metrics = evaluate_split(model, config, split, clock)
+        file.log((), {**flatten(metrics), **clock.speed()})
+    write_metrics(metrics, model_dir)
+    return metrics
+
+
+def infer_folder(
+    model_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    paths: Sequence[str | Path] = (),
+    data_dir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    score_threshold: float = 0.5,
+) -> int:
+    """Predicts pictures, folders of them, or a val split; writes predictions.json and a picture for each.
+
+    Args:
+        model_dir: of the model.
+        out_dir: gets the results.
+        paths: pictures and folders.
+        data_dir: whose val split is predicted if there are no paths.
+        settings: dotted config fields that replace the saved ones.
+        score_threshold: of what is drawn.
+
+    Returns:
+        The number of images read from the split, or of paths given.
+
+    Raises:
+        UserError: no model, nothing to predict, or a file that cannot be read.
+    """
+    if not paths and data_dir is None:
+        raise UserError("nothing to predict; give images or folders, or --data_dir for its val split")
+    config = load_model_config(model_dir).override(dict(settings or {}))
+    train, skip_bad = config.train, config.data.skip_bad
+    if not paths and data_dir is not None:
+        split = open_split(data_dir, "val", cache_dir=out_dir, skip_bad=skip_bad)
+        batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
+        predictor = Predictor(_load(model_dir, config), config)
+        num_images = min(split.num_examples, train.eval_samples or split.num_examples)
+        return infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
+    predictor = Predictor(_load(model_dir, config), config)
+    skipped = infer_images(predictor, paths, out_dir, score_threshold=score_threshold, skip_bad=skip_bad)
+    for problem in skipped:
+        logger.warning("skipped %s", problem)
+    return len(paths)
+
+
+def open_val_split(
+    config: Config, data_dir: str | Path, cache_dir: str | Path, *, eval_file: str | Path | None = None
+) -> Split:
+    """The val split, if a model of this config can be evaluated on it.
+
+    Raises:
+        UserError: it cannot be opened, has no ground truth, or has other categories than the model.
+    """
+    split = open_split(data_dir, "val", cache_dir=cache_dir, eval_file=eval_file, skip_bad=config.data.skip_bad)
+    if split.annotation_file is None:
+        raise UserError(f"{data_dir}: the val split has no masks to compare with; give COCO annotations by --eval_file")
+    known = {(category.id, category.name) for category in config.categories}
+    if not {(category.id, category.name) for category in split.categories} <= known:
+        raise UserError(
+            f"{data_dir}: its val split has the categories {names(split.categories)}, the model has "
+            f"{names(config.categories)}; give the data that the model was trained for"
+        )
+    return split
+
+
+def evaluate_split(model: MaskRCNN, config: Config, split: Split, clock: BatchClock | None = None) -> Metrics:
+    """COCO metrics on a split; on the first ``config.train.eval_samples`` images of it if that is set."""
+    train = config.train
+    batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
+    if clock:
+        batches = clock.watch(batches)
+    num_images = min(split.num_examples, train.eval_samples or split.num_examples)
+    assert split.annotation_file is not None  # `open_val_split` has seen to it
+    return evaluate(model, batches, split.annotation_file, config, num_images=num_images)
+
+
+def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
+    with replacing(Path(model_dir) / METRICS_FILE) as path:
+        path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def flatten(metrics: Metrics) -> dict[str, float]:
+    """The metrics that are known, by names such as ``bbox_AP``, for logs."""
+    return {
+        f"{kind}_{name}": value for kind in KINDS for name, value in metrics.get(kind, {}).items() if value is not None
+    }
+
+
+def names(categories: Sequence[Category], *, most: int = 5) -> str:
+    """``1 circle, 2 square, ... (80)``: ids and names of the first few."""
+    listed = ", ".join(f"{category.id} {category.name}" for category in categories[:most])
+    return f"{listed}, ... ({len(categories)} in all)" if len(categories) > most else listed or "none"
+
+
+def _load(model_dir: str | Path, config: Config) -> MaskRCNN:
+    backend.set_precision(config.train.precision)
+    if config.train.seed is not None:
+        backend.set_seed(config.train.seed)
+    return load_model(model_dir, config)[0]
