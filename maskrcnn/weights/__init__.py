@@ -1,0 +1,1 @@
+"""Weights from elsewhere: reading, naming, publishing and transferring them."""

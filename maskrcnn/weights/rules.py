@@ -1,0 +1,244 @@
+"""How published checkpoints name and lay out their tensors, as rules that must balance.
+
+Each source tensor is used once and each variable of the model is set once, or the import stops and lists what is left.
+A rule renames a module: a regular expression for the published name, and ours with its groups filled in.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrcnn.errors import UserError
+
+Array = NDArray[Any]
+Tensors = Mapping[str, Array]  # name -> tensor, in the publisher's layout
+Rules = tuple[tuple[str, str], ...]
+
+FIRST_DENSE = "box_head/dense1/kernel"  # reads the pooled features, flattened
+STAGES = range(2, 6)  # C2..C5 and P2..P5
+LISTED = 12  # leftovers named in an error; more are counted
+
+CONVOLUTION_LEAVES = {"weight": "kernel", "bias": "bias"}
+NORM_LEAVES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+class Naming(NamedTuple):
+    """One publisher's conventions."""
+
+    modules: Rules
+    ignored: tuple[str, ...] = ()  # expressions for tensors that are no part of the model
+    class_rows: Mapping[str, Callable[[Array], Array]] = {}  # our module -> the rows of its classes put in our order
+
+
+class Converted(NamedTuple):
+    """A tensor in our layout."""
+
+    source: str
+    value: Array
+
+
+def torchvision_resnet(prefix: str) -> Rules:
+    """Names of torchvision's ResNet below ``prefix`` (an expression)."""
+    rules = [(rf"{prefix}conv1", "resnet/stem/conv"), (rf"{prefix}bn1", "resnet/stem/norm")]
+    for stage in STAGES:
+        layer, block = rf"{prefix}layer{stage - 1}\.(\d+)\.", rf"resnet/c{stage}_block\1_"
+        rules += [
+            (rf"{layer}conv(\d)", rf"{block}conv\2/conv"),
+            (rf"{layer}bn(\d)", rf"{block}conv\2/norm"),
+            (rf"{layer}downsample\.0", rf"{block}shortcut/conv"),
+            (rf"{layer}downsample\.1", rf"{block}shortcut/norm"),
+        ]
+    return tuple(rules)
+
+
+def _torchvision_fpn() -> Rules:
+    rules = []
+    for level in STAGES:
+        for theirs, ours in (("inner", "lateral"), ("layer", "output")):
+            block = rf"backbone\.fpn\.{theirs}_blocks\.{level - 2}"
+            rules += [(rf"{block}(?:\.0)?", f"fpn/{ours}{level}/conv"), (rf"{block}\.1", f"fpn/{ours}{level}/norm")]
+    return tuple(rules)
+
+
+def _numbered(expression: str, ours: str, count: int) -> Rules:
+    """Rules for layers that the publisher counts from 0 and we from 1; ``#`` stands for the number."""
+    return tuple((expression.replace("#", str(i)), ours.replace("#", str(i + 1))) for i in range(count))
+
+
+# torchvision counts the batches of a batch norm in training; its frozen kind has no such tensor.
+_BATCH_COUNTERS = r".*\.num_batches_tracked"
+
+# The optional ".0" and ".0.0" are missing, and mask_fcn1..4 stand for 0..3, in files older than torchvision 0.13.
+TORCHVISION = Naming(
+    modules=(
+        *torchvision_resnet(r"backbone\.body\."),
+        *_torchvision_fpn(),
+        (r"rpn\.head\.conv(?:\.0\.0)?", "rpn/conv1/conv"),
+        (r"rpn\.head\.conv\.1\.0", "rpn/conv2/conv"),
+        (r"rpn\.head\.cls_logits", "rpn/objectness/conv"),
+        (r"rpn\.head\.bbox_pred", "rpn/deltas/conv"),
+        (r"roi_heads\.box_head\.fc6", "box_head/dense1"),
+        (r"roi_heads\.box_head\.fc7", "box_head/dense2"),
+        *_numbered(r"roi_heads\.box_head\.#\.0", "box_head/conv#/conv", 4),
+        *_numbered(r"roi_heads\.box_head\.#\.1", "box_head/conv#/norm", 4),
+        (r"roi_heads\.box_head\.5", "box_head/dense1"),
+        (r"roi_heads\.box_predictor\.cls_score", "box_head/classes"),
+        (r"roi_heads\.box_predictor\.bbox_pred", "box_head/deltas"),
+        *_numbered(r"roi_heads\.mask_head\.#\.0", "mask_head/conv#/conv", 4),
+        *_numbered(r"roi_heads\.mask_head\.#\.1", "mask_head/conv#/norm", 4),
+        (r"roi_heads\.mask_head\.mask_fcn(\d)", r"mask_head/conv\1/conv"),
+        (r"roi_heads\.mask_predictor\.conv5_mask", "mask_head/upsample"),
+        (r"roi_heads\.mask_predictor\.mask_fcn_logits", "mask_head/masks"),
+    ),
+    ignored=(_BATCH_COUNTERS,),
+)
+
+TORCHVISION_RESNET = Naming(
+    modules=torchvision_resnet(""),
+    ignored=(_BATCH_COUNTERS, r"fc\.(weight|bias)"),  # ImageNet's classifier
+)
+
+
+def _detectron2_modules() -> Rules:
+    body = r"backbone\.bottom_up\."
+    rules = [(rf"{body}stem\.conv1", "resnet/stem/conv"), (rf"{body}stem\.conv1\.norm", "resnet/stem/norm")]
+    for stage in STAGES:
+        block, ours = rf"{body}res{stage}\.(\d+)\.", rf"resnet/c{stage}_block\1_"
+        for layer in ("conv1", "conv2", "conv3", "shortcut"):
+            rules += [(rf"{block}{layer}", f"{ours}{layer}/conv"), (rf"{block}{layer}\.norm", f"{ours}{layer}/norm")]
+        rules += [
+            (rf"backbone\.fpn_lateral{stage}", f"fpn/lateral{stage}/conv"),
+            (rf"backbone\.fpn_output{stage}", f"fpn/output{stage}/conv"),
+        ]
+    return tuple(rules)
+
+
+def _background_first(rows: Array) -> Array:
+    return np.roll(rows, 1, axis=0)
+
+
+def _background_deltas(rows: Array) -> Array:
+    return np.concatenate([np.zeros_like(rows[:4]), rows])
+
+
+def _background_mask(rows: Array) -> Array:
+    return np.concatenate([np.zeros_like(rows[:1]), rows])
+
+
+DETECTRON2 = Naming(
+    modules=(
+        *_detectron2_modules(),
+        (r"proposal_generator\.rpn_head\.conv", "rpn/conv1/conv"),
+        (r"proposal_generator\.rpn_head\.objectness_logits", "rpn/objectness/conv"),
+        (r"proposal_generator\.rpn_head\.anchor_deltas", "rpn/deltas/conv"),
+        (r"roi_heads\.box_head\.fc(\d)", r"box_head/dense\1"),
+        (r"roi_heads\.box_predictor\.cls_score", "box_head/classes"),
+        (r"roi_heads\.box_predictor\.bbox_pred", "box_head/deltas"),
+        (r"roi_heads\.mask_head\.mask_fcn(\d)", r"mask_head/conv\1/conv"),
+        (r"roi_heads\.mask_head\.deconv", "mask_head/upsample"),
+        (r"roi_heads\.mask_head\.predictor", "mask_head/masks"),
+    ),
+    # constants that follow from the config
+    ignored=(r"proposal_generator\.anchor_generator\.cell_anchors\.\d", "pixel_mean", "pixel_std"),
+    # Detectron2 has the background last among the classes, and neither deltas nor a mask for it.
+    class_rows={
+        "box_head/classes": _background_first,
+        "box_head/deltas": _background_deltas,
+        "mask_head/masks": _background_mask,
+    },
+)
+
+
+def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) -> dict[str, Converted]:
+    """Renames tensors and turns them into our layout.
+
+    Args:
+        tensors: everything that the file holds.
+        naming: the rules.
+        path: of the file, for errors.
+        pool_size: P of the features that the first dense layer reads.
+
+    Raises:
+        UserError: a tensor that no rule knows, or two tensors for one variable.
+    """
+    converted: dict[str, Converted] = {}
+    unknown = []
+    for source, value in tensors.items():
+        target = _rename(source, naming.modules)
+        if target is None:
+            if not any(re.fullmatch(expression, source) for expression in naming.ignored):
+                unknown.append(source)
+        elif target in converted:
+            raise UserError(f"{path}: {source} and {converted[target].source} are both {target}; expected one of them")
+        else:
+            reorder = naming.class_rows.get(target.rpartition("/")[0])
+            rows = value if reorder is None else reorder(value)
+            converted[target] = Converted(source, _our_layout(target, rows, pool_size))
+    if unknown:
+        raise UserError(f"{path}: {len(unknown)} tensors are left over: {listed(unknown)}")
+    return converted
+
+
+def check_balance(converted: Mapping[str, Converted], shapes: Mapping[str, tuple[int, ...]], *, path: Any) -> None:
+    """Checks that the tensors are exactly the model's variables.
+
+    Args:
+        converted: from `convert`.
+        shapes: of every variable to be set.
+        path: of the file, for errors.
+
+    Raises:
+        UserError: tensors are missing, left over or of a wrong shape.
+    """
+    problems = []
+    missing = [name for name in shapes if name not in converted]
+    extra = [tensor.source for name, tensor in converted.items() if name not in shapes]
+    wrong = [
+        f"{tensor.source} (as {name} {tuple(tensor.value.shape)}, expected {tuple(shapes[name])})"
+        for name, tensor in converted.items()
+        if name in shapes and tuple(tensor.value.shape) != tuple(shapes[name])
+    ]
+    for items, problem in ((missing, "without a tensor"), (extra, "left over"), (wrong, "of a wrong shape")):
+        if items:
+            problems.append(f"{len(items)} {'variables' if items is missing else 'tensors'} {problem}: {listed(items)}")
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+
+
+def listed(names: list[str]) -> str:
+    """The names for an error message, the long tail counted."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _rename(source: str, modules: Rules) -> str | None:
+    module, _, leaf = source.rpartition(".")
+    for expression, template in modules:
+        found = re.fullmatch(expression, module)
+        if found:
+            ours = found.expand(template)
+            leaves = NORM_LEAVES if ours.endswith("/norm") else CONVOLUTION_LEAVES
+            return f"{ours}/{leaves[leaf]}" if leaf in leaves else None
+    return None
+
+
+def _our_layout(target: str, value: Array, pool_size: int) -> Array:
+    """PyTorch's (out, in, height, width) as Keras' (height, width, in, out).
+
+    The same permutation turns a transposed convolution's (in, out, height, width) into (height, width, out, in). The
+    first dense layer reads features flattened as (channels, height, width) there, as (height, width, channels) here.
+    """
+    if not target.endswith("/kernel"):
+        return value
+    if target == FIRST_DENSE and value.ndim == 2 and value.shape[1] % pool_size**2 == 0:
+        maps = value.reshape(value.shape[0], -1, pool_size, pool_size)
+        return maps.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -1,0 +1,33 @@
+"""The model's variables by name, and setting them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from maskrcnn.model import MaskRCNN
+from maskrcnn.weights.rules import Converted, check_balance
+
+PARTS = ("fpn", "rpn", "box_head", "mask_head")
+
+
+def model_variables(model: MaskRCNN) -> dict[str, Any]:
+    """All learned variables: ``resnet/c2_block0_conv1/conv/kernel``, ``rpn/deltas/conv/bias``."""
+    variables = backbone_variables(model)
+    for part in PARTS:
+        for variable in getattr(model, part).variables:
+            variables[part + variable.path.partition(f"/{part}")[2]] = variable
+    return variables
+
+
+def backbone_variables(model: MaskRCNN) -> dict[str, Any]:
+    return {f"resnet/{variable.path}": variable for variable in model.resnet.variables}
+
+
+def assign(variables: Mapping[str, Any], converted: Mapping[str, Converted], *, path: Any) -> None:
+    """Sets every variable from its tensor, after all of them were checked.
+
+    Raises:
+        UserError: tensors are missing, left over or of a wrong shape; no variable has changed.
+    """
+    check_balance(converted, {name: variable.shape for name, variable in variables.items()}, path=path)
+    for name, variable in variables.items():
+        variable.assign(converted[name].value)
