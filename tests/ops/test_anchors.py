@@ -22,9 +22,9 @@ def test_base_anchors_agree_with_torchvision(goldens):
     assert cells.dtype == "float32"
 
 
-def test_grid_of_two_by_three_cells_by_hand(eager):
+def test_grid_of_two_by_three_cells_by_hand(compute):
     base = np.array([[-1, -2, 1, 2], [-3, -1, 3, 1]], "float32")
-    anchors = eager(lambda b: grid_anchors(2, 3, 16, b), base)
+    anchors = compute(lambda b: grid_anchors(2, 3, 16, b), base)
     assert anchors.shape == (12, 4)
     np.testing.assert_array_equal(anchors[:4], [[-1, -2, 1, 2], [-3, -1, 3, 1], [15, -2, 17, 2], [13, -1, 19, 1]])
     np.testing.assert_array_equal(anchors[6], [-1, 14, 1, 18])  # the second row starts
@@ -44,7 +44,7 @@ def test_grid_agrees_with_a_loop(run):
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (1, 1)])
-def test_grid_of_a_map_of_unknown_size(run_unknown_sizes, eager, height, width):
+def test_grid_of_a_map_of_unknown_size(run_unknown_sizes, compute, height, width):
     base = base_anchors(32, RATIOS)
 
     def of_map(features):
@@ -53,4 +53,4 @@ def test_grid_of_a_map_of_unknown_size(run_unknown_sizes, eager, height, width):
         return grid_anchors(ops.shape(features)[1], ops.shape(features)[2], 4, base)
 
     anchors = run_unknown_sizes(of_map, np.zeros((1, height, width, 2), "float32"))
-    np.testing.assert_array_equal(anchors, eager(lambda b: grid_anchors(height, width, 4, b), base))
+    np.testing.assert_array_equal(anchors, compute(lambda b: grid_anchors(height, width, 4, b), base))

@@ -23,12 +23,12 @@ def test_iou_of_hand_worked_pairs(run):
     np.testing.assert_allclose(run(pairwise_iou, first, second), [[25 / 175, 0.5, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
-def test_iou_agrees_with_torchvision(run, goldens):
-    iou = run(pairwise_iou, goldens["iou.boxes1"], goldens["iou.boxes2"])
+def test_iou_agrees_with_torchvision(compute, goldens):
+    iou = compute(pairwise_iou, goldens["iou.boxes1"], goldens["iou.boxes2"])
     np.testing.assert_allclose(iou, goldens["iou.matrix"], atol=1e-6)
 
 
-def test_iou_agrees_with_a_loop_and_broadcasts(eager, random_boxes):
+def test_iou_agrees_with_a_loop_and_broadcasts(compute, random_boxes):
     anchors, boxes = random_boxes(30), random_boxes(2, 5)  # the same anchors for both images
 
     def iou(a, b):
@@ -38,21 +38,21 @@ def test_iou_agrees_with_a_loop_and_broadcasts(eager, random_boxes):
         return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
     wanted = [[[iou(a, b) for b in image] for a in anchors] for image in boxes]
-    np.testing.assert_allclose(eager(pairwise_iou, anchors, boxes), wanted, atol=1e-6)
+    np.testing.assert_allclose(compute(pairwise_iou, anchors, boxes), wanted, atol=1e-6)
 
 
-def test_iou_is_symmetric_and_one_with_itself(eager, random_boxes):
+def test_iou_is_symmetric_and_one_with_itself(compute, random_boxes):
     boxes = random_boxes(20)
-    iou = eager(pairwise_iou, boxes, boxes)
+    iou = compute(pairwise_iou, boxes, boxes)
     np.testing.assert_array_equal(iou, iou.T)
     np.testing.assert_allclose(np.diag(iou), 1, rtol=1e-5)
     assert iou.min() >= 0
     assert iou.max() <= 1 + 1e-6
 
 
-def test_iou_of_half_precision_boxes_is_computed_in_float32(eager):
+def test_iou_of_half_precision_boxes_is_computed_in_float32(compute):
     boxes = np.array([[0, 0, 1000, 1000]], "float16")  # the area overflows float16
-    assert eager(pairwise_iou, boxes, boxes) == pytest.approx(1.0)
+    assert compute(pairwise_iou, boxes, boxes) == pytest.approx(1.0)
 
 
 def test_clip_bounds_each_coordinate_by_its_own_side_of_its_own_image(run):
@@ -62,14 +62,14 @@ def test_clip_bounds_each_coordinate_by_its_own_side_of_its_own_image(run):
     np.testing.assert_array_equal(run(clip, boxes, sizes), wanted)
 
 
-def test_clip_takes_boxes_of_several_classes(eager):
+def test_clip_takes_boxes_of_several_classes(compute):
     boxes = array([-5, -6, 50, 60]) * np.ones((2, 3, 4, 4), "float32")
-    clipped = eager(clip, boxes, array([40, 30], [100, 20]))
+    clipped = compute(clip, boxes, array([40, 30], [100, 20]))
     np.testing.assert_array_equal(clipped[1], np.broadcast_to([0, 0, 20, 60], (3, 4, 4)))
 
 
-def test_clip_agrees_with_torchvision(eager, goldens):
-    clipped = eager(clip, goldens["coder.anchors"][None], array([180, 260]))
+def test_clip_agrees_with_torchvision(compute, goldens):
+    clipped = compute(clip, goldens["coder.anchors"][None], array([180, 260]))
     np.testing.assert_array_equal(clipped[0], goldens["clip.boxes"])
 
 
@@ -87,44 +87,44 @@ def test_decode_of_hand_worked_deltas(run):
     np.testing.assert_allclose(decoded, [[5, 10, 25, 20]], rtol=1e-6)
 
 
-def test_decode_bounds_the_size_above_only(eager):
+def test_decode_bounds_the_size_above_only(compute):
     anchor = array([-8, -8, 8, 8])  # 16 px
-    decoded = eager(decode, array([0, 0, 50, -9]), anchor)[0]
+    decoded = compute(decode, array([0, 0, 50, -9]), anchor)[0]
     assert decoded[2] - decoded[0] == pytest.approx(1000, rel=1e-5)
     assert decoded[3] - decoded[1] == pytest.approx(16 * math.exp(-9), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_encode_agrees_with_torchvision(eager, goldens, name):
-    encoded = eager(lambda b, a: encode(b, a, weights=WEIGHTS[name]), goldens["coder.gt"], goldens["coder.anchors"])
+def test_encode_agrees_with_torchvision(compute, goldens, name):
+    encoded = compute(lambda b, a: encode(b, a, weights=WEIGHTS[name]), goldens["coder.gt"], goldens["coder.anchors"])
     np.testing.assert_allclose(encoded, goldens[f"coder.{name}.encoded"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_decode_agrees_with_torchvision(run, goldens, name):
+def test_decode_agrees_with_torchvision(compute, goldens, name):
     anchors, deltas = goldens["coder.anchors"], goldens["coder.deltas"]
-    decoded = run(lambda d, a: decode(d, a, weights=WEIGHTS[name]), deltas, anchors)
+    decoded = compute(lambda d, a: decode(d, a, weights=WEIGHTS[name]), deltas, anchors)
     np.testing.assert_allclose(decoded, goldens[f"coder.{name}.decoded"], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_decode_of_several_classes_agrees_with_torchvision(eager, goldens, name):
+def test_decode_of_several_classes_agrees_with_torchvision(compute, goldens, name):
     deltas, anchors = goldens["coder.deltas_3_classes"].reshape(24, 3, 4), goldens["coder.anchors"][:, None]
-    decoded = eager(lambda d, a: decode(d, a, weights=WEIGHTS[name]), deltas, anchors)
+    decoded = compute(lambda d, a: decode(d, a, weights=WEIGHTS[name]), deltas, anchors)
     np.testing.assert_allclose(decoded, goldens[f"coder.{name}.decoded_3_classes"], rtol=1e-5, atol=1e-3)
 
 
-def test_decode_undoes_encode(eager, random_boxes):
+def test_decode_undoes_encode(compute, random_boxes):
     boxes, anchors = random_boxes(2, 50), random_boxes(50)
     weights = WEIGHTS["w10"]
-    there_and_back = eager(lambda b, a: decode(encode(b, a, weights=weights), a, weights=weights), boxes, anchors)
+    there_and_back = compute(lambda b, a: decode(encode(b, a, weights=weights), a, weights=weights), boxes, anchors)
     np.testing.assert_allclose(there_and_back, boxes, atol=1e-3)
 
 
-def test_encode_of_empty_slots_is_finite(eager):
+def test_encode_of_empty_slots_is_finite(compute):
     empty = np.zeros((1, 4), "float32")
-    assert np.isfinite(eager(encode, empty, empty)).all()
-    assert np.isfinite(eager(encode, array([0, 0, 9, 9]), empty)).all()
+    assert np.isfinite(compute(encode, empty, empty)).all()
+    assert np.isfinite(compute(encode, array([0, 0, 9, 9]), empty)).all()
 
 
 def test_is_larger_wants_both_sides(run):

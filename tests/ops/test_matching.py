@@ -25,37 +25,35 @@ def test_hand_worked_labels(run):
     assert matched.dtype == labels.dtype == np.int32
 
 
-def test_thresholds_belong_to_the_upper_label(eager):
+def test_thresholds_belong_to_the_upper_label(compute):
     iou = np.array([[[0.5], [0.25], [0.75], [0.2499]]], "float32")
     settings = {"positive_iou": 0.5, "negative_iou": 0.25, "allow_low_quality": False}
-    _, labels = eager(matcher(settings), iou, np.ones((1, 1), bool))
+    _, labels = compute(matcher(settings), iou, np.ones((1, 1), bool))
     np.testing.assert_array_equal(labels, [[1, -1, 1, 0]])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_agrees_with_torchvision(run, goldens, case):
+def test_agrees_with_torchvision(compute, goldens, case):
     name, settings = CASES[case]
     iou = goldens[f"matcher.{name}"].T[None]  # torchvision has ground truths in rows
-    matched, labels = run(matcher(settings), iou, np.ones((1, 5), bool))
+    matched, labels = compute(matcher(settings), iou, np.ones((1, 5), bool))
     got = np.where(labels == 1, matched, np.where(labels == 0, -1, -2))
     np.testing.assert_array_equal(got[0], goldens[f"matcher.{case}"])
 
 
-def test_without_ground_truth_all_are_negative(run, rng):
+def test_without_ground_truth_all_are_negative(compute, rng):
     iou = rng.random((2, 6, 3), dtype="float32")
-    matched, labels = run(matcher(RPN), iou, np.zeros((2, 3), bool))
+    matched, labels = compute(matcher(RPN), iou, np.zeros((2, 3), bool))
     np.testing.assert_array_equal(labels, np.zeros((2, 6)))
     np.testing.assert_array_equal(matched, np.zeros((2, 6)))
 
 
-def test_empty_slots_change_nothing(eager, rng):
+def test_empty_slots_change_nothing(compute, rng):
     iou = rng.random((2, 40, 5), dtype="float32")
     valid = np.ones((2, 5), bool)
     padded = np.concatenate([iou, np.ones((2, 40, 3), "float32")], 2)  # slots that would win
     padded_valid = np.concatenate([valid, np.zeros((2, 3), bool)], 1)
-    for wanted, got in zip(
-        eager(matcher(RPN), iou, valid), eager(matcher(RPN), padded, padded_valid), strict=True
-    ):
+    for wanted, got in zip(compute(matcher(RPN), iou, valid), compute(matcher(RPN), padded, padded_valid), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
@@ -74,11 +72,11 @@ def naive_match(iou, valid, positive_iou, negative_iou):
     return matched, labels
 
 
-def test_agrees_with_a_loop(run, rng):
+def test_agrees_with_a_loop(compiled, rng):
     iou = (rng.integers(0, 20, (3, 60, 4)) / 20).astype("float32")  # many ties
     iou[:, :, 3] *= 0.5
     valid = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 0, 0]], bool)
-    matched, labels = run(matcher(RPN), iou, valid)
+    matched, labels = compiled(matcher(RPN), iou, valid)
     for image in range(3):
         wanted = naive_match(iou[image], valid[image], 0.7, 0.3)
         np.testing.assert_array_equal(matched[image], wanted[0])

@@ -32,23 +32,21 @@ def test_top_positive_orders_and_marks_empty_slots(run):
     assert indices.dtype == np.int32
 
 
-def test_top_positive_of_fewer_keys_than_slots(run):
-    indices, found = run(lambda k: top_positive(k, 4), np.array([[2, 7]], "float32"))
+def test_top_positive_of_fewer_keys_than_slots(compute):
+    indices, found = compute(lambda k: top_positive(k, 4), np.array([[2, 7]], "float32"))
     np.testing.assert_array_equal(indices, [[1, 0, 0, 0]])
     np.testing.assert_array_equal(found, [[True, True, False, False]])
 
 
-def test_top_positive_of_an_unknown_number_of_keys(eager):
+def test_top_positive_of_an_unknown_number_of_keys(compute):
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        traced = tf.function(
-            lambda k: top_positive(k, 3), input_signature=[tf.TensorSpec([None, None], tf.float32)]
-        )
+        traced = tf.function(lambda k: top_positive(k, 3), input_signature=[tf.TensorSpec([None, None], tf.float32)])
         assert traced.get_concrete_function().structured_outputs[0].shape == (None, 3)
     else:
         traced = lambda k: top_positive(k, 3)  # noqa: E731
-    indices, _ = eager(traced, np.array([[2, 7]], "float32"))
+    indices, _ = compute(traced, np.array([[2, 7]], "float32"))
     np.testing.assert_array_equal(indices, [[1, 0, 0]])

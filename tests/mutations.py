@@ -1,0 +1,173 @@
+"""Breaks the ops on purpose, one fault at a time, and checks that a test notices.
+
+    python tests/mutations.py [WORD]        only the faults whose file or text contains WORD
+
+Each fault is applied to a copy of the package in a temporary folder; the named test files must then fail. Ends with
+status 1 if they pass on a broken copy, or fail on the sound one.
+"""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PASSED, FAILED = 0, 1  # of pytest; other statuses mean that no test ran
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutation:
+    """A fault: ``old``, which occurs once in ``maskrcnn/ops/<module>.py``, becomes ``new``."""
+
+    module: str
+    old: str
+    new: str
+
+
+MUTATIONS = (
+    # boxes
+    Mutation("boxes", "(boxes[..., 2] - boxes[..., 0]) * (", "(boxes[..., 2] - boxes[..., 0] + 1) * ("),
+    Mutation("boxes", "ops.maximum(width, 0.0) * ops.maximum(height, 0.0)", "width * height"),
+    Mutation("boxes", "area(first) + area(second) - intersection", "area(first) + area(second)"),
+    Mutation("boxes", "[1, 0, 1, 0]", "[0, 1, 0, 1]"),
+    Mutation("boxes", "ops.maximum(boxes, 0.0)", "boxes"),
+    Mutation("boxes", "ops.minimum(deltas[..., 2:], MAX_LOG_SCALE)", "deltas[..., 2:]"),
+    Mutation("boxes", '"float32") / ops.convert_to_tensor(weights', '"float32") * ops.convert_to_tensor(weights'),
+    Mutation("boxes", "boxes[..., :2] + 0.5 * sizes, sizes", "boxes[..., :2], sizes"),
+    Mutation("boxes", "sizes, anchor_sizes = ops.maximum(sizes, MIN_SIDE), ops.maximum(anchor_sizes, MIN_SIDE)", ""),
+    Mutation("boxes", ">= min_size, axis=-1)", "> min_size, axis=-1)"),
+    # anchors
+    Mutation("anchors", "size / height_ratios, size * height_ratios", "size * height_ratios, size / height_ratios"),
+    Mutation("anchors", "np.round(np.concatenate([-half, half], axis=-1))", "np.concatenate([-half, half], axis=-1)"),
+    Mutation("anchors", "np.round(", "np.ceil("),
+    Mutation("anchors", "ops.stack([x, y, x, y], axis=-1)", "ops.stack([y, x, y, x], axis=-1)"),
+    Mutation("anchors", "* float(stride)", "* float(stride) + 0.5 * stride"),
+    # matching
+    Mutation("matching", "best_iou >= positive_iou", "best_iou > positive_iou"),
+    Mutation("matching", "best_iou < negative_iou", "best_iou <= negative_iou"),
+    Mutation("matching", "iou = ops.where(valid, iou, -1.0)\n", ""),
+    Mutation("matching", "(iou == highest) & valid", "iou == highest"),
+    Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
+    Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
+    # select
+    Mutation("select", "indices + ops.expand_dims(first, 1)", "indices"),
+    Mutation("select", "found = values > 0", "found = values >= 0"),
+    Mutation("select", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
+    Mutation("select", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
+    # sampling
+    Mutation("sampling", "int(num_samples * positive_fraction)", "round(num_samples * positive_fraction)"),
+    Mutation("sampling", "room = num_samples - ops.sum(", "room = num_samples - max_positives + 0 * ops.sum("),
+    Mutation("sampling", "& (positions <= lowest_index)", ""),
+    Mutation("sampling", "(keys > lowest) | ((keys", "((keys"),
+    Mutation("sampling", "ops.where(candidates, keys, -1.0)", "keys"),
+    Mutation("sampling", "& (limit > 0)", ""),
+    Mutation("sampling", "ops.where(labels == POSITIVE, 2.0, 1.0)", "1.0"),
+    # nms
+    Mutation("nms", "> iou_threshold", ">= iou_threshold"),
+    Mutation("nms", "ops.expand_dims(positions, 1) < positions", "ops.expand_dims(positions, 1) <= positions"),
+    Mutation("nms", "ops.expand_dims(positions, 1) < positions", "ops.expand_dims(positions, 1) != positions"),
+    Mutation("nms", "return valid & (ops.squeeze(hits, -2) < 0.5)", "return ops.squeeze(hits, -2) < 0.5"),
+    Mutation("nms", "ops.any(before != now)", "ops.any(before & False)"),
+    Mutation("nms", "(valid, keep_of(valid)),", "(valid, keep_of(ops.ones_like(valid))),"),
+    Mutation("nms", "if groups is not None:\n        overlaps", "if False:\n        overlaps"),
+    Mutation("nms", 'ops.where(valid, scores, float("-inf"))', "scores"),
+    Mutation("nms", "num_boxes - ops.arange(num_boxes)", "ops.arange(num_boxes) + 1"),
+    # roi_align
+    Mutation("roi_align", "start - 0.5, end - start", "start, end - start"),
+    Mutation("roi_align", "ops.maximum(end - start, 1.0)", "end - start"),
+    Mutation("roi_align", '"float32") + 0.5) / sampling_ratio', '"float32")) / sampling_ratio'),
+    Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "points <= limit"),
+    Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points >= -1.0) & (points <= limit - 1.0)"),
+    Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points > -1.0) & (points < limit)"),
+    Mutation("roi_align", "ops.clip(points, 0.0, limit - 1.0)", "ops.clip(points, -1.0, limit - 1.0)"),
+    Mutation("roi_align", "ops.minimum(low + 1.0, limit - 1.0)", "low + 1.0"),
+    Mutation(
+        "roi_align", "(1.0 - fraction) * inside, fraction * inside", "fraction * inside, (1.0 - fraction) * inside"
+    ),
+    Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3], height,", "_taps(boxes[..., 0], boxes[..., 2], height,"),
+    Mutation("roi_align", "boxes[..., 3], height, bins[0]", "boxes[..., 3], height, bins[1]"),
+    Mutation("roi_align", "boxes[..., 2], width, bins[1]", "boxes[..., 2], height, bins[1]"),
+    Mutation("roi_align", "offset + row * width for", "row * width for"),
+    Mutation("roi_align", "offset + row * width for", "offset + row for"),
+    Mutation("roi_align", "column_weight[:, j,", "column_weight[:, i,"),
+    Mutation("roi_align", "pooled / sampling_ratio**2", "pooled / sampling_ratio"),
+    Mutation("roi_align", " + 1e-6)  # epsilon", ")  # epsilon"),
+    Mutation("roi_align", "ops.floor(CANONICAL_LEVEL", "ops.round(CANONICAL_LEVEL"),
+    Mutation("roi_align", "ops.clip(level, min_level, max_level)", "level"),
+    Mutation("roi_align", 'table = ops.cast(table, "float32")\n', ""),
+    # masks
+    Mutation("masks", 'masks = ops.cast(masks, "float32")\n', 'masks = ops.cast(masks, "float32") * 0.5\n'),
+    Mutation("masks", "frames[..., 1::2], boxes[..., 1::2]", "frames[..., 0::2], boxes[..., 0::2]"),
+    Mutation("masks", "ops.swapaxes(columns, -1, -2)", "ops.swapaxes(rows, -1, -2)"),
+    Mutation("masks", "ops.matmul(ops.matmul(rows, masks)", "ops.matmul(ops.matmul(columns, masks)"),
+    Mutation("masks", "(sample + 0.5)", "sample"),
+    Mutation("masks", "ops.maximum(end - start, 1.0) / bins", "(end - start) / bins"),
+    Mutation("masks", "& (points >= -1.0) & (points <= cells)", ""),
+    Mutation("masks", "ops.clip(points, 0.0, cells - 1.0)", "points"),
+    Mutation("masks", "ops.clip(ops.ceil(bin_size), 1.0, max_samples)", "ops.ceil(bin_size)"),
+    Mutation("masks", "ops.ceil(bin_size)", "ops.floor(bin_size)"),
+    Mutation("masks", "(boxes[..., 0] - frames[..., 0]) * cells", "boxes[..., 0] * cells"),
+    Mutation("masks", "ops.maximum(frames[..., 1] - frames[..., 0], MIN_FRAME)", "frames[..., 1] - frames[..., 0]"),
+    Mutation("masks", "[..., None, None, None] == channels", "[..., None, None, None] == channels[::-1]"),
+    Mutation("masks", "ops.where(chosen, logits, ops.zeros_like(logits))", "logits * ops.cast(chosen, logits.dtype)"),
+)
+
+
+def broken_text(mutation: Mutation) -> str:
+    """The module's source with the fault in it.
+
+    Raises:
+        ValueError: the text to replace is not there exactly once.
+    """
+    source = (ROOT / "maskrcnn" / "ops" / f"{mutation.module}.py").read_text(encoding="utf-8")
+    if source.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.module}.py: {mutation.old!r} occurs {source.count(mutation.old)} times, not once")
+    return source.replace(mutation.old, mutation.new)
+
+
+def run_tests(folder: Path, modules: list[str]) -> int:
+    """pytest's exit status for the tests of the modules, run against the package in ``folder``."""
+    tests = [str(folder / "tests" / "ops" / f"test_{module}.py") for module in modules]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def copy_project(folder: Path) -> None:
+    """What the tests need, in ``folder``; pytest imports the package from there and not from the checkout."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "maskrcnn", folder / "maskrcnn", ignore=ignored)
+    shutil.copytree(ROOT / "tests" / "ops", folder / "tests" / "ops", ignore=ignored)
+    (folder / "tests" / "fixtures" / "goldens").mkdir(parents=True)
+    fixture = Path("tests", "fixtures", "goldens", "ops.npz")
+    shutil.copy(ROOT / fixture, folder / fixture)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+
+
+def main(words: list[str]) -> int:
+    chosen = [one for one in MUTATIONS if all(word in f"{one.module}.py {one.old} {one.new}" for word in words)]
+    texts = [broken_text(mutation) for mutation in chosen]  # all faults can be made before any test is run
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_project(folder)
+        if run_tests(folder, sorted({mutation.module for mutation in chosen})) != PASSED:
+            print("the tests fail on the sound package; mend that first")
+            return 1
+        for mutation, text in zip(chosen, texts, strict=True):
+            path = folder / "maskrcnn" / "ops" / f"{mutation.module}.py"
+            sound = path.read_text(encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
+            caught = run_tests(folder, [mutation.module]) == FAILED
+            path.write_text(sound, encoding="utf-8")
+            survivors += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'} {mutation.module}: {mutation.old!r} -> {mutation.new!r}")
+    print(f"{len(chosen) - survivors} of {len(chosen)} faults caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
