@@ -68,6 +68,7 @@ class FPNConfig:
 class AnchorConfig:
     sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # px, one for each of P2..P6; FPN, Sec. 4.1
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; FPN, Sec. 4.1
+    rounded: bool = True  # corners rounded to whole px; torchvision. False is Detectron2's
 
 
 @dataclass(frozen=True)

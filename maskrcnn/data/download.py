@@ -71,8 +71,14 @@ def download_coco(
     return out_dir
 
 
-def fetch(url: str, path: Path, *, md5: str | None = None, progress: bool = True) -> None:
+def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = None, progress: bool = True) -> None:
     """Downloads ``url`` to ``path``, by way of ``path.partial``, which a later call goes on with.
+
+    Args:
+        url: of the file.
+        path: gets it.
+        md5, sha256: first hexadecimal digits of its checksum, or all of them.
+        progress: whether to show a bar.
 
     Raises:
         UserError: the server refuses or keeps failing, or the file is damaged.
@@ -95,9 +101,11 @@ def fetch(url: str, path: Path, *, md5: str | None = None, progress: bool = True
         failures, before = (failures + 1 if size == before else 1), size
         if failures >= ATTEMPTS or (size == 0 and "refused" in reason):
             raise UserError(f"{url}: download failed ({reason}); start again to go on where it stopped")
-    if md5 is not None and _md5(partial) != md5:
-        partial.unlink()
-        raise UserError(f"{url}: the download is damaged (MD5 differs) and was removed; start again")
+    for algorithm, expected in (("md5", md5), ("sha256", sha256)):
+        if expected is not None and not _digest(partial, algorithm).startswith(expected):
+            partial.unlink()
+            title = algorithm.upper()
+            raise UserError(f"{url}: the download is damaged ({title} differs) and was removed; start again")
     os.replace(partial, path)
 
 
@@ -148,9 +156,9 @@ def _copy(response: HTTPResponse, file, options: dict) -> int:
             bar.update(len(chunk))
 
 
-def _md5(path: Path) -> str:
+def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _unpack(file: Path, out_dir: Path, folder: str, progress: bool) -> None:

@@ -21,7 +21,9 @@ class RPN(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.config = config
         self.channels = channels
-        self.base_anchors = [base_anchors(size, anchors.aspect_ratios) for size in anchors.sizes]
+        self.base_anchors = [
+            base_anchors(size, anchors.aspect_ratios, rounded=anchors.rounded) for size in anchors.sizes
+        ]
         settings = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.01), "dtype": self.dtype_policy}
         ratios = len(anchors.aspect_ratios)
         self.convolutions = [

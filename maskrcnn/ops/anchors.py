@@ -7,16 +7,18 @@ import numpy as np
 from keras import ops
 
 
-def base_anchors(size: float, aspect_ratios: Sequence[float]) -> np.ndarray:
+def base_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool = True) -> np.ndarray:
     """The R anchors of one cell, centred at (0, 0): [R, 4].
 
     Args:
         size: square root of the area, px.
         aspect_ratios: height / width of each.
+        rounded: to whole px, as torchvision does; Detectron2 does not.
     """
     height_ratios = np.sqrt(np.asarray(aspect_ratios, "float32"))
     half = np.stack([size / height_ratios, size * height_ratios], axis=-1).astype("float32") / 2
-    return np.round(np.concatenate([-half, half], axis=-1))  # half to even, as torchvision rounds
+    corners = np.concatenate([-half, half], axis=-1)
+    return np.round(corners) if rounded else corners  # half to even, as torchvision rounds
 
 
 def grid_anchors(height: Any, width: Any, stride: int, base: np.ndarray) -> Any:

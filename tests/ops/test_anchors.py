@@ -54,3 +54,8 @@ def test_grid_of_a_map_of_unknown_size(run_unknown_sizes, compute, height, width
 
     anchors = run_unknown_sizes(of_map, np.zeros((1, height, width, 2), "float32"))
     np.testing.assert_array_equal(anchors, compute(lambda b: grid_anchors(height, width, 4, b), base))
+
+
+def test_base_anchors_of_detectron2_are_not_rounded():
+    side = 32 * 2**-0.5 / 2  # ratio 2: half of the width; the height is twice the width
+    np.testing.assert_allclose(base_anchors(32, (2.0,), rounded=False), [[-side, -2 * side, side, 2 * side]], rtol=1e-6)
