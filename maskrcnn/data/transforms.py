@@ -36,7 +36,9 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def decode(serialized: tf.Tensor, *, category_ids: list[int], class_indices: list[int], max_instances: int) -> Example:
+def decode(
+    serialized: tf.Tensor | bytes, *, category_ids: list[int], class_indices: list[int], max_instances: int
+) -> Example:
     """A serialised record as an example: its first ``max_instances`` objects that are neither crowds nor degenerate."""
     features = tf.io.parse_single_example(serialized, {**IMAGE_FEATURES, **OBJECT_FEATURES})
     image = decode_image(features["image/encoded"])

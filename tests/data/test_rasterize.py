@@ -51,6 +51,13 @@ def test_resampling_keeps_pixel_edges():
     np.testing.assert_array_equal(grid, np.tile(np.repeat([False, True, False], [28, 56, 28]), (112, 1)))
 
 
+def test_resampling_takes_fractions_of_pixels():
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:, 3:5] = 1
+    (row,) = np.unique(resample_mask(mask, (2.5, 0, 5.5, 6)), axis=0)
+    assert np.flatnonzero(row)[[0, -1]].tolist() == [19, 92]  # 0.5 / 3 of 112 cells is 18.7, 2.5 / 3 is 93.3
+
+
 def test_bits_are_packed_from_the_highest():
     mask = np.zeros((112, 112), bool)
     mask[0, 0] = mask[0, 9] = mask[1, 0] = True
