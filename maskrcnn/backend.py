@@ -45,10 +45,25 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
     os.environ["KERAS_BACKEND"] = name
     if gpus is not None:
         _show_gpus(gpus)
-    if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    import_tensorflow(verbose=verbose)
     return name
+
+
+def import_tensorflow(*, verbose: bool = False) -> None:
+    """Imports TensorFlow, which also reads the data for JAX, without its chatter unless ``verbose``."""
+    if verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # its libraries log while they load, before they read that variable
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def active_backend() -> str:

@@ -1,7 +1,6 @@
 """The command data: convert, check, shapes, coco."""
 
 import argparse
-import os
 from typing import Any
 
 from maskrcnn.errors import UserError
@@ -75,12 +74,12 @@ def coco(options: argparse.Namespace) -> None:
 def _add_action(actions: Any, name: str, help: str, action: Any) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=help, allow_abbrev=False)
     parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
-    parser.set_defaults(action=lambda options: _quietly(action, options))
+    parser.set_defaults(action=lambda options: _run(action, options))
     return parser
 
 
-def _quietly(action: Any, options: argparse.Namespace) -> None:
-    """Runs an action without TensorFlow's start-up messages; it only reads and writes files here."""
-    if not options.verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def _run(action: Any, options: argparse.Namespace) -> None:
+    from maskrcnn.backend import import_tensorflow
+
+    import_tensorflow(verbose=options.verbose)
     action(options)

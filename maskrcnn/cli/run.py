@@ -60,7 +60,7 @@ def add_infer(commands: Any) -> None:
     parser.add_argument("paths", nargs="*", metavar="IMAGE", help="pictures and folders of pictures")
     parser.add_argument("--data_dir", metavar="DIR", help="data whose val split is predicted if no picture is given")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
-    parser.add_argument("--out_dir", required=True, metavar="DIR", help="gets predictions.json and the pictures")
+    parser.add_argument("--out_dir", metavar="DIR", help="gets the results (default: MODEL_DIR/predictions)")
     parser.add_argument("--score_threshold", type=float, default=0.5, metavar="S", help="least score that is drawn")
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
@@ -140,15 +140,16 @@ def infer(options: argparse.Namespace) -> None:
     _select_backend(options)
     from maskrcnn.tasks import infer_folder
 
+    out_dir = options.out_dir or f"{options.model_dir}/predictions"
     images = infer_folder(
         options.model_dir,
-        options.out_dir,
+        out_dir,
         paths=options.paths,
         data_dir=options.data_dir,
         settings=changes,
         score_threshold=options.score_threshold,
     )
-    print(f"{images} images predicted, see {options.out_dir}")
+    print(f"{images} images predicted, see {out_dir}")
 
 
 def _select_backend(options: argparse.Namespace) -> None:
