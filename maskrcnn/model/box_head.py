@@ -44,7 +44,10 @@ class BoxHead(keras.layers.Layer):
             num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype=dtype, name="classes"
         )
         self.deltas = keras.layers.Dense(
-            4 * num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), dtype=dtype, name="deltas"
+            4 * num_classes,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype=dtype,
+            name="deltas",
         )
 
     def build(self, input_shape=None) -> None:

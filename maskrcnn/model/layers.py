@@ -19,6 +19,7 @@ class ConvNorm(keras.layers.Layer):
         *,
         strides: int = 1,
         norm: NormConfig | None = None,
+        norm_scale: float = 1.0,
         relu: bool = False,
         kernel_initializer: str | keras.initializers.Initializer = "he_normal",
         **kwargs,
@@ -42,6 +43,7 @@ class ConvNorm(keras.layers.Layer):
             self.norm = keras.layers.BatchNormalization(
                 epsilon=norm.epsilon,
                 momentum=norm.momentum,
+                gamma_initializer=keras.initializers.Constant(norm_scale),
                 trainable=norm.train,  # a frozen batch norm uses its moving statistics, in training too
                 dtype=self.dtype_policy,
                 name="norm",

@@ -1,5 +1,7 @@
 """The mask head: a binary mask for each class of each RoI (Mask R-CNN, arXiv:1703.06870, Sec. 3)."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -8,10 +10,6 @@ from maskrcnn.model.layers import ConvNorm
 from maskrcnn.model.losses import mask_loss
 from maskrcnn.model.structures import RoIs, Targets, Tensor
 from maskrcnn.ops.masks import crop_masks, select_class_masks
-
-# A RoI overlaps its object by an IoU of 0.5 at least, so either side is at most twice the object's, which is twice
-# the grid of 112 cells: 224 / 28 = 8 sample points for each cell of the target.
-MAX_TARGET_SAMPLES = 8
 
 
 class MaskHead(keras.layers.Layer):
@@ -35,7 +33,13 @@ class MaskHead(keras.layers.Layer):
             for index in range(config.convolutions)
         ]
         self.upsample = keras.layers.Conv2DTranspose(
-            config.channels, 2, strides=2, activation="relu", kernel_initializer="he_normal", dtype=dtype, name="upsample"
+            config.channels,
+            2,
+            strides=2,
+            activation="relu",
+            kernel_initializer="he_normal",
+            dtype=dtype,
+            name="upsample",
         )
         self.mask_logits = keras.layers.Conv2D(
             num_classes, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), dtype=dtype, name="masks"
@@ -60,15 +64,12 @@ class MaskHead(keras.layers.Layer):
         logits = ops.reshape(logits, (*leading, 2 * side, 2 * side, self.num_classes))
         return ops.cast(select_class_masks(logits, classes), "float32")
 
-    def positive_slots(self, rois: RoIs, num_slots: int) -> RoIs:
-        """The first slots, which hold all positives; Mask R-CNN, Sec. 3.1: only they have a mask loss."""
-        return RoIs(*(field[:, :num_slots] for field in rois))
-
     def loss(self, logits, rois: RoIs, targets: Targets) -> Tensor:
         """L_mask. The target is the intersection of a RoI and its ground-truth mask; Mask R-CNN, Sec. 3.1."""
         masks = ops.take_along_axis(targets.masks, rois.matched[..., None, None], axis=1)  # [B, S, M, M]
         frames = ops.take_along_axis(targets.mask_frames, rois.matched[..., None], axis=1)
-        target_masks = crop_masks(
-            masks, frames, rois.boxes, output_size=2 * self.config.pool_size, max_samples=MAX_TARGET_SAMPLES
-        )
+        # A RoI overlaps its object by an IoU of 0.5 at least, so neither of its sides is longer than two of the grid.
+        side = 2 * self.config.pool_size
+        max_samples = math.ceil(2 * max(masks.shape[2:]) / side)
+        target_masks = crop_masks(masks, frames, rois.boxes, output_size=side, max_samples=max_samples)
         return mask_loss(logits, ops.stop_gradient(target_masks), rois.positive)

@@ -16,7 +16,7 @@ from maskrcnn.model.losses import l2_loss
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.resnet import resnet
 from maskrcnn.model.rpn import RPN
-from maskrcnn.model.structures import Targets, Tensor
+from maskrcnn.model.structures import RoIs, Targets, Tensor
 from maskrcnn.ops.roi_align import multilevel_roi_align
 
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
@@ -44,6 +44,7 @@ class MaskRCNN(keras.Model):
         self.config = config
         model, dtype = config.model, self.dtype_policy
         channels, classes = model.fpn.channels, config.num_classes
+        self.custom_backbone = backbone is not None
         self.resnet = backbone or resnet(model.backbone, model.norm, dtype=dtype)
         self.fpn = FPN(model.fpn, model.norm, dtype=dtype, name="fpn")
         self.rpn = RPN(model.rpn, model.anchors, channels, dtype=dtype, name="rpn")
@@ -85,9 +86,7 @@ class MaskRCNN(keras.Model):
         pyramid = self.pyramid(inputs["images"], image_sizes, training=True)
         objectness, deltas = self.rpn(pyramid)
         anchors = self.rpn.anchors(pyramid)
-        rpn_class_loss, rpn_box_loss = self.rpn.losses(
-            objectness, deltas, anchors, targets, seed=self.seed_generator
-        )
+        rpn_class_loss, rpn_box_loss = self.rpn.losses(objectness, deltas, anchors, targets, seed=self.seed_generator)
         proposals = self.rpn.propose(objectness, deltas, anchors, image_sizes, training=True)
 
         rois = self.box_head.sample(proposals, targets, seed=self.seed_generator)
@@ -95,7 +94,8 @@ class MaskRCNN(keras.Model):
         logits, deltas = self.box_head(roi_features, training=True)
         class_loss, box_loss = self.box_head.losses(logits, deltas, rois, targets)
 
-        rois = self.mask_head.positive_slots(rois, self.box_head.config.max_positives)
+        # Only positives have a mask loss, and they fill the first slots; Mask R-CNN, Sec. 3.1.
+        rois = RoIs(*(field[:, : self.box_head.config.max_positives] for field in rois))
         classes = ops.take_along_axis(targets.classes, rois.matched, axis=1)
         roi_features = self.pool(pyramid, rois.boxes, self.mask_head.config.pool_size)
         mask_loss = self.mask_head.loss(self.mask_head(roi_features, classes, training=True), rois, targets)
@@ -123,11 +123,15 @@ class MaskRCNN(keras.Model):
         return sum(losses.values())
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+        backbone = keras.saving.serialize_keras_object(self.resnet) if self.custom_backbone else None
+        return {**super().get_config(), "config": dataclasses.asdict(self.config), "backbone": backbone}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{**config, "config": Config.from_dict(config["config"])})
+        config["config"] = Config.from_dict(config["config"])
+        if config["backbone"] is not None:
+            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        return cls(**config)
 
 
 def normalise(images, image_sizes, config: ImageConfig) -> Tensor:

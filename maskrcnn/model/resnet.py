@@ -26,6 +26,10 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
     frozen_norm = dataclasses.replace(norm, train=False)
     block = _bottleneck if config.depth >= 50 else _basic_block
 
+    # Scales what each block adds, so that an untrained network keeps its variance, with a frozen norm too:
+    # (1 + 1 / L)^L < e. Stable ResNet (arXiv:2010.12859), Sec. 3.2, for L blocks.
+    residual_scale = sum(BLOCKS[config.depth]) ** -0.5
+
     images = keras.Input((None, None, 3), name="images", dtype="float32")
     stage_norm = frozen_norm if config.freeze_at >= 1 else norm
     x = ConvNorm(config.width, 7, strides=2, norm=stage_norm, relu=True, dtype=dtype, name="stem")(images)
@@ -42,6 +46,7 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
                 config.width * 2 ** (stage - 2),
                 strides=strides,
                 settings={"norm": stage_norm, "dtype": dtype},
+                residual_scale=residual_scale,
                 stride_in_1x1=config.stride_in_1x1,
                 name=f"c{stage}_block{index}",
             )
@@ -55,21 +60,25 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
     return model
 
 
-def _bottleneck(x, channels: int, *, strides: int, settings: dict, stride_in_1x1: bool, name: str):
+def _bottleneck(
+    x, channels: int, *, strides: int, settings: dict, residual_scale: float, stride_in_1x1: bool, name: str
+):
     """1x1, 3x3, 1x1; ResNet, Fig. 5. The stride sits in the 3x3 ("v1.5") or in the first 1x1."""
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     expanded = channels * BOTTLENECK_EXPANSION
     y = ConvNorm(channels, 1, strides=first, relu=True, name=f"{name}_conv1", **settings)(x)
     y = ConvNorm(channels, 3, strides=second, relu=True, name=f"{name}_conv2", **settings)(y)
-    y = ConvNorm(expanded, 1, name=f"{name}_conv3", **settings)(y)
+    y = ConvNorm(expanded, 1, norm_scale=residual_scale, name=f"{name}_conv3", **settings)(y)
     return _add_shortcut(x, y, strides=strides, settings=settings, name=name)
 
 
-def _basic_block(x, channels: int, *, strides: int, settings: dict, stride_in_1x1: bool, name: str):
+def _basic_block(
+    x, channels: int, *, strides: int, settings: dict, residual_scale: float, stride_in_1x1: bool, name: str
+):
     """Two 3x3 convolutions; ResNet, Fig. 2. There is no 1x1 that could hold the stride."""
     del stride_in_1x1
     y = ConvNorm(channels, 3, strides=strides, relu=True, name=f"{name}_conv1", **settings)(x)
-    y = ConvNorm(channels, 3, name=f"{name}_conv2", **settings)(y)
+    y = ConvNorm(channels, 3, norm_scale=residual_scale, name=f"{name}_conv2", **settings)(y)
     return _add_shortcut(x, y, strides=strides, settings=settings, name=name)
 
 
