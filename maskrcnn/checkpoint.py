@@ -50,7 +50,7 @@ def restore_latest(model: keras.Model, directory: Path) -> Checkpoint | None:
     paths = list_checkpoints(directory)
     for path in reversed(paths):
         try:
-            with np.load(path) as file:
+            with path.open("rb") as stream, np.load(stream) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             continue

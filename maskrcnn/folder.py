@@ -25,7 +25,8 @@ def save_config(config: Config, model_dir: str | Path) -> None:
 def save_model(model: MaskRCNN, config: Config, model_dir: str | Path) -> None:
     """Writes the model's folder; a reader never meets a half-written file."""
     save_config(config, model_dir)
-    optimizer, model.optimizer = model.optimizer, None  # Keras would save its variables too, as large as the model
+    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
+    model.optimizer = None  # Keras would save its variables too, as large as the model
     try:
         with replacing(Path(model_dir) / WEIGHTS_FILE) as path:
             model.save_weights(path)

@@ -148,7 +148,8 @@ def fit(model: MaskRCNN, data: TrainingData, plan: Plan, callbacks: list[keras.c
             epochs=epoch + 1 if done else plan.epochs,
             steps_per_epoch=plan.steps_per_epoch - done,
             callbacks=callbacks,
-            verbose=0,  # pyright: ignore[reportArgumentType]  # annotated as a str
+            shuffle=False,  # the data set does that
+            verbose=0,
         )
         step = (epoch + 1) * plan.steps_per_epoch if done else plan.total_steps
 

@@ -1,0 +1,101 @@
+"""What many tests share: a small data set, and a model that costs nothing."""
+
+import os
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+from keras import ops
+
+from maskrcnn.config import Config
+from maskrcnn.data.shapes import write_shapes
+
+MICRO = {
+    "image.min_side": 64,
+    "image.max_side": 64,
+    "backbone.width": 8,
+    "fpn.channels": 8,
+    "rpn.train_candidates": 20,
+    "rpn.train_proposals": 16,
+    "rpn.test_candidates": 20,
+    "rpn.test_proposals": 16,
+    "box_head.channels": 16,
+    "box_head.samples": 8,
+    "box_head.test_candidates": 20,
+    "box_head.detections": 5,
+    "mask_head.channels": 8,
+    "mask_head.convolutions": 1,
+    "data.max_instances": 8,
+    "train.eval_batch_size": 2,
+}
+
+
+class StandIn(keras.Model):
+    """In place of MaskRCNN where training around the model is tested: one dense layer, and noise as it has."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.dense = keras.layers.Dense(1, name="dense")
+        self.dense.build((None, 3))
+        self.resnet = self.dense
+        self.seed_generator = keras.random.SeedGenerator(config.train.seed)
+        self.loss_trackers = {name: keras.metrics.Mean(name) for name in ("box_loss", "mask_loss")}
+        self.built = True
+
+    def call(self, inputs, training=False):
+        images = ops.cast(inputs["images"], "float32")
+        if not training:
+            return self.detect(images)
+        mean = ops.mean(images, axis=(1, 2)) / 255  # [B, 3]
+        noise = keras.random.normal((), seed=self.seed_generator)
+        target = ops.mean(inputs["boxes"], axis=(1, 2)) / 64
+        return {
+            "box_loss": ops.mean(ops.square(self.dense(mean)[:, 0] - target)),
+            "mask_loss": ops.mean(self.dense(mean)) * noise * 0.01 + 1,
+        }
+
+    def detect(self, images):
+        """One box of class 1 over the upper left of each image."""
+        number = ops.shape(images)[0]
+        one = ops.ones((number, 1))
+        return {
+            "boxes": ops.ones((number, 1, 4)) * ops.convert_to_tensor([0.0, 0.0, 32.0, 32.0]),
+            "classes": ops.cast(one, "int32"),
+            "scores": one,
+            "masks": ops.ones((number, 1, 28, 28)),
+            "valid": ops.cast(one, "bool"),
+        }
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        losses = dict(y_pred or {})
+        for name, value in losses.items():
+            self.loss_trackers[name].update_state(value)
+        return sum(losses.values())
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    """Makes training and model folders use `StandIn`."""
+    monkeypatch.setattr("maskrcnn.training.MaskRCNN", StandIn)
+    monkeypatch.setattr("maskrcnn.folder.MaskRCNN", StandIn)
+    return StandIn
+
+
+@pytest.fixture
+def micro() -> Config:
+    """A whole Mask R-CNN on 64 px images, too small to learn anything."""
+    return Config.tiny().override({**MICRO, "train.seed": 1})
+
+
+@pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory: pytest.TempPathFactory):
+    """A COCO folder of 6 + 3 images of 64 px, converted already; not to be changed."""
+    from maskrcnn.data.tools import convert_folder
+
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, train_images=6, val_images=3, image_size=64, seed=1, progress=False)
+    convert_folder(folder, progress=False)
+    return folder

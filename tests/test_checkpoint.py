@@ -1,0 +1,72 @@
+"""Saving and restoring everything of a run."""
+
+import keras
+import numpy as np
+import pytest
+
+from maskrcnn.checkpoint import Checkpoint, list_checkpoints, restore_latest, save_checkpoint
+from maskrcnn.errors import UserError
+
+
+def make_model(units=2):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units), keras.layers.Dropout(0.5)])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    return model
+
+
+def train(model):
+    x = np.arange(12, dtype="float32").reshape(4, 3) / 12
+    model.train_on_batch(x, np.ones((4, model.output_shape[-1]), "float32"))
+
+
+def state(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.variables + model.optimizer.variables]
+
+
+def test_a_restored_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+    model = make_model()
+    train(model)
+    save_checkpoint(model, Checkpoint(step=1, data_seed=7), tmp_path)
+    train(model)
+
+    resumed = make_model()
+    assert restore_latest(resumed, tmp_path) == Checkpoint(1, 7)
+    train(resumed)  # its momentum and its dropout must be those of the first
+    for value, expected in zip(state(resumed), state(model), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_nothing_to_restore(tmp_path):
+    assert restore_latest(make_model(), tmp_path / "none") is None
+
+
+def test_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    model = make_model()
+    for step in (1, 2, 10):
+        save_checkpoint(model, Checkpoint(step, 0), tmp_path)
+    paths = list_checkpoints(tmp_path)
+    assert [path.name for path in paths] == ["step-00000002.npz", "step-00000010.npz"]
+    paths[1].write_bytes(paths[1].read_bytes()[:200])
+    assert restore_latest(model, tmp_path) == Checkpoint(2, 0)
+    paths[0].write_bytes(b"")
+    with pytest.raises(UserError, match="no checkpoint can be read"):
+        restore_latest(model, tmp_path)
+
+
+def test_another_model_is_refused(tmp_path):
+    save_checkpoint(make_model(), Checkpoint(1, 0), tmp_path)
+    with pytest.raises(UserError, match="another model"):
+        restore_latest(make_model(units=3), tmp_path)
+
+
+def test_a_failed_save_leaves_the_earlier_one(tmp_path, monkeypatch):
+    save_checkpoint(make_model(), Checkpoint(1, 0), tmp_path)
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("maskrcnn.checkpoint.np.savez", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(make_model(), Checkpoint(2, 0), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.npz"]
