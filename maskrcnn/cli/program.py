@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from maskrcnn import __version__
-from maskrcnn.cli import data, run
+from maskrcnn.cli import data, run, weights
 from maskrcnn.errors import UserError
 
 OUT_OF_MEMORY = (
@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     run.add_commands(commands)
     data.add_commands(commands)
+    weights.add_commands(commands)
     return parser
 
 

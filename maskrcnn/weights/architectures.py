@@ -1,13 +1,166 @@
 """Which published architecture a file holds, read off its tensors, as a config."""
 
-from typing import Any
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from maskrcnn.config import BoxHeadConfig, FPNConfig, MaskHeadConfig, RPNConfig
+from maskrcnn.config import BoxHeadConfig, Config, FPNConfig, MaskHeadConfig, ModelConfig, RPNConfig
+from maskrcnn.errors import UserError
+from maskrcnn.model.resnet import BLOCKS
+from maskrcnn.weights.rules import (
+    DETECTRON2,
+    STAGES,
+    TORCHVISION,
+    TORCHVISION_RESNET,
+    Converted,
+    Naming,
+    Tensors,
+    convert,
+)
 
-# "Benchmarking Detection Transfer Learning with Vision Transformers", arXiv:2111.11429, as torchvision built it.
+# torchvision's second version ("Benchmarking Detection Transfer Learning", arXiv:2111.11429), as its tensors show it.
 TORCHVISION_V2: dict[str, Any] = {
     "fpn": FPNConfig(norm=True),
     "rpn": RPNConfig(convolutions=2),
     "box_head": BoxHeadConfig(convolutions=4, norm=True, dense_layers=1),
     "mask_head": MaskHeadConfig(norm=True),
 }
+COCO_CHANNELS = 91  # of torchvision's heads: the background and COCO's ids up to 90
+
+
+class Family(NamedTuple):
+    """Checkpoints of one publisher, and what their tensors do not show."""
+
+    title: str
+    prefix: str  # of its tensors' names
+    naming: Naming
+    settings: Mapping[str, Any]  # dotted config fields
+    has_heads: bool = True
+
+
+class Checkpoint(NamedTuple):
+    """A published checkpoint in our terms."""
+
+    family: Family
+    config: Config  # its categories are still empty
+    tensors: dict[str, Converted]  # by our variables' names
+    num_classes: int  # channels of the class-wise heads with the background; 0 without heads
+
+
+TEST_SIZE = {"image.min_side": 800, "image.max_side": 1333}  # both publishers'
+FAMILIES = (
+    Family("torchvision Mask R-CNN", "backbone.body.", TORCHVISION, TEST_SIZE),
+    Family(
+        "Detectron2 Mask R-CNN",
+        "backbone.bottom_up.",
+        DETECTRON2,
+        {
+            **TEST_SIZE,
+            "image.mean": (123.675, 116.28, 103.53),
+            "image.std": (1.0, 1.0, 1.0),
+            "image.bgr": True,
+            "backbone.stride_in_1x1": True,
+            "anchors.rounded": False,
+            # Detectron2 takes as many sample points as a bin has cells, usually 2 or 3 a side; ours stay at 2.
+            "roi_align.aligned": True,
+        },
+    ),
+    Family("torchvision ResNet", "layer1.", TORCHVISION_RESNET, {}, has_heads=False),
+)
+
+
+def identify(tensors: Tensors, path: Any) -> Family:
+    """The publisher.
+
+    Raises:
+        UserError: none that is known.
+    """
+    for family in FAMILIES:
+        if any(name.startswith(family.prefix) for name in tensors):
+            return family
+    titles = ", ".join(family.title for family in FAMILIES)
+    first = ", ".join(list(tensors)[:3])
+    raise UserError(f"{path}: an unknown architecture (its tensors: {first}, ...); known: {titles}")
+
+
+def read_checkpoint(tensors: Tensors, path: str | Path) -> Checkpoint:
+    """Names and lays out tensors as ours, and finds the config that fits them.
+
+    Raises:
+        UserError: an unknown architecture, or tensors that no rule knows.
+    """
+    family = identify(tensors, path)
+    converted = convert(tensors, family.naming, path=path)
+    shapes = {name: tensor.value.shape for name, tensor in converted.items()}
+    model = _backbone(ModelConfig(), shapes, path)
+    num_classes = 0
+    if family.has_heads:
+        model = _heads(model, shapes)
+        num_classes = _channels(shapes, "box_head/classes/kernel", 0)
+        if num_classes < 2:
+            raise UserError(f"{path}: without the box head's classifier; give a whole checkpoint")
+    config = Config(model=model).override(dict(family.settings))
+    if _is_coco_v1(tensors, num_classes, path):
+        config = config.override({"norm.epsilon": 0.0})
+    return Checkpoint(family, config, converted, num_classes)
+
+
+def _is_coco_v1(tensors: Tensors, num_classes: int, path: str | Path) -> bool:
+    """Whether this is torchvision's COCO_V1 release, whose batch norms have no epsilon (torchvision sets it to 0).
+
+    Its tensors do not show that. It is known by its file's name or, renamed, by being a COCO model with frozen batch
+    norms in the names that torchvision used before 0.13.
+    """
+    is_old = "rpn.head.conv.weight" in tensors and not any(name.endswith("num_batches_tracked") for name in tensors)
+    return "bf2d0c1e" in Path(path).name or (is_old and num_classes == COCO_CHANNELS)
+
+
+def _backbone(model: ModelConfig, shapes: Mapping[str, tuple[int, ...]], path: Any) -> ModelConfig:
+    blocks = tuple(_count(shapes, rf"resnet/c{stage}_block(\d+)_conv") for stage in STAGES)
+    is_bottleneck = _count(shapes, r"resnet/c2_block(\d+)_conv3") > 0
+    depths = [depth for depth, counts in BLOCKS.items() if counts == blocks and (depth >= 50) == is_bottleneck]
+    if not depths:
+        listed = ", ".join(map(str, BLOCKS))
+        raise UserError(f"{path}: a ResNet of {'+'.join(map(str, blocks))} blocks; known are the depths {listed}")
+    width = _channels(shapes, "resnet/stem/conv/kernel", model.backbone.width)
+    backbone = dataclasses.replace(model.backbone, depth=depths[0], width=width)
+    return dataclasses.replace(model, backbone=backbone)
+
+
+def _heads(model: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    return dataclasses.replace(
+        model,
+        fpn=dataclasses.replace(
+            model.fpn,
+            channels=_channels(shapes, "fpn/lateral2/conv/kernel", model.fpn.channels),
+            norm=_count(shapes, r"fpn/(\w+)/norm") > 0,
+        ),
+        rpn=dataclasses.replace(model.rpn, convolutions=_count(shapes, r"rpn/conv(\d+)/")),
+        box_head=dataclasses.replace(
+            model.box_head,
+            convolutions=_count(shapes, r"box_head/conv(\d+)/"),
+            norm=_count(shapes, r"box_head/conv(\d+)/norm") > 0,
+            conv_channels=_channels(shapes, "box_head/conv1/conv/kernel", model.box_head.conv_channels),
+            dense_layers=_count(shapes, r"box_head/dense(\d+)/"),
+            channels=_channels(shapes, "box_head/dense1/kernel", model.box_head.channels),
+        ),
+        mask_head=dataclasses.replace(
+            model.mask_head,
+            convolutions=_count(shapes, r"mask_head/conv(\d+)/"),
+            norm=_count(shapes, r"mask_head/conv(\d+)/norm") > 0,
+            channels=_channels(shapes, "mask_head/conv1/conv/kernel", model.mask_head.channels),
+        ),
+    )
+
+
+def _count(shapes: Mapping[str, tuple[int, ...]], expression: str) -> int:
+    """How many different numbers the expression's group takes among the names."""
+    return len({found[1] for name in shapes if (found := re.match(expression, name))})
+
+
+def _channels(shapes: Mapping[str, tuple[int, ...]], name: str, default: int) -> int:
+    """The outputs of a layer; a missing one is reported later, with all the others."""
+    shape = shapes.get(name, ())
+    return int(shape[-1]) if shape else default

@@ -180,7 +180,7 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
             raise UserError(f"{path}: {source} and {converted[target].source} are both {target}; expected one of them")
         else:
             reorder = naming.class_rows.get(target.rpartition("/")[0])
-            rows = value if reorder is None else reorder(value)
+            rows = value if reorder is None or value.ndim == 0 else reorder(value)
             converted[target] = Converted(source, _our_layout(target, rows, pool_size))
     if unknown:
         raise UserError(f"{path}: {len(unknown)} tensors are left over: {listed(unknown)}")
