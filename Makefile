@@ -37,7 +37,7 @@ test: test-tensorflow test-jax
 
 test-tensorflow test-jax: test-%: .venv/.installed
 	@echo "== tests under KERAS_BACKEND=$*"
-	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -n $(WORKERS)
+	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 check: format lint types imports test
 
@@ -51,7 +51,7 @@ types: .venv/.installed
 	@$(BIN)/pyright
 
 imports: .venv/.installed
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

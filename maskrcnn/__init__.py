@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskrcnn.config import Category, Config, load_config
     from maskrcnn.errors import UserError
-    from maskrcnn.folder import load
     from maskrcnn.model import MaskRCNN
-    from maskrcnn.predict import Detections, Predictor
+    from maskrcnn.predict import Detections, Predictor, load
     from maskrcnn.tasks import evaluate_folder, infer_folder
     from maskrcnn.training import train
 
@@ -39,7 +38,7 @@ _HOMES = {
     "train": "training",
     "evaluate_folder": "tasks",
     "infer_folder": "tasks",
-    "load": "folder",
+    "load": "predict",
     "Predictor": "predict",
     "Detections": "predict",
 }

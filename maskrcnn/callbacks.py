@@ -5,6 +5,7 @@ Keras reports each loss as its mean since the epoch began; the mean since any la
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -268,9 +269,12 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.directory, self.data_seed = directory, data_seed
         self.step = plan.first_step
         self.interrupted = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "SaveCheckpoints":
-        self._handlers = {name: signal.signal(name, self._interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+        for name in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup and `&` want it
+                self._handlers[name] = signal.signal(name, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -283,7 +287,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore_handlers()
         self.interrupted = True
-        tqdm.write("saving a checkpoint after this step; again to stop at once")
+        tqdm.write("saving a checkpoint after this step; again to stop at once", file=sys.stderr)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1

@@ -9,7 +9,6 @@ from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 from maskrcnn.files import replacing
 from maskrcnn.model import MaskRCNN
-from maskrcnn.predict import Predictor
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -58,15 +57,6 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     _load_weights(model, Path(model_dir) / WEIGHTS_FILE)
     model.compile(**backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
     return model, config
-
-
-def load(model_dir: str | Path) -> Predictor:
-    """The trained model of a folder, in float32: ``load("runs/demo").predict("photo.jpg")``.
-
-    Raises:
-        UserError: the folder holds no model.
-    """
-    return Predictor(*load_model(model_dir))
 
 
 def load_backbone(model: MaskRCNN, path: Path) -> None:

@@ -116,10 +116,17 @@ def test_evaluation_every_so_many_epochs_but_not_after_the_last(every, expected)
     assert epochs == expected
 
 
-def test_interrupt_saves_at_the_end_of_the_step(tmp_path, micro, stand_in):
+@pytest.fixture
+def handler():
+    """Ctrl-C as Python has it, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_saves_at_the_end_of_the_step(tmp_path, micro, stand_in, handler):
     model = stand_in(micro)
     model.compile("sgd")
-    before = signal.getsignal(signal.SIGINT)
     with SaveCheckpoints(make_plan(), tmp_path, data_seed=0) as callback:
         callback.set_model(model)
         callback.on_train_batch_end(0)
@@ -130,4 +137,11 @@ def test_interrupt_saves_at_the_end_of_the_step(tmp_path, micro, stand_in):
         with pytest.raises(KeyboardInterrupt):  # a second one does not wait
             os.kill(os.getpid(), signal.SIGINT)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002.npz"]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ignored_signals_stay_ignored(tmp_path, handler):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with SaveCheckpoints(make_plan(), tmp_path, data_seed=0) as callback:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not callback.interrupted

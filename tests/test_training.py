@@ -63,10 +63,12 @@ def test_interrupted_run_goes_on_as_if_it_had_not_stopped(config, shapes_dir, tm
             if batch + 1 == stop_after:
                 os.kill(os.getpid(), signal.SIGINT)
 
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     with monkeypatch.context() as patch:
         patch.setattr("maskrcnn.training.StopOnNonFinite", lambda plan: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             train(config, data_dir=shapes_dir, model_dir=tmp_path / "stopped", evaluate=False)
+    signal.signal(signal.SIGINT, handler)
     assert list_checkpoints(tmp_path / "stopped" / "checkpoints")[-1].name == f"step-{stop_after:08d}.npz"
     train(config, data_dir=shapes_dir, model_dir=tmp_path / "stopped", evaluate=False)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):

@@ -48,7 +48,7 @@ TRAINING = (
     ),
     Flag("--momentum", "train.momentum", "of the optimizer", float, "M"),
     Flag("--l2_weight_decay", "train.l2_weight_decay", "of kernels; not of biases and norms", float, "W"),
-    Flag("--finetune_bn", "model.backbone.train_norm", "train the backbone's batch norms"),
+    Flag("--finetune_bn", "model.norm.train", "train the batch norms"),
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
 EVALUATION = (

@@ -1,0 +1,162 @@
+"""Every flag does something; start-up is quick; mistakes are one line."""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from maskrcnn.cli.flags import EVALUATION, RUNTIME, TRAINING, make_config, settings
+from maskrcnn.cli.program import describe, main, make_parser
+from maskrcnn.config import Config, load_config
+from maskrcnn.errors import UserError
+
+TRAIN = ["train", "--model_dir", "m"]
+VALUES = {  # flag -> arguments and the value that its field then has
+    "--epochs": (["3"], 3),
+    "--steps_per_epoch": (["5"], 5),
+    "--train_batch_size": (["2"], 2),
+    "--accumulate": (["4"], 4),
+    "--init_learning_rate": (["0.5"], 0.5),
+    "--learning_rate_values": (["0.1", "1e-2"], (0.1, 0.01)),
+    "--learning_rate_boundaries": (["1", "2.5"], (1.0, 2.5)),
+    "--momentum": (["0.8"], 0.8),
+    "--l2_weight_decay": (["0"], 0.0),
+    "--finetune_bn": ([], True),
+    "--evaluate_every": (["2"], 2),
+    "--eval_batch_size": (["3"], 3),
+    "--eval_samples": (["7"], 7),
+    "--xla": ([], True),
+    "--eagerly": ([], True),
+    "--seed": (["9"], 9),
+    "--skip_bad": ([], True),
+}
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    return make_parser().parse_args([*TRAIN, *arguments])
+
+
+def field(config: Config, path: str):
+    value = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("flag", [*TRAINING, *EVALUATION, *RUNTIME], ids=lambda flag: flag.key)
+def test_each_flag_sets_its_field(flag):
+    arguments, value = VALUES[flag.name]
+    assert field(Config(), flag.field) != value
+    assert field(make_config(parse(flag.name, *arguments)), flag.field) == value
+
+
+def test_without_flags_the_config_is_the_recipe():
+    assert make_config(parse()) == Config()
+
+
+def test_flags_go_before_the_file_and_assignments_before_flags(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(dataclasses.replace(Config.tiny()).override({"train.epochs": 5, "train.momentum": 0.5}).to_json())
+    config = make_config(parse("--config", str(file), "--epochs", "6", "--set", "rpn.nms_iou=0.6"))
+    assert config == load_config(file).override({"train.epochs": 6, "rpn.nms_iou": 0.6})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "precision"),
+    [([], "float32"), (["--amp"], "float16"), (["--precision", "bfloat16"], "bfloat16")],
+)
+def test_precision(arguments, precision):
+    assert make_config(parse(*arguments)).train.precision == precision
+
+
+def test_contradictions_and_half_assignments_are_refused():
+    with pytest.raises(UserError, match="--amp"):
+        settings(parse("--amp", "--precision", "bfloat16"))
+    with pytest.raises(UserError, match="NAME=VALUE"):
+        settings(parse("--set", "rpn.nms_iou"))
+
+
+def test_help_needs_neither_keras_nor_a_back_end():
+    code = (
+        "import sys; from maskrcnn.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "loaded = {'keras', 'tensorflow', 'jax', 'numpy', 'PIL'} & set(sys.modules); assert not loaded, loaded"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("demo", "train", "eval", "infer", "data"):
+        assert f"\n    {command} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["train"], "--model_dir"),
+        (["train", "--model_dir", "m"], "--data_dir or --use_synthetic_data"),
+        (
+            ["train", "--model_dir", "m", "--data_dir", "d", "--use_synthetic_data"],
+            "--data_dir or --use_synthetic_data",
+        ),
+        (["train", "--model_dir", "m", "--data_dir", "d", "--epochs", "many"], "--epochs"),
+        (["train", "--model_dir", "m", "--data_dir", "d", "--precision", "float8"], "float8"),
+        (["train", "--model_dir", "m", "--data_dir", "d", "--set", "rpn.nms_iuo=1"], "rpn.nms_iou"),
+        (["train", "--model_dir", "m", "--data_dir", "d", "--config", "none.json"], "none.json"),
+        (["train", "--model_dir", "m", "--data_dir", "d", "--backend", "torch"], "torch"),
+        (["train", "--model_dir", "m", "--data_dir", "nowhere"], "nowhere: no such folder"),
+        (["train", "--model_dir", "m", "--use_synthetic_data", "--log_every", "0"], "--log_every"),
+        (["eval", "--model_dir", "nowhere", "--data_dir", "d"], "nowhere: no model.weights.h5"),
+        (["infer", "--model_dir", "nowhere"], "nothing to predict"),
+        (["data", "check", "nowhere"], "nowhere"),
+        (["data", "shapes", "out", "--train_images", "0"], "shapes"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not printed.out
+    assert not list(tmp_path.iterdir())  # nothing half done
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (PermissionError(13, "Permission denied", "/m/config.json"), 2, "error: /m/config.json: Permission denied\n"),
+        (UserError("two\nlines"), 2, "error: two lines\n"),
+    ],
+)
+def test_status_and_line_of_other_endings(error, status, printed, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr("maskrcnn.cli.data.check", fail)
+    assert main(["data", "check", "d"]) == status
+    assert capsys.readouterr().err == printed
+
+
+def test_traceback_for_our_own_faults_and_if_asked(monkeypatch, capsys):
+    def fail(options):
+        raise ValueError("a fault of ours")
+
+    assert main(["data", "check", "nowhere", "--verbose"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setattr("maskrcnn.cli.data.check", fail)
+    assert main(["data", "check", "d"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_errors_of_libraries_in_the_users_words():
+    assert describe(OSError(28, "No space left on device", "/out/a.png")) == "/out/a.png: No space left on device"
+    in_loader = RuntimeError("{{function_node}} UserError: train.tfrecord: cut short; copy it again\nTraceback ...")
+    assert describe(in_loader) == "train.tfrecord: cut short; copy it again"
+    assert "--train_batch_size" in str(describe(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")))
+    assert "--train_batch_size" in str(describe(MemoryError()))
+    assert describe(ValueError("no idea")) is None
