@@ -1,0 +1,167 @@
+"""The whole model: shapes, saving, precision, and that it learns."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from maskrcnn.config import Category, Config
+from maskrcnn.model import MaskRCNN
+from maskrcnn.model.mask_rcnn import LOSSES, normalise
+from maskrcnn.ops.boxes import pairwise_iou
+
+CATEGORIES = tuple(Category(index, 10 * index, name) for index, name in enumerate("abc", start=1))
+
+
+@pytest.fixture(scope="module")
+def config():
+    return dataclasses.replace(Config.tiny().override({"train.seed": 1}), categories=CATEGORIES)
+
+
+def make_batch(config, *, height=128, width=128, batch=2):
+    """Bright squares on black: two in the first image, none in the second."""
+    slots = config.data.max_instances
+    boxes = np.zeros((batch, slots, 4), "float32")
+    boxes[0, :2] = [[16, 16, 64, 64], [72, 40, 120, 104]]
+    valid = np.zeros((batch, slots), bool)
+    valid[0, :2] = True
+    classes = np.where(valid, [[1 + slot % 3 for slot in range(slots)]], 0).astype("int32")
+    images = np.zeros((batch, height, width, 3), "uint8")
+    for (x1, y1, x2, y2), channel in zip(boxes[0, :2].astype(int), (0, 2), strict=True):
+        images[0, y1:y2, x1:x2, channel] = 255
+    return {
+        "images": images,
+        "image_sizes": np.full((batch, 2), [height, width], "float32"),
+        "boxes": boxes,
+        "classes": classes,
+        "masks": np.ones((batch, slots, 112, 112), "uint8"),
+        "mask_frames": boxes,
+        "valid": valid,
+    }
+
+
+def compute_losses(model, batch):
+    """The five losses, compiled: JAX would compile each operation by itself in eager mode."""
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=keras.backend.backend() == "jax")
+    logs = model.train_on_batch(batch, return_dict=True)
+    return {name: float(logs[name]) for name in LOSSES}
+
+
+def detect(model, batch):
+    return model.predict_on_batch({name: batch[name] for name in ("images", "image_sizes")})
+
+
+def test_detections_are_sorted_and_padded(config):
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(config)
+    outputs = detect(model, make_batch(config))
+    slots = config.model.box_head.detections
+    assert outputs["boxes"].shape == (2, slots, 4)
+    assert outputs["masks"].shape == (2, slots, 28, 28)
+    assert np.all(np.diff(outputs["scores"], axis=1) <= 0)
+    assert np.all(outputs["valid"] == (outputs["scores"] > config.model.box_head.score_threshold))
+    assert np.all((outputs["classes"] > 0) == outputs["valid"])
+    assert np.all((outputs["boxes"] >= 0) & (outputs["boxes"] <= 128))
+
+
+def test_an_image_without_objects_has_no_box_and_mask_loss(config):
+    keras.utils.set_random_seed(0)
+    batch = make_batch(config)
+    batch["valid"][:] = False
+    losses = compute_losses(MaskRCNN(config), batch)
+    assert losses["rpn_box_loss"] == losses["box_loss"] == losses["mask_loss"] == 0
+    assert 0.5 < losses["rpn_class_loss"] < 0.9  # near log 2: nothing is known yet
+
+
+def test_both_orientations_pass_through_one_model(config):
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(config)
+    for height, width in ((64, 128), (128, 64)):
+        outputs = model.predict_on_batch(
+            {
+                "images": np.full((1, height, width, 3), 90, "uint8"),
+                "image_sizes": np.array([[height - 5, width - 9]], "float32"),
+            }
+        )
+        boxes = outputs["boxes"][outputs["valid"]]
+        assert np.all(boxes <= [width - 9, height - 5, width - 9, height - 5])
+
+
+def test_a_saved_model_is_the_same_model(config, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(config)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert loaded.config == config
+    assert len(loaded.variables) == len(model.variables)
+    for ours, theirs in zip(model.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_keeps_boxes_in_float32(config, policy):
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(config, dtype=policy)
+    batch = make_batch(config)
+    batch["image_sizes"][:] = 127.9  # float16 would make this 127.875
+    full = MaskRCNN(config)
+    full.set_weights(model.get_weights())
+    pyramid = model.pyramid(batch["images"], batch["image_sizes"])
+    assert keras.backend.standardize_dtype(pyramid[0].dtype) == policy.removeprefix("mixed_")
+    anchors = np.array([[[-500.0, -500.0, 500.0, 500.0]]] * 2, "float32")
+    zeros = np.zeros((2, 1), "float32")
+    sizes = keras.ops.convert_to_tensor(batch["image_sizes"])
+    boxes = model.rpn.propose([zeros], [zeros[..., None] * np.zeros(4, "float32")], [anchors[0]], sizes, training=False)
+    assert float(np.asarray(boxes.boxes).max()) == np.float32(127.9)
+    ours, exact = compute_losses(model, batch), compute_losses(full, batch)
+    for name in LOSSES:
+        assert ours[name] == pytest.approx(exact[name], rel=0.1, abs=0.02), name
+
+
+def test_normalise_leaves_the_padding_at_zero(config):
+    image = config.model.image
+    images = np.full((1, 4, 6, 3), 255, "uint8")
+    got = np.asarray(normalise(images, np.array([[3.0, 5.0]], "float32"), image))
+    expected = (255 - np.array(image.mean)) / np.array(image.std)
+    np.testing.assert_allclose(got[0, :3, :5], np.broadcast_to(expected, (3, 5, 3)), rtol=1e-6)
+    assert np.all(got[0, 3:] == 0)
+    assert np.all(got[0, :, 5:] == 0)
+    swapped = np.asarray(normalise(images, np.array([[4.0, 6.0]], "float32"), dataclasses.replace(image, bgr=True)))
+    np.testing.assert_allclose(swapped[0, 0, 0], expected[::-1], rtol=1e-6)
+
+
+def test_frozen_parts_do_not_train(config):
+    frozen = config.override({"norm.train": False, "backbone.freeze_at": 2})
+    names = [variable.path for variable in MaskRCNN(frozen).trainable_variables]
+    assert not [name for name in names if "norm" in name or "stem" in name or "c2_" in name]
+    assert [name for name in names if "c3_block0_conv1/conv/kernel" in name]
+
+
+def test_weight_decay_is_of_kernels_only(config):
+    from maskrcnn.model.losses import l2_loss
+
+    model = MaskRCNN(config)
+    kernels = [np.asarray(v) for v in model.trainable_variables if v.path.endswith("kernel")]
+    expected = 0.5 * 1e-4 * sum(float(np.square(kernel).sum()) for kernel in kernels)
+    assert float(l2_loss(model.trainable_variables, 1e-4)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_learns_two_squares(config):
+    """The whole chain at once: after 80 steps both squares are found, with their classes and full masks."""
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(config)
+    batch = make_batch(config)
+    model.compile(keras.optimizers.Adam(2e-3), jit_compile=keras.backend.backend() == "jax")
+    for _ in range(80):
+        model.train_on_batch(batch)
+    losses = model.get_metrics_result()
+    assert np.isfinite(float(losses["loss"]))
+    outputs = detect(model, batch)
+    found = outputs["classes"][0, :2].tolist()  # the two best detections, by falling score
+    assert sorted(found) == [1, 2]
+    boxes, masks = outputs["boxes"][0, :2][np.argsort(found)], outputs["masks"][0, :2][np.argsort(found)]
+    overlaps = np.asarray(pairwise_iou(boxes, batch["boxes"][0, :2]))
+    assert overlaps.diagonal().min() > 0.7
+    assert np.mean(masks > 0.5) > 0.9
+    assert not (outputs["scores"][1] > 0.5).any()
