@@ -108,7 +108,7 @@ def test_list_shows_name_ap_licence_and_size() -> None:
         "47.4",
         "/",
         "41.8",
-        "177.2",
+        "177",
         "BSD-3-Clause",
         "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
     ]
