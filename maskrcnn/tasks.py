@@ -68,7 +68,7 @@ def infer_folder(
     data_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     score_threshold: float = 0.5,
-) -> int:
+) -> None:
     """Predicts pictures, folders of them, or a val split; writes predictions.json and a picture for each.
 
     Args:
@@ -79,27 +79,23 @@ def infer_folder(
         settings: dotted config fields that replace the saved ones.
         score_threshold: of what is drawn.
 
-    Returns:
-        The number of images read from the split, or of paths given.
-
     Raises:
         UserError: no model, nothing to predict, or a file that cannot be read.
     """
-    if not paths and data_dir is None:
-        raise UserError("nothing to predict; give images or folders, or --data_dir for its val split")
     config = load_model_config(model_dir).override(dict(settings or {}))
     train, skip_bad = config.train, config.data.skip_bad
-    if not paths and data_dir is not None:
+    if paths:
+        predictor = Predictor(_load(model_dir, config), config)
+        for problem in infer_images(predictor, paths, out_dir, score_threshold=score_threshold, skip_bad=skip_bad):
+            logger.warning("skipped %s", problem)
+    elif data_dir is not None:
         split = open_split(data_dir, "val", cache_dir=out_dir, skip_bad=skip_bad)
         batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
-        predictor = Predictor(_load(model_dir, config), config)
         num_images = min(split.num_examples, train.eval_samples or split.num_examples)
-        return infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
-    predictor = Predictor(_load(model_dir, config), config)
-    skipped = infer_images(predictor, paths, out_dir, score_threshold=score_threshold, skip_bad=skip_bad)
-    for problem in skipped:
-        logger.warning("skipped %s", problem)
-    return len(paths)
+        predictor = Predictor(_load(model_dir, config), config)
+        infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
+    else:
+        raise UserError("nothing to predict; give images or folders, or --data_dir for its val split")
 
 
 def open_val_split(

@@ -141,7 +141,7 @@ def infer(options: argparse.Namespace) -> None:
     from maskrcnn.tasks import infer_folder
 
     out_dir = options.out_dir or f"{options.model_dir}/predictions"
-    images = infer_folder(
+    infer_folder(
         options.model_dir,
         out_dir,
         paths=options.paths,
@@ -149,7 +149,7 @@ def infer(options: argparse.Namespace) -> None:
         settings=changes,
         score_threshold=options.score_threshold,
     )
-    print(f"{images} images predicted, see {out_dir}")
+    print(f"predictions.json and pictures are in {out_dir}")
 
 
 def _select_backend(options: argparse.Namespace) -> None:

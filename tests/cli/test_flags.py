@@ -109,7 +109,7 @@ def test_help_needs_neither_keras_nor_a_back_end():
         (["train", "--model_dir", "m", "--data_dir", "nowhere"], "nowhere: no such folder"),
         (["train", "--model_dir", "m", "--use_synthetic_data", "--log_every", "0"], "--log_every"),
         (["eval", "--model_dir", "nowhere", "--data_dir", "d"], "nowhere: no model.weights.h5"),
-        (["infer", "--model_dir", "nowhere"], "nothing to predict"),
+        (["infer", "--model_dir", "nowhere", "a.jpg"], "nowhere: no model.weights.h5"),
         (["data", "check", "nowhere"], "nowhere"),
         (["data", "shapes", "out", "--train_images", "0"], "shapes"),
     ],

@@ -1,0 +1,51 @@
+"""The command data."""
+
+import json
+
+import pytest
+
+from maskrcnn.cli import main
+
+
+@pytest.fixture
+def drawn(tmp_path, capsys):
+    folder = tmp_path / "shapes"
+    command = f"data shapes {folder} --train_images 3 --val_images 2 --image_size 64 --seed 5"
+    assert main(command.split()) == 0
+    assert f"3 + 2 images in {folder}" in capsys.readouterr().out
+    return folder
+
+
+def test_shapes_check_convert(drawn, tmp_path, capsys):
+    assert main(["data", "check", str(drawn)]) == 0
+    assert "no faults" in capsys.readouterr().out
+    assert main(["data", "convert", str(drawn), "--out_dir", str(tmp_path / "records")]) == 0
+    assert "train: 3 images" in capsys.readouterr().out
+    assert list((tmp_path / "records").glob("val*.tfrecord"))
+    assert not (drawn / "tfrecords").exists()
+
+
+def test_check_lists_all_faults(drawn, tmp_path, capsys):
+    path = drawn / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 99
+    content["annotations"][1]["image_id"] = 12345
+    path.write_text(json.dumps(content))
+    assert main(["data", "check", str(drawn)]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert "2 faults" in printed.err.splitlines()[-1]
+    assert main(["data", "convert", str(drawn)]) == 2
+    assert not list((drawn / "tfrecords").glob("*.tfrecord"))
+    assert main(["data", "convert", str(drawn), "--skip_bad"]) == 0
+
+
+def test_coco_passes_its_flags_on(monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr(
+        "maskrcnn.data.download.download_coco", lambda out_dir, **flags: calls.append((out_dir, flags)) or out_dir
+    )
+    assert main(["data", "coco", str(tmp_path), "--splits", "val", "--base_url", "http://localhost:1"]) == 0
+    assert calls == [(str(tmp_path), {"base_url": "http://localhost:1", "splits": ("val",)})]
+    assert main(["data", "coco", str(tmp_path)]) == 0
+    assert calls[1][1]["splits"] == ("train", "val")
