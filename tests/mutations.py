@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PASSED, FAILED = 0, 1  # of pytest; other statuses mean that no test ran
+TIMEOUT = 120  # seconds for the tests of one module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +42,14 @@ MUTATIONS = (
     Mutation("boxes", ">= min_size, axis=-1)", "> min_size, axis=-1)"),
     # anchors
     Mutation("anchors", "size / height_ratios, size * height_ratios", "size * height_ratios, size / height_ratios"),
-    Mutation("anchors", "np.round(np.concatenate([-half, half], axis=-1))", "np.concatenate([-half, half], axis=-1)"),
+    Mutation("anchors", "if rounded else", "if not rounded else"),
     Mutation("anchors", "np.round(", "np.ceil("),
     Mutation("anchors", "ops.stack([x, y, x, y], axis=-1)", "ops.stack([y, x, y, x], axis=-1)"),
     Mutation("anchors", "* float(stride)", "* float(stride) + 0.5 * stride"),
     # matching
     Mutation("matching", "best_iou >= positive_iou", "best_iou > positive_iou"),
     Mutation("matching", "best_iou < negative_iou", "best_iou <= negative_iou"),
-    Mutation("matching", "iou = ops.where(valid, iou, -1.0)\n", ""),
+    Mutation("matching", "ops.where(valid, iou, -1.0)", "iou"),
     Mutation("matching", "(iou == highest) & valid", "iou == highest"),
     Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
     Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
@@ -58,7 +59,7 @@ MUTATIONS = (
     Mutation("select", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
     Mutation("select", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
     # sampling
-    Mutation("sampling", "int(num_samples * positive_fraction)", "round(num_samples * positive_fraction)"),
+    Mutation("sampling", "= int(num_samples * positive_fraction)", "= round(num_samples * positive_fraction)"),
     Mutation("sampling", "room = num_samples - ops.sum(", "room = num_samples - max_positives + 0 * ops.sum("),
     Mutation("sampling", "& (positions <= lowest_index)", ""),
     Mutation("sampling", "(keys > lowest) | ((keys", "((keys"),
@@ -71,9 +72,8 @@ MUTATIONS = (
     Mutation("nms", "ops.expand_dims(positions, 1) < positions", "ops.expand_dims(positions, 1) != positions"),
     Mutation("nms", "return valid & (ops.squeeze(hits, -2) < 0.5)", "return ops.squeeze(hits, -2) < 0.5"),
     Mutation("nms", "ops.any(before != now)", "ops.any(before & False)"),
-    Mutation("nms", "(valid, keep_of(valid)),", "(valid, keep_of(ops.ones_like(valid))),"),
     Mutation("nms", "if groups is not None:\n        overlaps", "if False:\n        overlaps"),
-    Mutation("nms", 'ops.where(valid, scores, float("-inf"))', "scores"),
+    Mutation("nms", "ops.top_k(scores, num_boxes)", "ops.top_k(-scores, num_boxes)"),
     Mutation("nms", "num_boxes - ops.arange(num_boxes)", "ops.arange(num_boxes) + 1"),
     # roi_align
     Mutation("roi_align", "start - 0.5, end - start", "start, end - start"),
@@ -97,9 +97,9 @@ MUTATIONS = (
     Mutation("roi_align", " + 1e-6)  # epsilon", ")  # epsilon"),
     Mutation("roi_align", "ops.floor(CANONICAL_LEVEL", "ops.round(CANONICAL_LEVEL"),
     Mutation("roi_align", "ops.clip(level, min_level, max_level)", "level"),
-    Mutation("roi_align", 'table = ops.cast(table, "float32")\n', ""),
+    Mutation("roi_align", 'table = ops.cast(table, "float32")', ""),
     # masks
-    Mutation("masks", 'masks = ops.cast(masks, "float32")\n', 'masks = ops.cast(masks, "float32") * 0.5\n'),
+    Mutation("masks", 'masks = ops.cast(masks, "float32")', 'masks = ops.cast(masks, "float32") * 0.5'),
     Mutation("masks", "frames[..., 1::2], boxes[..., 1::2]", "frames[..., 0::2], boxes[..., 0::2]"),
     Mutation("masks", "ops.swapaxes(columns, -1, -2)", "ops.swapaxes(rows, -1, -2)"),
     Mutation("masks", "ops.matmul(ops.matmul(rows, masks)", "ops.matmul(ops.matmul(columns, masks)"),
@@ -121,19 +121,31 @@ def broken_text(mutation: Mutation) -> str:
 
     Raises:
         ValueError: the text to replace is not there exactly once.
+        SyntaxError: the result is not Python.
     """
     source = (ROOT / "maskrcnn" / "ops" / f"{mutation.module}.py").read_text(encoding="utf-8")
     if source.count(mutation.old) != 1:
         raise ValueError(f"{mutation.module}.py: {mutation.old!r} occurs {source.count(mutation.old)} times, not once")
-    return source.replace(mutation.old, mutation.new)
+    broken = source.replace(mutation.old, mutation.new)
+    compile(broken, mutation.module, "exec")  # a fault that does not even compile proves nothing
+    return broken
 
 
 def run_tests(folder: Path, modules: list[str]) -> int:
-    """pytest's exit status for the tests of the modules, run against the package in ``folder``."""
+    """pytest's exit status for the tests of the modules, run against the package in ``folder``.
+
+    A fault that keeps the tests from ending counts as a failure.
+    """
     tests = [str(folder / "tests" / "ops" / f"test_{module}.py") for module in modules]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    try:
+        run = subprocess.run(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=False, timeout=TIMEOUT * len(modules)
+        )
+    except subprocess.TimeoutExpired:
+        return FAILED
+    return run.returncode
 
 
 def copy_project(folder: Path) -> None:

@@ -60,7 +60,7 @@ def nms(
     """
     scores = ops.stop_gradient(ops.cast(scores, "float32"))
     num_boxes = ops.shape(scores)[-1]
-    _, order = ops.top_k(ops.where(valid, scores, float("-inf")), num_boxes)
+    _, order = ops.top_k(scores, num_boxes)
     sorted_boxes = ops.take_along_axis(boxes, ops.expand_dims(order, -1), axis=-2)
     sorted_valid = ops.take_along_axis(valid, order, axis=-1)
     if groups is not None:

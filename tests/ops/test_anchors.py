@@ -16,6 +16,12 @@ def test_base_anchors_round_half_to_even():
     np.testing.assert_array_equal(base_anchors(33, (1.0,)), [[-16, -16, 16, 16]])
 
 
+def test_base_anchors_of_detectron2_keep_fractions():
+    half = 16 * np.sqrt(2)  # of the longer side; the shorter one is half of it
+    wanted = [[-half, -half / 2, half, half / 2], [-half / 2, -half, half / 2, half]]
+    np.testing.assert_allclose(base_anchors(32, (0.5, 2.0), rounded=False), wanted, rtol=1e-6)
+
+
 def test_base_anchors_agree_with_torchvision(goldens):
     cells = np.stack([base_anchors(size, RATIOS) for size in (32, 64, 128, 256, 512)])
     np.testing.assert_array_equal(cells, goldens["anchors.cell"])

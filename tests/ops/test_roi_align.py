@@ -197,6 +197,15 @@ def test_half_precision_features_keep_their_dtype_and_exact_coordinates(compute,
     assert keras.backend.standardize_dtype(kept.dtype) == dtype
 
 
+def test_gradient_of_half_precision_features_adds_up_in_float32(gradient):
+    # 3000 boxes read cell (2, 2) alone. Adding ones up in float16 ends at 2048.
+    boxes = np.tile(one_box(1.5, 1.5, 2.5, 2.5), (1, 3000, 1))
+    pool = align(output_size=1, spatial_scale=1.0, sampling_ratio=1)
+    slope = gradient(lambda x: ops.sum(ops.cast(pool(x, boxes), "float32")), RAMP.astype("float16"))
+    assert slope[0, 2, 2, 0] == 3000
+    assert slope.sum() == 3000
+
+
 def test_maps_of_unknown_size(run_unknown_sizes, compute, rng):
     maps = [rng.standard_normal(level.shape).astype("float32") for level in pyramid(0, 0, 0, 0)]
     boxes = np.array([[[0, 0, 50, 50], [0, 0, 192, 128]]] * 2, "float32")
