@@ -116,7 +116,7 @@ class MaskRCNN(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """L = L_rpn_class + L_rpn_box + L_class + L_box + L_mask, plus the weight decay."""
-        losses = dict(y_pred)
+        losses: dict[str, Any] = dict(y_pred or {})
         losses["l2_loss"] = l2_loss(self.trainable_variables, self.config.train.l2_weight_decay)
         for name, value in losses.items():
             self.loss_trackers[name].update_state(value)
