@@ -20,10 +20,11 @@ from maskrcnn.data.synthetic import synthetic_dataset
 from maskrcnn.data.timing import DataWait
 from maskrcnn.dlll import DLLLog, LogOptions
 from maskrcnn.evaluate import Metrics
-from maskrcnn.folder import check_same_run, load_backbone, save_config, save_model
+from maskrcnn.folder import check_same_run, save_config, save_model
 from maskrcnn.model import MaskRCNN
 from maskrcnn.schedule import make_optimizer, make_schedule
 from maskrcnn.tasks import LOG_FILE, evaluate_split, flatten, open_val_split, write_metrics
+from maskrcnn.weights.transfer import load_start
 
 SYNTHETIC_CATEGORIES = tuple(Category(i, i, f"class {i}") for i in range(1, 81))  # as many as COCO has
 SYNTHETIC_STEPS = 100  # an epoch of synthetic data, unless told
@@ -39,6 +40,7 @@ def train(
     model_dir: str | Path,
     eval_file: str | Path | None = None,
     backbone_checkpoint: str | Path | None = None,
+    weights: str | Path | None = None,
     evaluate: bool = True,
     logs: LogOptions | None = None,
 ) -> Metrics:
@@ -49,7 +51,8 @@ def train(
         data_dir: COCO data or TFRecords; None trains on random images, to measure speed.
         model_dir: gets config.json, checkpoints/, model.weights.h5, the log and metrics.json.
         eval_file: COCO annotations to evaluate with, instead of those of the val split.
-        backbone_checkpoint: weights to start the backbone from, see `load_backbone`.
+        backbone_checkpoint: weights to start the backbone from, see `maskrcnn.weights.transfer.load_backbone`.
+        weights: a whole model to start from, see `maskrcnn.weights.transfer.load_whole`.
         evaluate: whether to evaluate on the val split, as often as the config says and at the end.
         logs: where to log.
 
@@ -73,8 +76,7 @@ def train(
     steps_per_epoch = config.train.steps_per_epoch or _steps_of_one_pass(config, split)
     schedule = make_schedule(config.train, steps_per_epoch=steps_per_epoch)
     model = MaskRCNN(config)
-    if backbone_checkpoint:
-        load_backbone(model, Path(backbone_checkpoint))
+    load_start(model, backbone_checkpoint=backbone_checkpoint, weights=weights)
     options = backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly)
     model.compile(make_optimizer(config.train, schedule), **options)
     checkpoint = restore_latest(model, model_dir / CHECKPOINTS) or Checkpoint(0, _data_seed(config))

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from maskrcnn.cli.flags import EVALUATION, TRAINING, add_flags, add_runtime, make_config, settings
+from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
 
@@ -30,7 +31,12 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--data_dir", metavar="DIR", help="COCO data or TFRecords")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="gets the model, checkpoints and logs")
     parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags go before it")
-    parser.add_argument("--backbone_checkpoint", metavar="PATH", help="model folder or .weights.h5 for the backbone")
+    parser.add_argument(
+        "--backbone_checkpoint",
+        metavar="PATH",
+        help="ImageNet checkpoint, model folder, .weights.h5, or published name",
+    )
+    parser.add_argument("--weights", metavar="PATH", help="fine-tune a whole model: a folder, a checkpoint or a name")
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     add_flags(parser, "training", TRAINING)
     add_flags(parser, "evaluation", EVALUATION)
@@ -101,7 +107,10 @@ def train(options: argparse.Namespace) -> None:
     from maskrcnn.dlll import LogOptions
     from maskrcnn.evaluate import format_metrics
     from maskrcnn.training import train
+    from maskrcnn.weights.transfer import weights_config
 
+    if options.weights and not options.config:
+        config = Config(model=weights_config(options.weights)).override(settings(options))
     logs = LogOptions(
         options.log_file, options.log_every, options.log_warmup_steps, options.log_tensorboard, options.log_graph
     )
@@ -111,6 +120,7 @@ def train(options: argparse.Namespace) -> None:
         model_dir=options.model_dir,
         eval_file=options.eval_file,
         backbone_checkpoint=options.backbone_checkpoint,
+        weights=options.weights,
         evaluate=not options.no_eval,
         logs=logs,
     )

@@ -1,5 +1,6 @@
 """Starting a training from weights that exist: of the backbone alone, or of a whole model."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from maskrcnn.weights.rules import Converted, listed
 from maskrcnn.weights.variables import assign, backbone_variables, model_variables
 
 Array = NDArray[Any]
+
+logger = logging.getLogger(__name__)
 
 # Layers whose last axis goes by class, each with so many numbers for one
 CLASS_LAYERS = {"box_head/classes": 1, "box_head/deltas": 4, "mask_head/masks": 1}
@@ -89,6 +92,20 @@ def load_backbone(model: MaskRCNN, path: str | Path) -> None:
     _check_settings(checkpoint.config, model.config, path, BACKBONE_SETTINGS)
     tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith("resnet/")}
     assign(backbone_variables(model), tensors, path=path)
+
+
+def load_start(model: MaskRCNN, *, backbone_checkpoint: str | Path | None, weights: str | Path | None) -> None:
+    """Gives a model that is about to be trained the weights that the user named, if any, and logs what came of it.
+
+    Raises:
+        UserError: see `load_backbone` and `load_whole`; or both are given.
+    """
+    if backbone_checkpoint and weights:
+        raise UserError("--weights holds a backbone too; give either --weights or --backbone_checkpoint")
+    if backbone_checkpoint:
+        load_backbone(model, backbone_checkpoint)
+    if weights:
+        logger.info("%s", format_transfers(load_whole(model, weights)))
 
 
 def weights_config(path: str | Path) -> ModelConfig:

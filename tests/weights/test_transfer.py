@@ -13,7 +13,7 @@ from maskrcnn.folder import save_model
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.importing import import_checkpoint
-from maskrcnn.weights.transfer import Transfer, format_transfers, load_backbone, load_whole, weights_config
+from maskrcnn.weights.transfer import Transfer, format_transfers, load_backbone, load_start, load_whole, weights_config
 from maskrcnn.weights.variables import model_variables
 
 
@@ -151,3 +151,16 @@ def test_table() -> None:
         "resnet                100      0      0  variables",
         "mask_head/masks         1      2      3  classes; new: a, b, c",
     ]
+
+
+def test_backbone_and_whole_model_exclude_each_other(mask_rcnn_state) -> None:
+    model = MaskRCNN(make_config(mask_rcnn_state, ("cat",)))
+    with pytest.raises(UserError, match="give either --weights or --backbone_checkpoint"):
+        load_start(model, backbone_checkpoint="a.pth", weights="b")
+
+
+def test_start_shows_the_table(mask_rcnn_state, tmp_path: Path, caplog) -> None:
+    path, _ = save_source(mask_rcnn_state, ("cat",), tmp_path / "source")
+    with caplog.at_level("INFO", logger="maskrcnn"):
+        load_start(MaskRCNN(make_config(mask_rcnn_state, ("dog",))), backbone_checkpoint=None, weights=path)
+    assert "classes; new: dog" in caplog.text
