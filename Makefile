@@ -56,3 +56,7 @@ imports: .venv/.installed
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find maskrcnn tests scripts -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: parity
+parity: .venv/.installed  # every stage against torchvision's numbers, on both back-ends; writes docs/parity.md (half an hour)
+	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m benchmarks.parity

@@ -79,8 +79,12 @@ def golden_config(version: str, **model: Any) -> Config:
 
 def build_model(config: Config, state: dict[str, Array], *, kind: type[MaskRCNN] = MaskRCNN) -> MaskRCNN:
     model = kind(config)
-    assign(model_variables(model), convert(state, TORCHVISION, path="goldens"), path="goldens")
+    set_state(model, state)
     return model
+
+
+def set_state(model: MaskRCNN, state: dict[str, Array]) -> None:
+    assign(model_variables(model), convert(state, TORCHVISION, path="goldens"), path="goldens")
 
 
 def first_image() -> Batch:

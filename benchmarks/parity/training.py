@@ -1,5 +1,6 @@
 """One training step against torchvision's recorded losses and gradients."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks.parity.goldens import Array, Batch, Row, build_model, golden_config
+from benchmarks.parity.goldens import FOLDER, Array, Batch, Row, build_model, golden_config, training_batch
 from maskrcnn.config import BoxHeadConfig, Config, MaskHeadConfig, RPNConfig
 from maskrcnn.model import MaskRCNN
 from maskrcnn.ops.masks import crop_masks
@@ -35,8 +36,8 @@ def training_config() -> Config:
     )
 
 
-class GradientRecorder(keras.optimizers.Optimizer):
-    """An optimizer that keeps the gradients and leaves the variables alone; works on any back-end, compiled or not."""
+class RecordingSGD(keras.optimizers.SGD):
+    """SGD that keeps each step's gradients; works on any back-end, compiled or not."""
 
     def build(self, variables: list[Any]) -> None:
         if not self.built:
@@ -45,10 +46,13 @@ class GradientRecorder(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         self.assign(self.gradients[self._get_variable_index(variable)], ops.cast(gradient, variable.dtype))
+        super().update_step(gradient, variable, learning_rate)
 
 
-def compile_recorder(model: MaskRCNN, *, jit: bool) -> GradientRecorder:
-    recorder = GradientRecorder(learning_rate=0.0)
+def compile_recorder(model: MaskRCNN, *, jit: bool) -> RecordingSGD:
+    """Compiles a model with the optimizer of the ten recorded steps."""
+    record = _ten_steps()
+    recorder = RecordingSGD(record["learning_rate"], momentum=record["momentum"])
     model.compile(optimizer=recorder, jit_compile=jit)
     return recorder
 
@@ -65,8 +69,21 @@ def compare_losses(losses: dict[str, float], golden: dict[str, Array], *, key: s
         yield Row(f"{LOSSES[name]}, relative", error, 1e-4)
 
 
+def compare_ten_steps(model: MaskRCNN, first: dict[str, float]) -> Iterator[Row]:
+    """The largest difference of the summed losses in ten steps; the first one's losses are given."""
+    expected = [sum(losses.values()) for losses in _ten_steps()["losses"]]
+    seen = [first["loss"], *(run_step(model, training_batch())["loss"] for _ in expected[1:])]
+    errors = [abs(loss / wanted - 1) for loss, wanted in zip(seen, expected, strict=True)]
+    yield Row("loss, relative", max(errors), 1e-3)
+
+
+def _ten_steps() -> dict[str, Any]:
+    """What benchmarks/peers/torchvision_ten_steps.py recorded."""
+    return json.loads((FOLDER / "ten_steps.json").read_text(encoding="utf-8"))
+
+
 def compare_gradients(
-    model: MaskRCNN, recorder: GradientRecorder, golden: dict[str, Array], state: dict[str, Array]
+    model: MaskRCNN, recorder: RecordingSGD, golden: dict[str, Array], state: dict[str, Array]
 ) -> Iterator[Row]:
     """The gradients' norms, and 16 samples of each; the recorded ones are in torch's layout."""
     gradients = recorded_gradients(model, recorder)
@@ -85,7 +102,7 @@ def compare_gradients(
     yield Row("gradient samples, relative to norm / sqrt(size)", max(samples), 3e-2)
 
 
-def recorded_gradients(model: MaskRCNN, recorder: GradientRecorder) -> dict[str, Array]:
+def recorded_gradients(model: MaskRCNN, recorder: RecordingSGD) -> dict[str, Array]:
     names = {id(variable): name for name, variable in model_variables(model).items()}
     return {
         names[id(variable)]: np.asarray(ops.convert_to_numpy(gradient))

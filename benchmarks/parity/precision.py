@@ -1,0 +1,61 @@
+"""Compiled inference in half precision against float32: which detections stay."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from benchmarks.parity.goldens import Array, Batch, build_model, golden_config
+from maskrcnn.backend import precision_policy
+
+MATCH_IOU = 0.9
+
+
+class Agreement(NamedTuple):
+    """Two sets of detections of one image."""
+
+    precision: str
+    matched: int  # float32's detections with one of the same class at IoU >= 0.9
+    total: int
+    largest_score_difference: float  # among the matched
+
+    @property
+    def fraction(self) -> float:
+        return self.matched / max(self.total, 1)
+
+
+def compare_precisions(state: dict[str, Array], batch: Batch, precisions: tuple[str, ...]) -> list[Agreement]:
+    """Each precision's detections of the first image against float32's."""
+    expected = _detect("float32", state, batch)
+    return [_agreement(precision, expected, _detect(precision, state, batch)) for precision in precisions]
+
+
+def _detect(precision: str, state: dict[str, Array], batch: Batch) -> dict[str, Array]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision_policy(precision))
+    try:
+        model = build_model(golden_config("v1"), state)
+        model.compile(jit_compile=True)
+        outputs = model.predict_on_batch(batch)
+    finally:
+        keras.config.set_dtype_policy(before)
+    valid = outputs["valid"][0]
+    return {name: np.asarray(outputs[name][0][valid]) for name in ("boxes", "classes", "scores")}
+
+
+def _agreement(precision: str, expected: dict[str, Array], seen: dict[str, Array]) -> Agreement:
+    free = np.ones(len(seen["boxes"]), bool)
+    differences = []
+    for box, class_, score in zip(expected["boxes"], expected["classes"], expected["scores"], strict=True):
+        iou = np.where(free & (seen["classes"] == class_), _iou(box, seen["boxes"]), 0.0)
+        best = int(iou.argmax()) if len(iou) else 0
+        if len(iou) and iou[best] >= MATCH_IOU:
+            free[best] = False
+            differences.append(abs(float(seen["scores"][best] - score)))
+    return Agreement(precision, len(differences), len(expected["boxes"]), max(differences, default=0.0))
+
+
+def _iou(box: Array, boxes: Array) -> Array:
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    intersection = np.prod(np.maximum(sides, 0), axis=1)
+    return intersection / (np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - intersection)
