@@ -27,7 +27,7 @@ class Stages(keras.Model):
         model, settings = self.model, self.model.config.model
         sizes = ops.cast(inputs["image_sizes"], "float32")
         seen: dict[str, Any] = {"image.normalized": normalise(inputs["images"], sizes, settings.image)}
-        body = model.resnet(ops.cast(seen["image.normalized"], model.compute_dtype), training=False)
+        body = model.resnet(seen["image.normalized"], training=False)
         pyramid = model.fpn(body)
         seen |= {f"body.C{level}": feature for level, feature in enumerate(body, start=2)}
         seen |= {f"fpn.{level}": feature for level, feature in zip(LEVELS, pyramid, strict=True)}

@@ -7,14 +7,28 @@ import numpy as np
 
 from benchmarks.parity.goldens import Array, Batch, build_model, golden_config
 from maskrcnn.backend import precision_policy
+from maskrcnn.config import BackboneConfig
 
 MATCH_IOU = 0.9
+
+
+class Mode(NamedTuple):
+    """How a model computes."""
+
+    title: str
+    precision: str
+    float32_backbone: bool = False
+
+
+FLOAT32 = Mode("float32", "float32")
+FLOAT16 = Mode("float16", "float16")
+BFLOAT16 = Mode("bfloat16", "bfloat16")
+BFLOAT16_MIXED = Mode("bfloat16, backbone in float32", "bfloat16", float32_backbone=True)
 
 
 class Agreement(NamedTuple):
     """Two sets of detections of one image."""
 
-    precision: str
     matched: int  # float32's detections with one of the same class at IoU >= 0.9
     total: int
     largest_score_difference: float  # among the matched
@@ -24,17 +38,18 @@ class Agreement(NamedTuple):
         return self.matched / max(self.total, 1)
 
 
-def compare_precisions(state: dict[str, Array], batch: Batch, precisions: tuple[str, ...]) -> list[Agreement]:
-    """Each precision's detections of the first image against float32's."""
-    expected = _detect("float32", state, batch)
-    return [_agreement(precision, expected, _detect(precision, state, batch)) for precision in precisions]
+def compare_precisions(state: dict[str, Array], batch: Batch, modes: tuple[Mode, ...]) -> dict[Mode, Agreement]:
+    """Each mode's detections of the first image against float32's."""
+    expected = _detect(FLOAT32, state, batch)
+    return {mode: _agreement(expected, _detect(mode, state, batch)) for mode in modes}
 
 
-def _detect(precision: str, state: dict[str, Array], batch: Batch) -> dict[str, Array]:
+def _detect(mode: Mode, state: dict[str, Array], batch: Batch) -> dict[str, Array]:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision_policy(precision))
+    keras.config.set_dtype_policy(precision_policy(mode.precision))
     try:
-        model = build_model(golden_config("v1"), state)
+        backbone = BackboneConfig(freeze_at=0, float32=mode.float32_backbone)
+        model = build_model(golden_config("v1", backbone=backbone), state)
         model.compile(jit_compile=True)
         outputs = model.predict_on_batch(batch)
     finally:
@@ -43,7 +58,7 @@ def _detect(precision: str, state: dict[str, Array], batch: Batch) -> dict[str, 
     return {name: np.asarray(outputs[name][0][valid]) for name in ("boxes", "classes", "scores")}
 
 
-def _agreement(precision: str, expected: dict[str, Array], seen: dict[str, Array]) -> Agreement:
+def _agreement(expected: dict[str, Array], seen: dict[str, Array]) -> Agreement:
     free = np.ones(len(seen["boxes"]), bool)
     differences = []
     for box, class_, score in zip(expected["boxes"], expected["classes"], expected["scores"], strict=True):
@@ -52,7 +67,7 @@ def _agreement(precision: str, expected: dict[str, Array], seen: dict[str, Array
         if len(iou) and iou[best] >= MATCH_IOU:
             free[best] = False
             differences.append(abs(float(seen["scores"][best] - score)))
-    return Agreement(precision, len(differences), len(expected["boxes"]), max(differences, default=0.0))
+    return Agreement(len(differences), len(expected["boxes"]), max(differences, default=0.0))
 
 
 def _iou(box: Array, boxes: Array) -> Array:

@@ -23,6 +23,7 @@ LOSSES = {
     "loss_objectness": "rpn_class_loss",
     "loss_rpn_box_reg": "rpn_box_loss",
 }
+MASK_SIZE = 112  # cells a side of the masks that our data pipeline makes
 ANCHORS, CANDIDATES = 20460, 104  # of the recorded image: anchors; proposals and ground truth
 
 
@@ -164,10 +165,9 @@ def run_losses(model: MaskRCNN, batch: Batch, *, jit: bool) -> dict[str, float]:
     return {name: float(value[0]) for name, value in losses.predict_on_batch(batch).items()}
 
 
-def box_frames(batch: Batch, config: Config) -> Batch:
+def box_frames(batch: Batch) -> Batch:
     """The same ground truth as our data pipeline gives it: masks of 112 x 112 in their objects' boxes."""
-    side = config.model.mask_head.target_size
-    samples = int(np.ceil(320 / side))
-    masks = crop_masks(batch["masks"], batch["mask_frames"], batch["boxes"], output_size=side, max_samples=samples)
+    samples = int(np.ceil(320 / MASK_SIZE))
+    masks = crop_masks(batch["masks"], batch["mask_frames"], batch["boxes"], output_size=MASK_SIZE, max_samples=samples)
     masks = (np.asarray(ops.convert_to_numpy(masks)) >= 0.5).astype(np.uint8)
     return {**batch, "masks": masks, "mask_frames": batch["boxes"]}

@@ -45,7 +45,8 @@ class MaskRCNN(keras.Model):
         model, dtype = config.model, self.dtype_policy
         channels, classes = model.fpn.channels, config.num_classes
         self.custom_backbone = backbone is not None
-        self.resnet = backbone or resnet(model.backbone, model.norm, dtype=dtype)
+        backbone_dtype = "float32" if model.backbone.float32 else dtype
+        self.resnet = backbone or resnet(model.backbone, model.norm, dtype=backbone_dtype)
         self.fpn = FPN(model.fpn, model.norm, dtype=dtype, name="fpn")
         self.rpn = RPN(model.rpn, model.anchors, channels, dtype=dtype, name="rpn")
         self.box_head = BoxHead(model.box_head, model.norm, classes, channels, dtype=dtype, name="box_head")
@@ -104,7 +105,7 @@ class MaskRCNN(keras.Model):
     def pyramid(self, images, image_sizes, training=False) -> list[Tensor]:
         """Images [B, H, W, 3] -> [P2, .., P6], P_l: [B, H / 2^l, W / 2^l, channels]."""
         images = normalise(images, image_sizes, self.config.model.image)
-        features = self.resnet(ops.cast(images, self.compute_dtype), training=training)  # [C2, .., C5]
+        features = self.resnet(images, training=training)  # [C2, .., C5]; its layers cast to their own precision
         return self.fpn(features, training=training)
 
     def pool(self, pyramid, boxes, output_size: int) -> Tensor:
