@@ -144,7 +144,7 @@ def _average(table: Any, rows: _Taps, columns: _Taps, bins: tuple[int, int], sam
             indices = ops.stack([row[:, i, :, :, None] + column[:, j, :, None, :] for i, j in samples], axis=1)
             corner = gather_rows(table, ops.reshape(indices, (batch, -1)))  # [B, R * R * N * P * P, C]
             corner = ops.reshape(corner, (batch, len(samples), num_boxes, *bins, table.shape[-1]))
-            # Not one product and a sum over the samples: XLA on a CPU takes ten times as long for that.
+            # Not one product and a sum over the samples: on a CPU, JAX takes ten times as long for that.
             for (i, j), cells in zip(samples, ops.split(corner, len(samples), axis=1), strict=True):
                 weights = row_weight[:, i, :, :, None] * column_weight[:, j, :, None, :]  # [B, N, P, P]
                 pooled = pooled + ops.squeeze(cells, 1) * weights[..., None]
