@@ -95,12 +95,15 @@ def set_precision(precision: str) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(precision != "float32")
 
 
-def set_seed(seed: int) -> None:
-    """Seeds Python, NumPy and the back-end, and makes the operations deterministic."""
+def set_seed(seed: int, *, xla: bool = False) -> None:
+    """Seeds Python, NumPy and the back-end, and makes TensorFlow's operations deterministic.
+
+    The latter not where XLA compiles them (``xla``): Keras refuses the two together.
+    """
     import keras
 
     keras.utils.set_random_seed(seed)
-    if active_backend() == "tensorflow":
+    if active_backend() == "tensorflow" and not xla:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()

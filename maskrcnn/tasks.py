@@ -150,5 +150,5 @@ def names(categories: Sequence[Category], *, most: int = 5) -> str:
 def _load(model_dir: str | Path, config: Config) -> MaskRCNN:
     backend.set_precision(config.train.precision)
     if config.train.seed is not None:
-        backend.set_seed(config.train.seed)
+        backend.set_seed(config.train.seed, xla=config.train.xla)
     return load_model(model_dir, config)[0]

@@ -65,7 +65,7 @@ def train(
     model_dir, logs = Path(model_dir), logs or LogOptions()
     backend.set_precision(config.train.precision)
     if config.train.seed is not None:
-        backend.set_seed(config.train.seed)
+        backend.set_seed(config.train.seed, xla=config.train.xla)
 
     split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad) if data_dir else None
     config = dataclasses.replace(config, categories=split.categories if split else SYNTHETIC_CATEGORIES)

@@ -76,6 +76,16 @@ class StandIn(keras.Model):
         return sum(losses.values())
 
 
+@pytest.fixture(autouse=True)
+def _determinism_ends_with_the_test():
+    """`backend.set_seed` turns it on for the whole process, and Keras then refuses XLA."""
+    yield
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     """Makes training and model folders use `StandIn`."""

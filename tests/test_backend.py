@@ -89,6 +89,18 @@ def test_seed_repeats_random_numbers():
     assert values[0] == values[1] != values[2]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is deterministic, and always compiled")
+@pytest.mark.parametrize("xla", [False, True])
+def test_seed_makes_operations_deterministic_unless_xla_compiles_them(xla):
+    from tensorflow.python.framework import config
+
+    backend.set_seed(1, xla=xla)
+    assert config.is_op_determinism_enabled() == (not xla)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", **backend.compile_options(xla=xla))  # warns, which is an error here, where they clash
+    assert model.jit_compile == xla
+
+
 def test_compile_options():
     always = keras.backend.backend() == "jax"
     assert backend.compile_options() == {"jit_compile": always, "run_eagerly": False}
