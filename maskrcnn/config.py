@@ -119,7 +119,6 @@ class MaskHeadConfig:
     channels: int = 256  # MRCNN, Fig. 4
     norm: bool = False  # batch norm after each convolution; torchvision's v2
     pool_size: int = 14  # MRCNN, Fig. 4; the head doubles it
-    target_size: int = 112  # px of the ground-truth masks in their frames; reference
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,6 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
-    shuffle_buffer: int = 4096  # records held back while shuffling
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
     skip_bad: bool = False  # leave out faulty annotations, counted, instead of stopping
 
@@ -162,7 +160,9 @@ class TrainConfig:
     init_learning_rate: float = 0.0  # warm-up starts here; reference
     learning_rate_values: tuple[float, ...] = (1e-2, 1e-3, 1e-4)  # reference
     learning_rate_boundaries: tuple[float, ...] = (0.3, 8.0, 10.0)  # epochs: warm-up ends, then each drop; reference
-    momentum: float = 0.9  # reference
+    optimizer: Literal["sgd", "adam"] = "sgd"  # reference; Adam gets further in a short run from scratch
+    momentum: float = 0.9  # of SGD; reference
+    clip_norm: float | None = None  # bound of the norm of all gradients together; None: no bound
     l2_weight_decay: float = 1e-4  # of kernels only: no biases, no norms; reference
     precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     xla: bool = False

@@ -66,9 +66,12 @@ def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
 
 
 def make_optimizer(config: TrainConfig, schedule: WarmupPiecewiseConstant) -> keras.optimizers.Optimizer:
-    """SGD with momentum; the weight decay is the model's own loss term, so that norms and biases can be left out."""
-    return keras.optimizers.SGD(
-        learning_rate=schedule,
-        momentum=config.momentum,
-        gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
-    )
+    """SGD with momentum, or Adam; the weight decay is the model's own loss term, which leaves out norms and biases."""
+    settings = {
+        "learning_rate": schedule,
+        "global_clipnorm": config.clip_norm,
+        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+    }
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(**settings)
+    return keras.optimizers.SGD(momentum=config.momentum, **settings)

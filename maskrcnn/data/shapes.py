@@ -20,12 +20,14 @@ from maskrcnn.files import replacing
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
 DESCRIPTION = "maskrcnn shapes"
 SUPERSAMPLE = 4  # points along each side of a pixel; half of them make it part of a mask
-MAX_OBJECTS = 7
+MAX_OBJECTS = 6
 EMPTY_FRACTION = 0.06
-RADII = 0.055, 0.26  # of a shape, relative to the image's side
+RADII = 0.08, 0.26  # of a shape, relative to the image's side
 PERIODS = 0.04, 0.15  # of stripes and checks, relative to the image's side
-MIN_CONTRAST = 40  # of 255, in one colour at least, between the means of a shape and of what is behind it
+TEXTURE = 40  # of 255, largest difference of a texture's two colours
+MIN_CONTRAST = 70  # of 255, in one colour at least, between the means of a shape and of what is behind it
 MIN_VISIBLE = 0.45  # of a shape's area; a shape that would hide more of another is put elsewhere
+MAX_TURN = math.pi / 6  # either way, from a shape's upright position
 PLACEMENTS = 12  # tries before a shape is given up
 
 
@@ -140,7 +142,7 @@ def _leaves_enough(shape: _Shape, others: list[_Shape]) -> bool:
 def _draw(name: str, radius: float, rng: np.random.Generator, size: int) -> _Shape:
     """A shape somewhere in the picture, turned at random."""
     outline, hole = _outline(name, rng)
-    angle, (x, y) = rng.uniform(0, 2 * math.pi), rng.uniform(0, size, 2)
+    angle, (x, y) = rng.uniform(-MAX_TURN, MAX_TURN), rng.uniform(0, size, 2)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) * radius
     outline = outline @ turn.T + (x, y)
     hole = None if hole is None else hole @ turn.T + (x, y)
@@ -187,7 +189,7 @@ def _spokes(count: int, lengths: list[float]) -> np.ndarray:
 def _texture(rng: np.random.Generator, size: int, *, period: float) -> np.ndarray:
     """Two colours in a gradient, stripes, checks or clouds: float32 [size, size, 3]."""
     first = rng.uniform(0, 255, 3)
-    second = (first + rng.uniform(-70, 70, 3)).clip(0, 255)
+    second = (first + rng.uniform(-TEXTURE, TEXTURE, 3)).clip(0, 255)
     angle, phase = rng.uniform(0, 2 * math.pi, 2)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
