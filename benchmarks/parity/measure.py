@@ -1,7 +1,6 @@
 """All comparisons on the back-end at hand, as JSON rows: ``KERAS_BACKEND=jax python -m benchmarks.parity.measure``."""
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -94,7 +93,8 @@ def main() -> None:
         else:
             found = training_sections(jit=options.jit) if part == "training" else precision_sections()
         for title, rows in found:
-            sections.append({"title": title, "rows": [dataclasses.asdict(row) for row in rows]})
+            values = [{"stage": row.stage, "error": float(row.error), "tolerance": row.tolerance} for row in rows]
+            sections.append({"title": title, "rows": values})
             failed = sum(not row.passed for row in rows)
             seconds = time.monotonic() - started
             print(f"  {title}: {len(rows) - failed} of {len(rows)} within tolerance ({seconds:.0f} s)", file=sys.stderr)

@@ -76,8 +76,11 @@ def _import(path: Any, options: argparse.Namespace) -> None:
     from maskrcnn.weights.importing import import_checkpoint
 
     done = import_checkpoint(path, options.model_dir, labels=options.labels, settings=changes)
-    model = done.config.model
+    model, classes = done.config.model, len(done.config.categories)
+    kind = f"{classes} classes" if classes else "a backbone, for train --backbone_checkpoint"
     print(
-        f"{done.title}: {done.num_tensors} tensors imported into {options.model_dir} (ResNet-{model.backbone.depth}, "
-        f"{len(done.config.categories)} classes, batch norm epsilon {model.norm.epsilon:g})"
+        f"{done.title}: {done.num_tensors} tensors imported into {options.model_dir} "
+        f"(ResNet-{model.backbone.depth}, batch norm epsilon {model.norm.epsilon:g}, {kind})"
     )
+    if done.hint:
+        print(f"note: {done.hint}")

@@ -27,6 +27,7 @@ TORCHVISION_V2: dict[str, Any] = {
     "box_head": BoxHeadConfig(convolutions=4, norm=True, dense_layers=1),
     "mask_head": MaskHeadConfig(norm=True),
 }
+COCO_V1_DIGITS = "bf2d0c1e"  # of the SHA-256 of torchvision's COCO_V1 release, in its file's name
 COCO_CHANNELS = 91  # of torchvision's heads: the background and COCO's ids up to 90
 
 
@@ -47,6 +48,7 @@ class Checkpoint(NamedTuple):
     config: Config  # its categories are still empty
     tensors: dict[str, Converted]  # by our variables' names
     num_classes: int  # channels of the class-wise heads with the background; 0 without heads
+    hint: str = ""  # what the user may have to set, since the tensors do not show it
 
 
 TEST_SIZE = {"image.min_side": 800, "image.max_side": 1333}  # both publishers'
@@ -102,19 +104,21 @@ def read_checkpoint(tensors: Tensors, path: str | Path) -> Checkpoint:
         if num_classes < 2:
             raise UserError(f"{path}: without the box head's classifier; give a whole checkpoint")
     config = Config(model=model).override(dict(family.settings))
-    if _is_coco_v1(tensors, num_classes, path):
-        config = config.override({"norm.epsilon": 0.0})
-    return Checkpoint(family, config, converted, num_classes)
+    hint = ""
+    if _is_frozen_coco(family, tensors, num_classes):
+        # torchvision's COCO_V1 release has an epsilon of 0, which no tensor shows: torchvision sets it after loading.
+        # The release is known by its file's name and by names of tensors from before torchvision 0.13.
+        if COCO_V1_DIGITS in Path(path).name or "rpn.head.conv.weight" in tensors:
+            config = config.override({"norm.epsilon": 0.0})
+        else:
+            hint = "if it was saved from torchvision's COCO_V1 weights, import it with --set norm.epsilon=0"
+    return Checkpoint(family, config, converted, num_classes, hint)
 
 
-def _is_coco_v1(tensors: Tensors, num_classes: int, path: str | Path) -> bool:
-    """Whether this is torchvision's COCO_V1 release, whose batch norms have no epsilon (torchvision sets it to 0).
-
-    Its tensors do not show that. It is known by its file's name or, renamed, by being a COCO model with frozen batch
-    norms in the names that torchvision used before 0.13.
-    """
-    is_old = "rpn.head.conv.weight" in tensors and not any(name.endswith("num_batches_tracked") for name in tensors)
-    return "bf2d0c1e" in Path(path).name or (is_old and num_classes == COCO_CHANNELS)
+def _is_frozen_coco(family: Family, tensors: Tensors, num_classes: int) -> bool:
+    """Whether it is like torchvision's COCO_V1: of COCO's classes, its batch norms frozen."""
+    frozen = not any(name.endswith("num_batches_tracked") for name in tensors)
+    return family.naming is TORCHVISION and num_classes == COCO_CHANNELS and frozen
 
 
 def _backbone(model: ModelConfig, shapes: Mapping[str, tuple[int, ...]], path: Any) -> ModelConfig:

@@ -26,6 +26,7 @@ class Imported(NamedTuple):
     title: str
     config: Config
     num_tensors: int
+    hint: str  # what the user may have to set
 
 
 def import_checkpoint(
@@ -55,7 +56,7 @@ def import_checkpoint(
         save_model(model, config, model_dir)
     else:
         _import_backbone(checkpoint, config, model_dir, path)
-    return Imported(checkpoint.family.title, config, len(checkpoint.tensors))
+    return Imported(checkpoint.family.title, config, len(checkpoint.tensors), checkpoint.hint)
 
 
 def categories_of(checkpoint: Checkpoint) -> tuple[Category, ...] | None:

@@ -132,7 +132,10 @@ def test_epsilon_is_zero_for_torchvisions_coco_release_alone(mask_rcnn_state) ->
     coco = with_classes(mask_rcnn_state, 91)
     assert read_checkpoint(old_names(coco), "renamed.pth").config.model.norm.epsilon == 0.0
     assert read_checkpoint(coco, "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth").config.model.norm.epsilon == 0.0
-    assert read_checkpoint(coco, "own.pth").config.model.norm.epsilon == 1e-5
+    unsure = read_checkpoint(coco, "own.pth")
+    assert unsure.config.model.norm.epsilon == 1e-5
+    assert unsure.hint.endswith("import it with --set norm.epsilon=0")
+    assert not read_checkpoint(mask_rcnn_state, "own.pth").hint
     assert read_checkpoint(old_names(mask_rcnn_state), "own.pth").config.model.norm.epsilon == 1e-5
 
 
