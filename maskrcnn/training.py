@@ -95,8 +95,9 @@ def train(
         ):
             fit(model, data, plan, [StopOnNonFinite(plan), log, bar, evaluations, checkpoints])
         save_model(model, config, model_dir)
-        metrics = {**evaluator.evaluate(plan.epochs), "training": {**log.speed(), **backend.peak_memory()._asdict()}}
-        log.file.log((), {**flatten(metrics), **log.speed()})
+        memory = {f"peak_{where}_bytes": value for where, value in backend.peak_memory()._asdict().items()}
+        metrics = {**evaluator.evaluate(plan.epochs), "training": {**log.speed(), **memory}}
+        log.file.log((), {**flatten(metrics), **metrics["training"]})
     write_metrics(metrics, model_dir)
     return metrics
 

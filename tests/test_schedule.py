@@ -52,6 +52,21 @@ def test_optimizer_follows_the_count_of_batches(accumulate):
     assert float(weight.numpy()[0]) == -expected
 
 
+def test_gradients_are_clipped_to_the_norm_that_is_set():
+    config = TrainConfig(momentum=0.0, clip_norm=1.0)
+    optimizer = make_optimizer(config, WarmupPiecewiseConstant(0.0, [1.0], [0]))
+    weight = keras.Variable(np.zeros(2, "float32"))
+    optimizer.apply([keras.ops.convert_to_tensor(np.array([3.0, 4.0], "float32"))], [weight])  # norm 5
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [-0.6, -0.8], rtol=1e-6)
+
+
+def test_adams_first_step_is_as_long_as_the_learning_rate():
+    optimizer = make_optimizer(TrainConfig(optimizer="adam"), WarmupPiecewiseConstant(0.0, [0.5], [0]))
+    weight = keras.Variable(np.zeros(1, "float32"))
+    optimizer.apply([keras.ops.convert_to_tensor(np.array([100.0], "float32"))], [weight])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [-0.5], rtol=1e-4)
+
+
 def test_schedule_survives_serialisation():
     schedule = WarmupPiecewiseConstant(0.2, [1.0, 0.1], [4, 8])
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))

@@ -33,7 +33,7 @@ def test_leaves_a_whole_folder(config, shapes_dir, tmp_path):
     metrics = train(config, data_dir=shapes_dir, model_dir=tmp_path, logs=LogOptions(every=3, warmup_steps=2))
     assert metrics["images"] == 3
     assert metrics["training"]["train_throughput"] > 0
-    assert metrics["training"]["host"] > 2**20
+    assert metrics["training"]["peak_host_bytes"] > 2**20
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert [category.name for category in load_config(tmp_path / "config.json").categories][:2] == ["circle", "square"]
     assert {path.name for path in tmp_path.iterdir()} == {
