@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, required=True, help="a COCO folder")
     parser.add_argument("--out_dir", type=Path, required=True, help="gets the model, overfit.json and overfit.png")
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=40, help="of 25 steps of 4 images")
+    parser.add_argument("--epochs", type=int, default=16, help="of 25 steps of 4 images")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 

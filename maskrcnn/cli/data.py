@@ -1,4 +1,4 @@
-"""The command data: convert, check, shapes, coco."""
+"""The command data: convert, check, browse, shapes, coco."""
 
 import argparse
 from typing import Any
@@ -7,7 +7,7 @@ from maskrcnn.errors import UserError
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser("data", help="convert, check, draw or download data sets", allow_abbrev=False)
+    parser = commands.add_parser("data", help="convert, check, look at, draw or download data sets", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     convert_parser = _add_action(actions, "convert", "make TFRecords of COCO data (train does it by itself)", convert)
@@ -17,6 +17,13 @@ def add_commands(commands: Any) -> None:
 
     check_parser = _add_action(actions, "check", "list all faults of a data set", check)
     check_parser.add_argument("data_dir", metavar="DIR", help="COCO data or TFRecords")
+
+    browse_parser = _add_action(actions, "browse", "write a page of images with their boxes and masks", browse)
+    browse_parser.add_argument("data_dir", metavar="DIR", help="COCO data or TFRecords")
+    browse_parser.add_argument("--out_dir", default="runs/browse", metavar="DIR", help="default: %(default)s")
+    browse_parser.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+    browse_parser.add_argument("--num_images", type=int, default=48, metavar="N", help="default: %(default)s")
+    browse_parser.add_argument("--skip_bad", action="store_true", help="leave out what is faulty, counted")
 
     shapes_parser = _add_action(actions, "shapes", "draw the shapes data set", shapes)
     shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the data set")
@@ -49,6 +56,19 @@ def check(options: argparse.Namespace) -> None:
     if faults:
         raise UserError(f"{options.data_dir}: {len(faults)} faults; mend them, or train with --skip_bad")
     print(f"{options.data_dir}: no faults")
+
+
+def browse(options: argparse.Namespace) -> None:
+    from maskrcnn.browse import write_contact_sheet
+
+    page = write_contact_sheet(
+        options.data_dir,
+        options.out_dir,
+        split=options.split,
+        num_images=options.num_images,
+        skip_bad=options.skip_bad,
+    )
+    print(f"look at {page}")
 
 
 def shapes(options: argparse.Namespace) -> None:

@@ -37,10 +37,11 @@ def sample_labels(labels: Any, *, num_samples: int, positive_fraction: float, se
 def take_sampled(sampled: Any, labels: Any, *, num_slots: int) -> tuple[Any, Any]:
     """Indices of the sampled anchors, positives first: int32 [B, S], and which slots are filled: bool [B, S].
 
-    Empty slots hold index 0.
+    Empty slots hold index 0. S is ``num_slots``, or A where that is known and less.
     """
+    num_anchors = labels.shape[1]
     keys = ops.where(sampled, ops.where(labels == POSITIVE, 2.0, 1.0), 0.0)
-    return top_positive(keys, num_slots)
+    return top_positive(keys, num_slots if num_anchors is None else min(num_slots, num_anchors))
 
 
 def _choose(keys: Any, candidates: Any, limit: Any, max_limit: int) -> Any:

@@ -40,6 +40,12 @@ def test_check_lists_all_faults(drawn, tmp_path, capsys):
     assert main(["data", "convert", str(drawn), "--skip_bad"]) == 0
 
 
+def test_browse_writes_a_page(drawn, tmp_path, capsys):
+    assert main(["data", "browse", str(drawn), "--out_dir", str(tmp_path / "page"), "--split", "val"]) == 0
+    assert f"look at {tmp_path / 'page' / 'val.html'}" in capsys.readouterr().out
+    assert (tmp_path / "page" / "val.html").read_text().count("<img") == 2
+
+
 def test_coco_passes_its_flags_on(monkeypatch, tmp_path, capsys):
     calls = []
     monkeypatch.setattr(

@@ -165,3 +165,29 @@ def test_it_learns_two_squares(config):
     assert overlaps.diagonal().min() > 0.7
     assert np.mean(masks > 0.5) > 0.9
     assert not (outputs["scores"][1] > 0.5).any()
+
+
+def test_four_batches_of_one_give_the_gradient_of_one_batch_of_four(config):
+    """The loss is a mean over images, so with fixed norms and every anchor and RoI sampled nothing else differs."""
+    config = config.override({"norm.train": False, "rpn.samples": 10**6, "box_head.samples": 10**6})
+    batch = make_batch(config, batch=4)
+    rng = np.random.default_rng(0)
+    batch["images"] = rng.integers(0, 255, batch["images"].shape, "uint8")
+    batch["boxes"][2, 0], batch["classes"][2, 0], batch["valid"][2, 0] = [30, 10, 90, 50], 2, True
+
+    def updated(size):
+        keras.utils.set_random_seed(0)
+        model = MaskRCNN(config)
+        steps = 4 // size
+        optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=steps if steps > 1 else None)
+        model.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
+        before = model.get_weights()
+        for start in range(0, 4, size):
+            model.train_on_batch({name: value[start : start + size] for name, value in batch.items()})
+        return [after - first for after, first in zip(model.get_weights(), before, strict=True)]
+
+    once, accumulated = updated(4), updated(1)
+    assert max(np.abs(change).max() for change in once) > 0.01
+    for ours, theirs in zip(once, accumulated, strict=True):
+        if ours.dtype == np.float32:
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)
