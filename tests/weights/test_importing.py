@@ -139,6 +139,15 @@ def test_epsilon_is_zero_for_torchvisions_coco_release_alone(mask_rcnn_state) ->
     assert read_checkpoint(old_names(mask_rcnn_state), "own.pth").config.model.norm.epsilon == 1e-5
 
 
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_depth_is_read_off_the_tensors(depth: int) -> None:
+    path = Path(__file__).parents[1] / "fixtures" / "checkpoints" / "resnet_names.json"
+    shapes = json.loads(path.read_text(encoding="utf-8"))[f"resnet{depth}"]
+    state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    backbone = read_checkpoint(state, "file").config.model.backbone
+    assert (backbone.depth, backbone.width) == (depth, 64)
+
+
 def test_settings_have_the_last_word(mask_rcnn_state, save, labels, tmp_path: Path) -> None:
     settings = {"norm.epsilon": "0.001"}
     done = import_checkpoint(save(mask_rcnn_state), tmp_path / "model", labels=labels, settings=settings)

@@ -52,12 +52,12 @@ def test_pytorch_file(name: str) -> None:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_detectron2_file(protocol: int, tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
-    model = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.asfortranarray(np.eye(3, dtype=np.float64))}
+    model = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.asfortranarray([[1.0, 2.0], [3.0, 4.0]])}
     content = {"model": model, "__author__": "somebody", "iteration": np.float64(3)}
     path.write_bytes(pickle.dumps(content, protocol=protocol))
     tensors = read_tensors(path)
     np.testing.assert_array_equal(tensors["a"], model["a"], strict=True)
-    np.testing.assert_array_equal(tensors["b"], np.eye(3, dtype=np.float32), strict=True)
+    np.testing.assert_array_equal(tensors["b"], np.array([[1, 2], [3, 4]], np.float32), strict=True)
 
 
 def write_safetensors(path: Path, header: dict[str, Any], data: bytes) -> None:
@@ -173,9 +173,10 @@ def test_known_functions_cannot_be_changed_by_a_pickle(tmp_path: Path) -> None:
     assert numpy_names()["numpy", "dtype"]("f4").dtype == np.float32
 
 
-def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "objects.pkl"
-    path.write_bytes(pickle.dumps({"a": np.array([{}], dtype=object)}))
+@pytest.mark.parametrize("array", [np.array([{}], dtype=object), np.array(["text"]), np.array([1j])])
+def test_arrays_of_no_numbers_are_refused(array: Any, tmp_path: Path) -> None:
+    path = tmp_path / "array.pkl"
+    path.write_bytes(pickle.dumps({"a": array}))
     with pytest.raises(UserError, match="damaged or not a checkpoint"):
         read_tensors(path)
 
@@ -219,6 +220,24 @@ def test_storage_of_another_size_is_refused(tmp_path: Path) -> None:
         read_tensors(path)
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)))
     with pytest.raises(UserError, match="damaged or cut off"):
+        read_tensors(path)
+
+
+def test_storage_too_large_is_not_even_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pth"
+    write_zip(path, tensor_pickle(6, 0, (2,), (1,)), {"0": bytes(25)})
+    read = zipfile.ZipFile.read
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda archive, entry: read(archive, entry)[:24])
+    with pytest.raises(UserError, match="storage 0 has 25 bytes"):
+        read_tensors(path)
+
+
+def test_storage_of_another_length_in_an_old_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    whole = (CHECKPOINTS / "legacy.pth").read_bytes()
+    assert whole.count(struct.pack("<q", 24)) == 1
+    path.write_bytes(whole.replace(struct.pack("<q", 24), struct.pack("<q", 23)))
+    with pytest.raises(UserError, match="has 23 numbers, expected 24"):
         read_tensors(path)
 
 
