@@ -50,6 +50,8 @@ class ConvNorm(keras.layers.Layer):
             )
 
     def build(self, input_shape) -> None:
+        if self.pad is not None:
+            self.pad.build(input_shape)  # Keras runs a model eagerly, before compiling it, if any layer is not built
         self.conv.build(input_shape)
         if self.norm is not None:
             self.norm.build((*input_shape[:-1], self.conv.filters))
