@@ -278,14 +278,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore_handlers()
-
-    def _restore_handlers(self) -> None:
         for name, handler in self._handlers.items():
             signal.signal(name, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._restore_handlers()
+        self.__exit__()
         self.interrupted = True
         tqdm.write("saving a checkpoint after this step; again to stop at once", file=sys.stderr)
 
