@@ -29,6 +29,7 @@ from benchmarks.parity.training import (
     run_step,
     training_config,
 )
+from maskrcnn.config import BoxHeadConfig
 
 # JAX compiles each operation by itself when nothing else is asked for, which takes longer than the whole at once.
 COMPILED = keras.backend.backend() == "jax"
@@ -77,6 +78,28 @@ def test_compiled_model_detects_what_its_stages_do(model: Any, stages: dict[str,
     np.testing.assert_allclose(outputs["scores"][0], stages["det.scores"][0], atol=1e-4)
     valid = outputs["valid"][0]
     np.testing.assert_allclose(outputs["masks"][0][valid], stages["det.mask_prob"][0][valid], atol=5e-4)
+
+
+def test_image_without_detections_in_a_batch(state: dict[str, Any]) -> None:
+    golden, batch = load_arrays("inference_v1"), first_image()
+    plain = np.full_like(batch["images"], 120)
+    # The plain image's best score is 0.52, the recorded image's three best are 0.88, 0.84 and 0.56.
+    model = build_model(golden_config("v1", box_head=BoxHeadConfig(score_threshold=0.55)), state)
+    seen = run_stages(
+        model,
+        {
+            "images": np.concatenate([plain, batch["images"]]),
+            "image_sizes": np.repeat(batch["image_sizes"], 2, axis=0),
+        },
+        jit=COMPILED,
+    )
+    np.testing.assert_array_equal(seen["det.valid"].sum(axis=1), [0, 3])
+    assert not seen["det.boxes"][0].any()
+    assert not seen["det.scores"][0].any()
+    assert np.isfinite(seen["det.mask_prob"]).all()
+    np.testing.assert_array_equal(seen["det.classes"][1, :3], golden["det.labels"][:3])
+    np.testing.assert_allclose(seen["det.boxes"][1, :3], golden["det.boxes"][:3], atol=1e-2)
+    np.testing.assert_allclose(seen["det.mask_prob"][1, :3], golden["det.mask_prob"][:3], atol=5e-4)
 
 
 def test_version_2_equals_torchvision() -> None:

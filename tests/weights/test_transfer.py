@@ -88,7 +88,7 @@ def test_same_classes_keep_everything(mask_rcnn_state, tmp_path: Path) -> None:
 
 
 def test_classes_are_mapped_by_name(mask_rcnn_state, tmp_path: Path) -> None:
-    path, source = save_source(mask_rcnn_state, ("cat", "dog", "horse"), tmp_path / "source")
+    path, source = save_source(mask_rcnn_state, ("cat", "DOG", "horse"), tmp_path / "source")
     model = MaskRCNN(make_config(mask_rcnn_state, ("Dog", "zebra")))
     before = values_of(model)
     rows = load_whole(model, path)
