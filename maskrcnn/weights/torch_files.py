@@ -38,7 +38,14 @@ STORAGE_DTYPES = {
 }
 
 
-class Storage:
+class Described:
+    """What a pickle describes; once checked, the pickle may not change it any more."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a tensor was to be changed")
+
+
+class Storage(Described):
     """A block of numbers; they are read after the pickle."""
 
     def __init__(self, kind: Token, key: str, size: int):
@@ -56,7 +63,7 @@ class Storage:
         self.numbers = bfloat16(data) if self.dtype == "bfloat16" else np.frombuffer(data, self.dtype)
 
 
-class Tensor:
+class Tensor(Described):
     """A view of a storage."""
 
     def __init__(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any):

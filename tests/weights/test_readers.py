@@ -213,6 +213,17 @@ def test_tensor_beyond_its_storage_is_refused(offset, shape, strides, tmp_path: 
         read_tensors(path)
 
 
+@pytest.mark.parametrize("attribute", ["shape", "offset"])
+def test_checked_tensor_cannot_be_changed(attribute: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    text = attribute.encode()
+    change = b"}X" + struct.pack("<I", len(text)) + text + b"J" + struct.pack("<i", 10**6) + b"sb"  # BUILD
+    sound = tensor_pickle(6, 0, (2,), (1,))
+    write_zip(path, sound.removesuffix(b"s.") + change + b"s.", {"0": bytes(24)})
+    with pytest.raises(UserError, match="a tensor was to be changed"):
+        read_tensors(path)
+
+
 def test_storage_of_another_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)), {"0": bytes(20)})
