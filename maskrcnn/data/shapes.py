@@ -17,16 +17,16 @@ from tqdm import tqdm
 from maskrcnn.errors import UserError
 from maskrcnn.files import replacing
 
-CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
+CLASSES = ("circle", "square", "triangle", "star", "ring")
 DESCRIPTION = "maskrcnn shapes"
 SUPERSAMPLE = 4  # points along each side of a pixel; half of them make it part of a mask
-MAX_OBJECTS = 6
+MAX_OBJECTS = 5
 EMPTY_FRACTION = 0.06
-RADII = 0.08, 0.26  # of a shape, relative to the image's side
+RADII = 0.09, 0.26  # of a shape, relative to the image's side
 PERIODS = 0.04, 0.15  # of stripes and checks, relative to the image's side
 TEXTURE = 40  # of 255, largest difference of a texture's two colours
 MIN_CONTRAST = 70  # of 255, in one colour at least, between the means of a shape and of what is behind it
-MIN_VISIBLE = 0.45  # of a shape's area; a shape that would hide more of another is put elsewhere
+MIN_VISIBLE = 0.6  # of a shape's area; a shape that would hide more of another is put elsewhere
 MAX_TURN = math.pi / 6  # either way, from a shape's upright position
 PLACEMENTS = 12  # tries before a shape is given up
 
@@ -170,12 +170,6 @@ def _outline(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
         return _spokes(3, [1.0]), None
     if name == "star":
         return _spokes(10, [1.0, rng.uniform(0.4, 0.5)]), None
-    if name == "cross":
-        arm, end = rng.uniform(0.25, 0.35), 0.93
-        corner = np.array([(end, arm), (arm, arm), (arm, end)])
-        quarter = np.array([[0, 1], [-1, 0]])  # (x, y) @ quarter = (-y, x)
-        turned = [corner @ np.linalg.matrix_power(quarter, turns) for turns in range(4)]
-        return np.concatenate(turned), None
     circle = _spokes(64, [1.0])
     return circle, circle * rng.uniform(0.45, 0.65) if name == "ring" else None
 
