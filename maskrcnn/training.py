@@ -79,6 +79,7 @@ def train(
     load_start(model, backbone_checkpoint=backbone_checkpoint, weights=weights)
     options = backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly)
     model.compile(make_optimizer(config.train, schedule), **options)
+    model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
     checkpoint = restore_latest(model, model_dir / CHECKPOINTS) or Checkpoint(0, _data_seed(config))
     plan = Plan(config.train.epochs, steps_per_epoch, config.train.batch_size, checkpoint.step, schedule)
     data = TrainingData(split, config, checkpoint.data_seed)
