@@ -99,7 +99,7 @@ def test_another_run_in_the_folder_is_refused(config, shapes_dir, tmp_path):
     train(config, data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
     with pytest.raises(UserError, match=r"train\.momentum 0\.9 -> 0\.5"):
         train(config.override({"train.momentum": 0.5}), data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
-    with pytest.raises(UserError, match=r"6 classes \(circle.*have 80 \(class 1"):
+    with pytest.raises(UserError, match=r"5 classes \(circle.*have 80 \(class 1"):
         train(config, data_dir=None, model_dir=tmp_path)
 
 
