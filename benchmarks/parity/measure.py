@@ -27,7 +27,7 @@ from benchmarks.parity.training import (
     compare_gradients,
     compare_losses,
     compare_rpn_box_gradients,
-    compare_ten_steps,
+    compare_steps,
     compile_recorder,
     run_losses,
     run_step,
@@ -58,7 +58,7 @@ def training_sections(*, jit: bool) -> Iterator[Section]:
     recorder = compile_recorder(model, jit=jit)
     losses = run_step(model, training_batch())
     rows = [*compare_losses(losses, golden), *compare_gradients(model, recorder, golden, state)]
-    rows_of_steps = list(compare_ten_steps(model, losses))
+    rows_of_steps = list(compare_steps(model, losses))
     set_state(model, state)
     empty = run_step(model, training_batch(objects=False))
     set_state(model, state)
