@@ -1,0 +1,61 @@
+"""What a measurement was taken on: processor, versions, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "numpy")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory (bytes), Python and the packages that set the speed."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit that this package was checked out at, "+" after it if files were changed; None outside of git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _processor() -> str:
+    """The model's name and the widest instructions it has, which decide on a CPU's speed."""
+    try:
+        fields = dict(
+            line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line
+        )
+    except OSError:
+        return platform.processor() or platform.machine()
+    values = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = values.get("flags", "").split()
+    widest = next((name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags), "")
+    model = f"family {values['cpu family']} model {values['model']}" if "cpu family" in values else ""
+    return " ".join(filter(None, [values.get("model name", platform.machine()), model, widest]))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
