@@ -115,14 +115,19 @@ def resize_to_canvas(example: Example, size: tf.Tensor, canvas: tf.Tensor) -> Ex
     """
     image = example["image"]
     old = tf.cast(tf.shape(image)[:2], tf.float32)
-    resized = tf.cast(tf.round(tf.image.resize(image, size)), tf.uint8)
-    below, right = canvas[0] - size[0], canvas[1] - size[1]
+    resized = tf.image.resize(tf.cast(image, tf.float32), size)  # of uint8 it is slower: it converts at every sample
+    resized = tf.cast(tf.round(resized), tf.uint8)
     new = tf.cast(size, tf.float32)
     ratio = tf.gather(new / old, [1, 0, 1, 0])
     scaled = {key: example[key] * ratio for key in ("boxes", "mask_frames") if key in example}
-    padding: Any = [[0, below], [0, right], [0, 0]]
-    padded = tf.pad(resized, padding)
-    return {**example, **scaled, "image": padded, "image_sizes": new}
+    return {**example, **scaled, "image": pad_image(resized, canvas), "image_sizes": new}
+
+
+def pad_image(image: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
+    """Zeros on the right and below, up to ``canvas`` (height, width); by copying rows, far faster than ``tf.pad``."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    image = tf.concat([image, tf.zeros([height, canvas[1] - width, 3], image.dtype)], axis=1)
+    return tf.concat([image, tf.zeros([canvas[0] - height, canvas[1], 3], image.dtype)], axis=0)
 
 
 def pad_instances(example: Example, max_instances: int) -> Example:
