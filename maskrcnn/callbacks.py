@@ -1,241 +1,56 @@
-"""What happens beside the training step: progress, logs, evaluation, checkpoints.
-
-Keras reports each loss as its mean since the epoch began; the mean since any later step follows from two of those.
-"""
+"""What happens beside the training step: evaluation, checkpoints, and the end of a run that went wrong."""
 
 import math
-import signal
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import keras
-from tqdm import tqdm
+import numpy as np
 
-from maskrcnn.checkpoint import Checkpoint, save_checkpoint
-from maskrcnn.dlll import DLLLog, describe_speed
+from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, restore_means, running_means, snapshot, write_arrays
 from maskrcnn.errors import UserError
-
-REFRESH_SECONDS = 0.5  # between two updates of the progress bar
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How far a run goes, and from where; a step is one batch."""
-
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    first_step: int  # steps done before, by the run that this one resumes
-    schedule: Callable[[int], Any]  # learning rate of a step, from 0
-
-    @property
-    def total_steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The run up to a step; the means are over the steps since the last report."""
-
-    step: int  # of the run, from 1
-    epoch: int  # from 1
-    batch: int  # of the epoch, from 1
-    losses: dict[str, float]
-    learning_rate: float
-    images_per_second: float
-    data_wait: float  # part of the time that was spent waiting for data, 0 to 1
-
-
-class ScalarWriter(Protocol):
-    """The part of `tensorboard.summary.Writer` that the log needs."""
-
-    def add_scalar(self, tag: str, data: float, step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Reporter(keras.callbacks.Callback):
-    """Base of what reports progress now and then: says `due` when, and `show` what.
-
-    Args:
-        plan: of the run.
-        waited: seconds spent waiting for data so far.
-    """
-
-    def __init__(self, plan: Plan, waited: Callable[[], float]):
-        super().__init__()
-        self.plan = plan
-        self.waited = waited
-        self.step = plan.first_step
-
-    def due(self) -> bool:
-        raise NotImplementedError
-
-    def show(self, progress: Progress) -> None:
-        raise NotImplementedError
-
-    @property
-    def epoch_ends(self) -> bool:
-        return self.step % self.plan.steps_per_epoch == 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._begin(seen=0, sums={})
-        self._seen = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self._seen += 1  # steps behind the means in `logs`
-        if self.due():
-            self.show(self._progress(logs or {}))
-
-    def _begin(self, *, seen: int, sums: dict[str, float]) -> None:
-        self._last_time, self._last_wait = time.perf_counter(), self.waited()
-        self._last_seen, self._last_sums = seen, sums
-
-    def _progress(self, means: Mapping[str, float]) -> Progress:
-        sums = {name: mean * self._seen for name, mean in means.items()}
-        steps = self._seen - self._last_seen
-        seconds = max(time.perf_counter() - self._last_time, 1e-9)
-        progress = Progress(
-            step=self.step,
-            epoch=(self.step - 1) // self.plan.steps_per_epoch + 1,
-            batch=(self.step - 1) % self.plan.steps_per_epoch + 1,
-            losses={name: (total - self._last_sums.get(name, 0.0)) / steps for name, total in sums.items()},
-            learning_rate=float(self.plan.schedule(self.step - 1)),
-            images_per_second=steps * self.plan.batch_size / seconds,
-            data_wait=min((self.waited() - self._last_wait) / seconds, 1.0),
-        )
-        self._begin(seen=self._seen, sums=sums)
-        return progress
-
-
-class ProgressBar(Reporter):
-    """One line on the terminal: losses, learning rate, images a second, share of time spent waiting for data."""
-
-    def __init__(self, plan: Plan, waited: Callable[[], float]):
-        super().__init__(plan, waited)
-        self._bar = tqdm(
-            total=plan.total_steps, initial=plan.first_step, desc="training", unit="step", dynamic_ncols=True
-        )
-
-    def due(self) -> bool:
-        return self.epoch_ends or time.perf_counter() - self._last_time >= REFRESH_SECONDS
-
-    def show(self, progress: Progress) -> None:
-        losses = {name.removesuffix("_loss"): f"{value:.3f}" for name, value in progress.losses.items()}
-        self._bar.set_description(f"epoch {progress.epoch}/{self.plan.epochs}", refresh=False)
-        self._bar.set_postfix(
-            {
-                **losses,
-                "lr": f"{progress.learning_rate:.2g}",
-                "img/s": f"{progress.images_per_second:.2f}",
-                "data wait": f"{progress.data_wait:.0%}",
-            },
-            refresh=False,
-        )
-        self._bar.update(progress.step - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-class Log(Reporter):
-    """Writes losses and speed to the log file, and to TensorBoard if asked.
-
-    Args:
-        plan: of the run.
-        waited: seconds spent waiting for data so far.
-        file: the log file.
-        every: steps between two reports; there is one at each epoch's end too.
-        warmup_steps: of this run, left out of `speed`.
-        writer: of TensorBoard.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        waited: Callable[[], float],
-        *,
-        file: DLLLog,
-        every: int,
-        warmup_steps: int,
-        writer: ScalarWriter | None = None,
-    ):
-        super().__init__(plan, waited)
-        self.file, self.every, self.warmup_steps, self.writer = file, every, warmup_steps, writer
-        self._step_seconds: list[float] = []
-
-    def due(self) -> bool:
-        return self.step % self.every == 0 or self.epoch_ends
-
-    def show(self, progress: Progress) -> None:
-        data = {
-            **progress.losses,
-            "learning_rate": progress.learning_rate,
-            "train_throughput": progress.images_per_second,
-            "data_wait": progress.data_wait,
-        }
-        self.file.log((progress.epoch, progress.batch), data)
-        self._write_scalars(data, progress.step)
-
-    def evaluation(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs the metrics after an epoch, from 1."""
-        self.file.log((epoch,), metrics)
-        self._write_scalars(metrics, epoch * self.plan.steps_per_epoch)
-
-    def _write_scalars(self, data: Mapping[str, float], step: int) -> None:
-        if self.writer:
-            for name, value in data.items():
-                self.writer.add_scalar(name, value, step)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        super().on_epoch_begin(epoch, logs)
-        self._step_began = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        self._step_seconds.append(now - self._step_began)
-        self._step_began = now
-        super().on_train_batch_end(batch, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.file.log((epoch + 1,), logs or {})
-
-    def speed(self) -> dict[str, float]:
-        """Throughput (images/s) and latency (s) of this run's steps after the warm-up; empty if there are none."""
-        return describe_speed("train", self.plan.batch_size, self._step_seconds[self.warmup_steps :])
-
-    def close(self) -> None:
-        self.file.close()
-        if self.writer:
-            self.writer.close()
+from maskrcnn.interruption import Interruption
+from maskrcnn.reporting import Log, Plan
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the run at the first loss that is infinite or not a number.
+    """Ends the run at the first loss that is infinite or not a number, and saves its state for inspection.
+
+    A gradient that overflows because float16's loss is scaled is none: Keras skips that step and lowers the scale.
+
+    Args:
+        plan: of the run.
+        writer: of the checkpoints, beside which the state is saved.
+        image_ids: of the batch of a step, from 0.
 
     Raises:
-        UserError: names the loss and the step.
+        UserError: names the loss, the step and the images.
     """
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, writer: CheckpointWriter, image_ids: Callable[[int], Sequence[int]]):
         super().__init__()
-        self.step = plan.first_step
+        self.step, self.writer, self.image_ids = plan.first_step, writer, image_ids
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        wrong = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        losses = dict(logs or {})
+        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             parts = [name for name in wrong if name != "loss"] or wrong  # the total follows from its parts
-            raise UserError(
-                f"step {self.step}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen the "
-                "warm-up (the first of --learning_rate_boundaries), or train in float32"
-            )
+            raise UserError(self._report(parts, losses))
+
+    def _report(self, parts: list[str], losses: Mapping[str, float]) -> str:
+        ids = [int(number) for number in self.image_ids(self.step - 1)]
+        path = self.writer.directory / f"not-finite-{self.step:08d}.npz"  # a name that no run resumes from
+        state = {"step": self.step, "losses": {name: repr(value) for name, value in losses.items()}, "image_ids": ids}
+        write_arrays(path, snapshot(self.model), state)
+        images = f" with the images {', '.join(map(str, ids))}" if ids else ""
+        return (
+            f"step {self.step}{images}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen "
+            "the warm-up (the first of --learning_rate_boundaries), set --clip_norm, or train in float32; the state is "
+            f"in {path}"
+        )
 
 
 class EvaluateEpochs(keras.callbacks.Callback):
@@ -249,51 +64,74 @@ class EvaluateEpochs(keras.callbacks.Callback):
         self.plan, self.every, self.evaluate = plan, every, evaluate
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.every and (epoch + 1) % self.every == 0 and epoch + 1 < self.plan.epochs:
+        if self.due(epoch + 1):
             self.evaluate(epoch + 1)
+
+    def due(self, epoch: int) -> bool:
+        """Whether there is an evaluation after an epoch, from 1."""
+        return bool(self.every) and epoch > 0 and epoch % self.every == 0 and epoch < self.plan.epochs
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves the run at the end of each epoch, and when it is interrupted, at the end of the step.
-
-    Used as a context, it takes Ctrl-C and SIGTERM for that; a second one stops at once.
+    """Saves the run at the end of each epoch, every so many steps, and after the step in which it is interrupted.
 
     Args:
         plan: of the run.
-        directory: of the checkpoints.
-        data_seed: of the order of the data, kept in the checkpoint.
+        writer: of the checkpoints.
+        start: what the run started from.
+        every: steps between two checkpoints; 0: only at the end of each epoch.
+        interruption: tells of Ctrl-C and SIGTERM.
+        log: whose state the checkpoints hold too.
     """
 
-    def __init__(self, plan: Plan, directory: Path, data_seed: int):
+    def __init__(
+        self,
+        plan: Plan,
+        writer: CheckpointWriter,
+        start: Checkpoint,
+        *,
+        every: int,
+        interruption: Interruption,
+        log: Log,
+    ):
         super().__init__()
-        self.directory, self.data_seed = directory, data_seed
+        self.plan, self.writer, self.every, self.interruption, self.log = plan, writer, every, interruption, log
+        self.start = start
         self.step = plan.first_step
-        self.interrupted = False
-        self._handlers: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "SaveCheckpoints":
-        for name in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup and `&` want it
-                self._handlers[name] = signal.signal(name, self._interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._handlers.items():
-            signal.signal(name, handler)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.__exit__()
-        self.interrupted = True
-        tqdm.write("saving a checkpoint after this step; again to stop at once", file=sys.stderr)
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.step == self.start.step and self.step % self.plan.steps_per_epoch and self.start.metrics:
+            restore_means(self.model, self.start.metrics)  # Keras has just begun them anew
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        if self.interrupted:
+        self.interruption.unsaved = True
+        self.writer.check()
+        epoch_ends = self.step % self.plan.steps_per_epoch == 0  # the log of which must come first
+        if not epoch_ends and (self.interruption.requested or (self.every and self.step % self.every == 0)):
             self._save()
-            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
         self._save()
 
     def _save(self) -> None:
-        save_checkpoint(self.model, Checkpoint(self.step, self.data_seed), self.directory)
+        if self.interruption.requested:
+            self.interruption.noticed()
+        self.log.flush()
+        means = running_means(self.model)
+        _check_finite(self.model, self.step)
+        checkpoint = replace(self.start, step=self.step, metrics=means, reported=self.log.reported)
+        self.writer.write(self.model, checkpoint)
+        self.interruption.unsaved = False
+        if self.interruption.requested:
+            raise KeyboardInterrupt
+
+
+def _check_finite(model: keras.Model, step: int) -> None:
+    """Keeps weights out of the checkpoints from which no run could go on."""
+    for variable in model.trainable_variables:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise UserError(
+                f"step {step}: after the update {variable.path} is not finite, and no checkpoint is saved; lower "
+                "--learning_rate_values or set --clip_norm"
+            )

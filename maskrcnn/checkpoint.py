@@ -4,10 +4,13 @@ A checkpoint is one file, ``step-00001200.npz``, written whole or not at all.
 """
 
 import json
+import os
 import re
 import zipfile
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,25 +18,109 @@ import numpy as np
 from maskrcnn.errors import UserError
 from maskrcnn.files import replacing
 
-KEPT = 2  # the newest, and the one before should the newest be damaged
 STATE = "state"  # the name of the JSON entry among the arrays
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the log last told of an epoch that is not over."""
+
+    seen: int = 0  # steps of the epoch up to then
+    sums: dict[str, float] = field(default_factory=dict)  # of each loss over them
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a run stands."""
 
-    step: int  # batches trained on
+    step: int  # batches trained on, and so the place in the data
     data_seed: int  # of the order of the data
+    batch_size: int = 0  # images of a step on all devices
+    metrics: list[float] = field(default_factory=list)  # Keras' running means of the epoch: totals and counts
+    reported: Reported = field(default_factory=Reported)
 
 
-def save_checkpoint(model: keras.Model, checkpoint: Checkpoint, directory: Path) -> None:
-    """Writes a checkpoint of a compiled model and deletes the older ones but one."""
-    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model).items()}
-    with replacing(directory / f"step-{checkpoint.step:08d}.npz") as path, path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays, **{STATE: np.array(json.dumps(asdict(checkpoint)))})
-    for old in list_checkpoints(directory)[:-KEPT]:
+class CheckpointWriter:
+    """Writes checkpoints in the background, one at a time; what goes wrong there is raised by the next call.
+
+    Args:
+        directory: of the checkpoints.
+        keep: the number of newest ones that stay.
+
+    Raises:
+        UserError: none would stay.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        if keep < 1:
+            raise UserError(f"--keep {keep}: at least one checkpoint must stay")
+        self.directory, self.keep = directory, keep
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def write(self, model: keras.Model, checkpoint: Checkpoint) -> None:
+        """Copies the state to the host, and leaves the rest to a thread."""
+        self.wait()
+        arrays = snapshot(model)
+        self._writing = self._pool.submit(write_checkpoint, arrays, checkpoint, self.directory, keep=self.keep)
+
+    def check(self) -> None:
+        """Raises the error of a checkpoint that could not be written, if that is known by now."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on the disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+
+def snapshot(model: keras.Model) -> dict[str, np.ndarray]:
+    """Copies of all state on the host; the next step overwrites what the variables hold."""
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _variables(model).items()}
+
+
+def save_checkpoint(model: keras.Model, checkpoint: Checkpoint, directory: Path, *, keep: int = 2) -> None:
+    """Writes a checkpoint of a compiled model and deletes all but the ``keep`` newest."""
+    write_checkpoint(snapshot(model), checkpoint, directory, keep=keep)
+
+
+def write_checkpoint(arrays: dict[str, np.ndarray], checkpoint: Checkpoint, directory: Path, *, keep: int) -> None:
+    """Writes a snapshot; see `save_checkpoint`.
+
+    Raises:
+        UserError: there is no room for it, say; the earlier ones stay as they are.
+    """
+    path = directory / f"step-{checkpoint.step:08d}.npz"
+    try:
+        write_arrays(path, arrays, asdict(checkpoint))
+    except OSError as error:
+        kept = list_checkpoints(directory)
+        goes_on = f"; the run goes on from {kept[-1].name}" if kept else ""
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{path}: the checkpoint cannot be written ({reason}); make room and give the same command again{goes_on}"
+        ) from error
+    for old in list_checkpoints(directory)[:-keep]:
         old.unlink()
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays, **{STATE: np.array(json.dumps(state))})
+        file.flush()
+        os.fsync(file.fileno())  # the name must not be on the disk before the content is
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -54,12 +141,22 @@ def restore_latest(model: keras.Model, directory: Path) -> Checkpoint | None:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             continue
-        state = Checkpoint(**json.loads(str(arrays.pop(STATE))))
+        state = json.loads(str(arrays.pop(STATE)))
         _assign(model, arrays, path)
-        return state
+        return Checkpoint(**{**state, "reported": Reported(**state.get("reported", {}))})
     if paths:
         raise UserError(f"{directory}: no checkpoint can be read; delete the folder to start anew")
     return None
+
+
+def running_means(model: keras.Model) -> list[float]:
+    """The state of the model's metrics, all of which are means of scalars."""
+    return [float(keras.ops.convert_to_numpy(variable)) for variable in model.metrics_variables]
+
+
+def restore_means(model: keras.Model, values: list[float]) -> None:
+    for variable, value in zip(model.metrics_variables, values, strict=True):
+        variable.assign(value)
 
 
 def _assign(model: keras.Model, arrays: dict[str, np.ndarray], path: Path) -> None:

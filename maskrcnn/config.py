@@ -163,11 +163,14 @@ class TrainConfig:
     optimizer: Literal["sgd", "adam"] = "sgd"  # reference; Adam gets further in a short run from scratch
     momentum: float = 0.9  # of SGD; reference
     clip_norm: float | None = None  # bound of the norm of all gradients together; None: no bound
+    ema: float | None = None  # decay of the weights' moving average at each step, which is what is used; None: none
     l2_weight_decay: float = 1e-4  # of kernels only: no biases, no norms; reference
     precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     xla: bool = False
     eagerly: bool = False
     seed: int | None = None
+    keep: int = 2  # checkpoints: the newest, and the one before should the newest be damaged
+    checkpoint_every: int = 0  # steps between two checkpoints; 0: only at the end of each epoch
     evaluate_every: int = 0  # epochs between evaluations; 0: only after the last one
     eval_batch_size: int = 8  # reference
     eval_samples: int | None = None  # None: the whole val split

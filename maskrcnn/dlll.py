@@ -1,5 +1,6 @@
 """NVIDIA's DLLogger line format, ``DLLL {json}``, so that tools that read its logs read ours."""
 
+import contextlib
 import datetime
 import json
 import time
@@ -11,8 +12,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from maskrcnn.errors import UserError
+from maskrcnn.files import replacing
 
 PERCENTILES = (50, 90, 95, 99)
+PREFIX = "DLLL "
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class DLLLog:
         self.log("PARAMETER", values)
 
     def log(self, step: str | Sequence[int], data: Mapping[str, Any]) -> None:
-        """Writes one line; numbers of the data must be plain Python numbers."""
+        """Writes one line; numbers of the data must be plain Python numbers.
+
+        Raises:
+            UserError: there is no room for it, say.
+        """
         now = datetime.datetime.now()
         line = {
             "timestamp": str(now.timestamp()),
@@ -61,10 +68,47 @@ class DLLLog:
             "step": step if isinstance(step, str) else list(step),
             "data": dict(data),
         }
-        self._file.write(f"DLLL {json.dumps(line)}\n")
+        try:
+            self._file.write(f"{PREFIX}{json.dumps(line)}\n")
+        except OSError as error:
+            reason = f"the log cannot be written ({error.strerror})"
+            raise UserError(f"{self.path}: {reason}; make room and give the same command again") from error
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a line that `log` could not write either
+            self._file.close()
+
+
+def cut_log(path: Path, *, step: int, steps_per_epoch: int, epochs: int) -> None:
+    """Takes out of a log what a resumed run will tell again: all that came after ``step`` steps, and the last summary.
+
+    Evaluations after all the ``epochs`` are taken out too: the end of a run always evaluates. A last line that was cut
+    short by a crash goes as well.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        if line.startswith(PREFIX):
+            try:
+                content = json.loads(line.removeprefix(PREFIX))
+            except ValueError:
+                continue
+            place, data = content.get("step"), content.get("data", {})
+            if isinstance(place, list) and not _stays(place, data, step, steps_per_epoch, epochs):
+                continue
+        kept.append(line if line.endswith("\n") else "")
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _stays(place: list[int], data: Mapping[str, Any], step: int, steps_per_epoch: int, epochs: int) -> bool:
+    if not place:  # the summary of a run
+        return False
+    if len(place) == 1:
+        is_last_evaluation = place[0] >= epochs and "loss" not in data
+        return place[0] * steps_per_epoch <= step and not is_last_evaluation
+    return (place[0] - 1) * steps_per_epoch + place[1] <= step
 
 
 class BatchClock:

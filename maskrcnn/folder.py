@@ -1,6 +1,7 @@
 """The model folder: ``config.json`` and ``model.weights.h5``, all that eval, infer and export need."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from maskrcnn.model import MaskRCNN
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
 # settings that may change between two runs on one folder: they leave what was trained so far as it is
-FREE_SETTINGS = ("epochs", "evaluate_every", "eval_batch_size", "eval_samples", "xla", "eagerly", "precision")
+FREE_SETTINGS = (
+    "epochs", "evaluate_every", "eval_batch_size", "eval_samples", "xla", "eagerly", "precision", "keep",
+    "checkpoint_every",
+)  # fmt: skip
 
 
 def save_config(config: Config, model_dir: str | Path) -> None:
@@ -22,13 +26,21 @@ def save_config(config: Config, model_dir: str | Path) -> None:
 
 
 def save_model(model: MaskRCNN, config: Config, model_dir: str | Path) -> None:
-    """Writes the model's folder; a reader never meets a half-written file."""
+    """Writes the model's folder; a reader never meets a half-written file.
+
+    Raises:
+        UserError: there is no room for it, say.
+    """
     save_config(config, model_dir)
     optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
     model.optimizer = None  # Keras would save its variables too, as large as the model
     try:
         with replacing(Path(model_dir) / WEIGHTS_FILE) as path:
             model.save_weights(path)
+    except OSError as error:  # of HDF5, whose text is long
+        file = Path(model_dir) / WEIGHTS_FILE
+        reason = os.strerror(error.errno) if error.errno else str(error).strip().splitlines()[0]
+        raise UserError(f"{file}: cannot be written ({reason}); make room and give the same command again") from error
     finally:
         model.optimizer = optimizer
 
@@ -75,6 +87,11 @@ def load_backbone(model: MaskRCNN, path: Path) -> None:
         _load_weights(model.resnet, path)
     else:
         raise UserError(f"{path}: no such file or folder; give --backbone_checkpoint a model folder or a .weights.h5")
+
+
+def holds_run(model_dir: Path) -> bool:
+    """Whether a run has begun in a folder, though it may not have saved anything yet."""
+    return (model_dir / CONFIG_FILE).is_file()
 
 
 def check_same_run(config: Config, model_dir: Path) -> None:

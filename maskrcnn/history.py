@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from maskrcnn.dlll import PREFIX
 from maskrcnn.errors import UserError
-
-PREFIX = "DLLL "
 
 
 def read_history(log_file: str | Path) -> list[dict[str, float]]:
@@ -27,7 +26,7 @@ def read_history(log_file: str | Path) -> list[dict[str, float]]:
     entries: list[tuple[tuple[int, float], dict[str, Any]]] = []
     for step, data in filter(None, map(_parse, lines)):
         is_evaluation = len(step) == 1
-        if is_evaluation and "bbox_AP" not in data:
+        if ("bbox_AP" if is_evaluation else "loss") not in data:  # summaries of epochs, speeds of other commands
             continue
         key = (step[0], float("inf") if is_evaluation else step[1])  # an evaluation follows its epoch's last step
         while entries and entries[-1][0] >= key:
@@ -38,6 +37,11 @@ def read_history(log_file: str | Path) -> list[dict[str, float]]:
         {**data, "epoch": epoch, "step": (epoch - 1) * steps_per_epoch + int(min(batch, steps_per_epoch))}
         for (epoch, batch), data in entries
     ]
+
+
+def evaluated_epochs(log_file: str | Path) -> set[int]:
+    """The epochs after which a log has an evaluation."""
+    return {int(entry["epoch"]) for entry in read_history(log_file) if "bbox_AP" in entry}
 
 
 def _parse(line: str) -> tuple[list[int], dict[str, Any]] | None:

@@ -66,10 +66,18 @@ def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
 
 
 def make_optimizer(config: TrainConfig, schedule: WarmupPiecewiseConstant) -> keras.optimizers.Optimizer:
-    """SGD with momentum, or Adam; the weight decay is the model's own loss term, which leaves out norms and biases."""
+    """SGD with momentum, or Adam; the weight decay is the model's own loss term, which leaves out norms and biases.
+
+    Raises:
+        UserError: a decay of the averages that is none.
+    """
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise UserError(f"--ema {config.ema}: the decay must lie between 0 and 1, such as 0.999")
     settings = {
         "learning_rate": schedule,
         "global_clipnorm": config.clip_norm,
+        "use_ema": config.ema is not None,
+        "ema_momentum": config.ema or 0.0,
         "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
     }
     if config.optimizer == "adam":

@@ -16,7 +16,7 @@ from maskrcnn.dlll import BatchClock, DLLLog, LogOptions
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import KINDS, Metrics, evaluate
 from maskrcnn.files import replacing
-from maskrcnn.folder import load_model, load_model_config
+from maskrcnn.folder import load_model, load_model_config, save_model
 from maskrcnn.infer import infer_batches, infer_images
 from maskrcnn.model import MaskRCNN
 from maskrcnn.predict import Predictor
@@ -132,6 +132,16 @@ def evaluate_split(model: MaskRCNN, config: Config, split: Split, clock: BatchCl
 def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
     with replacing(Path(model_dir) / METRICS_FILE) as path:
         path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def keep_best(model: MaskRCNN, config: Config, metrics: Metrics, directory: Path) -> None:
+    """Saves a model as the best one, with its metrics, unless the one that is there has as good a mask AP."""
+    best = -1.0
+    with contextlib.suppress(OSError, ValueError, KeyError):  # none yet
+        best = json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0
+    if (metrics["segm"]["AP"] or 0.0) > best:
+        save_model(model, config, directory)
+        write_metrics(metrics, directory)  # last: it vouches for the rest
 
 
 def flatten(metrics: Metrics) -> dict[str, float]:

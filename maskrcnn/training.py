@@ -11,24 +11,30 @@ from typing import Any
 import keras
 
 from maskrcnn import backend
-from maskrcnn.callbacks import EvaluateEpochs, Log, Plan, ProgressBar, SaveCheckpoints, StopOnNonFinite
-from maskrcnn.checkpoint import Checkpoint, restore_latest
-from maskrcnn.config import Category, Config
-from maskrcnn.data.pipeline import train_dataset
+from maskrcnn.averages import averaged_weights, keep_averages_apart
+from maskrcnn.callbacks import EvaluateEpochs, SaveCheckpoints, StopOnNonFinite
+from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, restore_latest
+from maskrcnn.config import Config
+from maskrcnn.data.pipeline import train_dataset, training_image_ids
 from maskrcnn.data.splits import Split, open_split
-from maskrcnn.data.synthetic import synthetic_dataset
+from maskrcnn.data.synthetic import SYNTHETIC_CATEGORIES, synthetic_dataset
 from maskrcnn.data.timing import DataWait
-from maskrcnn.dlll import DLLLog, LogOptions
+from maskrcnn.dlll import DLLLog, LogOptions, cut_log
 from maskrcnn.evaluate import Metrics
-from maskrcnn.folder import check_same_run, save_config, save_model
+from maskrcnn.events import cut_events
+from maskrcnn.files import claimed, remove_stale
+from maskrcnn.folder import check_same_run, holds_run, save_config, save_model
+from maskrcnn.history import evaluated_epochs
+from maskrcnn.interruption import Interruption
 from maskrcnn.model import MaskRCNN
+from maskrcnn.reporting import Log, Plan, ProgressBar
 from maskrcnn.schedule import make_optimizer, make_schedule
-from maskrcnn.tasks import LOG_FILE, evaluate_split, flatten, open_val_split, write_metrics
+from maskrcnn.tasks import LOG_FILE, evaluate_split, flatten, keep_best, open_val_split, write_metrics
 from maskrcnn.weights.transfer import load_start
 
-SYNTHETIC_CATEGORIES = tuple(Category(i, i, f"class {i}") for i in range(1, 81))  # as many as COCO has
 SYNTHETIC_STEPS = 100  # an epoch of synthetic data, unless told
 CHECKPOINTS = "checkpoints"
+BEST = "best"  # folder of the model with the best mask AP so far
 
 logger = logging.getLogger(__name__)
 
@@ -63,44 +69,38 @@ def train(
         UserError: data, folder or settings that cannot work, or a loss that is not finite.
     """
     model_dir, logs = Path(model_dir), logs or LogOptions()
-    backend.set_precision(config.train.precision)
-    if config.train.seed is not None:
-        backend.set_seed(config.train.seed, xla=config.train.xla)
+    with Interruption() as interruption, claimed(model_dir):
+        remove_stale(model_dir / CHECKPOINTS)
+        backend.set_precision(config.train.precision)
+        if config.train.seed is not None:
+            backend.set_seed(config.train.seed, xla=config.train.xla)
 
-    split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad) if data_dir else None
-    config = dataclasses.replace(config, categories=split.categories if split else SYNTHETIC_CATEGORIES)
-    val_split = open_val_split(config, data_dir, model_dir, eval_file=eval_file) if data_dir and evaluate else None
-    check_same_run(config, model_dir)
-    save_config(config, model_dir)
+        skip_bad = config.data.skip_bad
+        split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=skip_bad) if data_dir else None
+        config = dataclasses.replace(config, categories=split.categories if split else SYNTHETIC_CATEGORIES)
+        val_split = open_val_split(config, data_dir, model_dir, eval_file=eval_file) if data_dir and evaluate else None
+        goes_on = holds_run(model_dir)
+        check_same_run(config, model_dir)
+        save_config(config, model_dir)
 
-    steps_per_epoch = config.train.steps_per_epoch or _steps_of_one_pass(config, split)
-    schedule = make_schedule(config.train, steps_per_epoch=steps_per_epoch)
-    model = MaskRCNN(config)
-    load_start(model, backbone_checkpoint=backbone_checkpoint, weights=weights)
-    options = backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly)
-    model.compile(make_optimizer(config.train, schedule), **options)
-    model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
-    checkpoint = restore_latest(model, model_dir / CHECKPOINTS) or Checkpoint(0, _data_seed(config))
-    plan = Plan(config.train.epochs, steps_per_epoch, config.train.batch_size, checkpoint.step, schedule)
-    data = TrainingData(split, config, checkpoint.data_seed)
-
-    with contextlib.closing(_open_log(config, plan, data, logs, model_dir)) as log:
-        _announce(plan, split)
-        if logs.graph:
-            _write_graph(model, data, Path(logs.tensorboard or model_dir / "tensorboard"))
-        evaluator = Evaluator(model, config, val_split, log)
-        evaluations = EvaluateEpochs(plan, config.train.evaluate_every, evaluator.evaluate)
-        with (
-            SaveCheckpoints(plan, model_dir / CHECKPOINTS, checkpoint.data_seed) as checkpoints,
-            contextlib.closing(ProgressBar(plan, data.waited)) as bar,
-        ):
-            fit(model, data, plan, [StopOnNonFinite(plan), log, bar, evaluations, checkpoints])
-        save_model(model, config, model_dir)
-        memory = {f"peak_{where}_bytes": value for where, value in backend.peak_memory()._asdict().items()}
-        metrics = {**evaluator.evaluate(plan.epochs), "training": {**log.speed(), **memory}}
-        log.file.log((), {**flatten(metrics), **metrics["training"]})
-    write_metrics(metrics, model_dir)
-    return metrics
+        steps_per_epoch = config.train.steps_per_epoch or _steps_of_one_pass(config, split)
+        schedule = make_schedule(config.train, steps_per_epoch=steps_per_epoch)
+        model = MaskRCNN(config)
+        load_start(model, backbone_checkpoint=backbone_checkpoint, weights=weights)
+        _compile(model, config, make_optimizer(config.train, schedule))
+        start = restore_latest(model, model_dir / CHECKPOINTS) or Checkpoint(0, _data_seed(config))
+        epochs, batch_size = config.train.epochs, config.train.batch_size
+        plan = Plan(epochs, steps_per_epoch, batch_size, start.step, schedule, start.reported)
+        if goes_on:
+            cut_logs(plan, logs, model_dir)
+        data = TrainingData(split, config, start.data_seed)
+        with contextlib.closing(_open_log(config, plan, data, logs, model_dir)) as log:
+            _announce(plan, split)
+            if logs.graph:
+                _write_graph(model, data, Path(logs.tensorboard or model_dir / "tensorboard"))
+            run = Run(model, config, plan, start, data, Evaluator(model, config, val_split, log, model_dir), log)
+            run_epochs(run, model_dir / CHECKPOINTS, interruption)
+            return finish(run, model_dir)
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,64 @@ class Evaluator:
     config: Config
     split: Split | None
     log: Log
+    model_dir: Path
 
     def evaluate(self, epoch: int) -> Metrics:
-        """The metrics after an epoch, from 1."""
+        """The metrics after an epoch, from 1; where there are several such, the best model so far is kept."""
         if self.split is None:
             return {}
-        metrics = evaluate_split(self.model, self.config, self.split)
+        with averaged_weights(self.model):
+            metrics = evaluate_split(self.model, self.config, self.split)
+            if self.config.train.evaluate_every:
+                keep_best(self.model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
         self.log.evaluation(epoch, flatten(metrics))
         return metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """All parts of a training run."""
+
+    model: MaskRCNN
+    config: Config
+    plan: Plan
+    start: Checkpoint  # what it goes on from
+    data: "TrainingData"
+    evaluator: Evaluator
+    log: Log
+
+
+def run_epochs(run: Run, checkpoints: Path, interruption: Interruption) -> None:
+    """Trains from the start to the last epoch, with checkpoints and evaluations."""
+    plan, train = run.plan, run.config.train
+    evaluations = EvaluateEpochs(plan, train.evaluate_every, run.evaluator.evaluate)
+    epoch, begun = divmod(plan.first_step, plan.steps_per_epoch)
+    with (
+        contextlib.closing(CheckpointWriter(checkpoints, train.keep)) as writer,
+        contextlib.closing(ProgressBar(plan, run.data.waited)) as bar,
+    ):
+        saves = SaveCheckpoints(
+            plan, writer, run.start, every=train.checkpoint_every, interruption=interruption, log=run.log
+        )
+        if not begun and evaluations.due(epoch) and epoch not in evaluated_epochs(run.log.file.path):
+            run.evaluator.evaluate(epoch)  # the run was stopped before it had
+        fit(
+            run.model,
+            run.data,
+            plan,
+            [StopOnNonFinite(plan, writer, run.data.image_ids), run.log, bar, saves, evaluations],
+        )
+
+
+def finish(run: Run, model_dir: Path) -> Metrics:
+    """Saves the trained model, evaluates it and writes the metrics."""
+    with averaged_weights(run.model):
+        save_model(run.model, run.config, model_dir)
+    memory = {f"peak_{where}_bytes": value for where, value in backend.peak_memory()._asdict().items()}
+    metrics = {**run.evaluator.evaluate(run.plan.epochs), "training": {**run.log.speed(), **memory}}
+    run.log.file.log((), {**flatten(metrics), **metrics["training"]})
+    write_metrics(metrics, model_dir)
+    return metrics
 
 
 class TrainingData:
@@ -131,6 +181,13 @@ class TrainingData:
     def waited(self) -> float:
         """Seconds that training has waited for batches so far."""
         return self._wait.seconds
+
+    def image_ids(self, step: int) -> list[int]:
+        """Of the batch of a step, from 0; none if the images are random."""
+        if self.split is None:
+            return []
+        size = self.config.train.batch_size
+        return training_image_ids(self.split, self.config, batch_size=size, seed=self.seed, batch=step)
 
     def batches(self, first_step: int) -> Any:
         """A `tf.data.Dataset` of the batches from ``first_step`` on."""
@@ -156,6 +213,20 @@ def fit(model: MaskRCNN, data: TrainingData, plan: Plan, callbacks: list[keras.c
             verbose=0,
         )
         step = (epoch + 1) * plan.steps_per_epoch if done else plan.total_steps
+
+
+def _compile(model: MaskRCNN, config: Config, optimizer: keras.optimizers.Optimizer) -> None:
+    model.compile(optimizer, **backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
+    model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
+    keep_averages_apart(model)
+
+
+def cut_logs(plan: Plan, logs: LogOptions, model_dir: Path) -> None:
+    """Takes out of the logs what this run will tell again."""
+    path = Path(logs.file or model_dir / LOG_FILE)
+    cut_log(path, step=plan.first_step, steps_per_epoch=plan.steps_per_epoch, epochs=plan.epochs)
+    if logs.tensorboard:
+        cut_events(Path(logs.tensorboard), step=plan.first_step, total_steps=plan.total_steps)
 
 
 def _steps_of_one_pass(config: Config, split: Split | None) -> int:

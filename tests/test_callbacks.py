@@ -1,16 +1,19 @@
-"""Reports between two steps, worked out by hand; stops; interrupts."""
+"""Stops, evaluations and checkpoints while a model trains."""
 
+import json
 import math
 import os
 import signal
 
+import numpy as np
 import pytest
 
-from maskrcnn.callbacks import EvaluateEpochs, Log, Plan, ProgressBar, SaveCheckpoints, StopOnNonFinite
-from maskrcnn.checkpoint import list_checkpoints
+from maskrcnn.callbacks import EvaluateEpochs, SaveCheckpoints, StopOnNonFinite
+from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, list_checkpoints, restore_latest
 from maskrcnn.dlll import DLLLog
 from maskrcnn.errors import UserError
-from maskrcnn.history import read_history
+from maskrcnn.interruption import Interruption
+from maskrcnn.reporting import Log, Plan
 
 
 def make_plan(first_step=0, epochs=2, steps_per_epoch=4):
@@ -18,93 +21,29 @@ def make_plan(first_step=0, epochs=2, steps_per_epoch=4):
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """Every look at the clock takes nothing; the test moves it."""
-    now = [0.0]
-    monkeypatch.setattr("maskrcnn.callbacks.time.perf_counter", lambda: now[0])
-    return now
+def model(micro, stand_in):
+    model = stand_in(micro)
+    model.compile("sgd")
+    return model
 
 
-class Scalars:
-    def __init__(self):
-        self.values = []
-
-    def add_scalar(self, tag, data, step):
-        self.values.append((tag, data, step))
-
-    def close(self):
-        pass
+@pytest.fixture
+def writer(tmp_path):
+    writer = CheckpointWriter(tmp_path / "checkpoints", keep=9)
+    yield writer
+    writer.close()
 
 
-def run_epoch(callbacks, clock, losses, epoch=0, seconds=1.0):
-    """Plays an epoch as `fit` does, with the losses' means so far."""
-    for callback in callbacks:
-        callback.on_epoch_begin(epoch)
-    for number in range(len(losses)):
-        clock[0] += seconds
-        for callback in callbacks:
-            callback.on_train_batch_end(number, {"loss": sum(losses[: number + 1]) / (number + 1)})
-
-
-def test_log_reports_means_since_the_last_report(tmp_path, clock):
-    waited = [0.0]
-    scalars = Scalars()
-    log = Log(make_plan(), lambda: waited[0], file=DLLLog(tmp_path / "log"), every=2, warmup_steps=1, writer=scalars)
-    waited[0] = 0.5  # of the first report's 2 s
-    run_epoch([log], clock, [5.0, 3.0, 10.0, 2.0])
-    log.evaluation(1, {"bbox_AP": 0.5})
-    first, second, evaluation = read_history(tmp_path / "log")
-    assert (first["epoch"], first["step"], second["step"]) == (1, 2, 4)
-    assert first["loss"] == pytest.approx(4.0)  # (5 + 3) / 2
-    assert second["loss"] == pytest.approx(6.0)  # (10 + 2) / 2, and not the epoch's mean of 5
-    assert first["learning_rate"] == pytest.approx(0.1)  # of the second step, whose number is 1
-    assert first["train_throughput"] == pytest.approx(2.0)  # 4 images in 2 s
-    assert second["data_wait"] == 0.0
-    assert evaluation["bbox_AP"] == 0.5
-    assert ("loss", pytest.approx(6.0), 4) in scalars.values
-    assert ("bbox_AP", 0.5, 4) in scalars.values
-    assert log.speed()["train_throughput"] == pytest.approx(2.0)
-    log.close()
-
-
-def test_data_wait_is_a_part_of_the_time(tmp_path, clock):
-    waited = [3.0]  # before
-    log = Log(make_plan(), lambda: waited[0], file=DLLLog(tmp_path / "log"), every=4, warmup_steps=100)
-    log.on_epoch_begin(0)
-    for step in range(4):
-        clock[0] += 1.0
-        waited[0] += 0.25
-        log.on_train_batch_end(step, {"loss": 1.0})
-    log.close()
-    assert read_history(tmp_path / "log")[0]["data_wait"] == pytest.approx(0.25)
-    assert log.speed() == {}  # four steps, all of the warm-up
-
-
-def test_resumed_run_counts_on(tmp_path, clock):
-    """Two of four steps of the second epoch were done before; Keras counts the rest from 0."""
-    log = Log(make_plan(first_step=6), lambda: 0.0, file=DLLLog(tmp_path / "log"), every=1, warmup_steps=0)
-    run_epoch([log], clock, [1.0, 3.0], epoch=1)
-    log.close()
-    text = (tmp_path / "log").read_text()
-    assert '"step": [2, 3]' in text
-    assert '"step": [2, 4]' in text
-    assert [entry["loss"] for entry in read_history(tmp_path / "log")] == [1.0, pytest.approx(3.0)]
-
-
-def test_progress_bar_shows_the_run(clock, capsys):
-    bar = ProgressBar(make_plan(epochs=1), lambda: 0.0)
-    run_epoch([bar], clock, [1.0, 2.0, 3.0, 4.0])
-    bar.close()
-    line = capsys.readouterr().err.split("\r")[-1]
-    for part in ("epoch 1/1", "4/4", "loss=4.000", "lr=0.3", "img/s=2.00", "data wait=0%"):
-        assert part in line
-
-
-def test_non_finite_loss_is_named_with_its_step():
-    callback = StopOnNonFinite(make_plan(first_step=4))
+def test_non_finite_loss_is_named_with_its_step_and_images(model, writer):
+    callback = StopOnNonFinite(make_plan(first_step=4), writer, lambda step: [10 * step, 7])
+    callback.set_model(model)
     callback.on_train_batch_end(0, {"loss": 1.0, "box_loss": 1.0})
-    with pytest.raises(UserError, match=r"step 6: box_loss is not finite"):
+    with pytest.raises(UserError, match=r"step 6 with the images 50, 7: box_loss is not finite.*not-finite-00000006"):
         callback.on_train_batch_end(1, {"loss": math.nan, "box_loss": math.inf, "mask_loss": 1.0})
+    with np.load(writer.directory / "not-finite-00000006.npz") as saved:
+        assert json.loads(str(saved["state"]))["image_ids"] == [50, 7]
+        assert any(np.array_equal(saved[name], model.get_weights()[0]) for name in saved.files)
+    assert restore_latest(model, writer.directory) is None  # it is nothing to go on from
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3]), (2, [2])])
@@ -124,24 +63,85 @@ def handler():
     signal.signal(signal.SIGINT, before)
 
 
-def test_interrupt_saves_at_the_end_of_the_step(tmp_path, micro, stand_in, handler):
-    model = stand_in(micro)
-    model.compile("sgd")
-    with SaveCheckpoints(make_plan(), tmp_path, data_seed=0) as callback:
-        callback.set_model(model)
+@pytest.fixture
+def log(tmp_path):
+    log = Log(make_plan(), lambda: 0.0, file=DLLLog(tmp_path / "log"), every=100, warmup_steps=0)
+    log.on_epoch_begin(0)
+    yield log
+    log.close()
+
+
+def make_callback(model, writer, log, interruption, every=0):
+    start = Checkpoint(0, data_seed=5)
+    callback = SaveCheckpoints(make_plan(), writer, start, every=every, interruption=interruption, log=log)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    return callback
+
+
+def names(writer):
+    writer.wait()
+    return [path.name for path in list_checkpoints(writer.directory)]
+
+
+def test_interrupt_saves_at_the_end_of_the_step(model, writer, log, handler):
+    with Interruption() as interruption:
+        callback = make_callback(model, writer, log, interruption)
         callback.on_train_batch_end(0)
         os.kill(os.getpid(), signal.SIGINT)  # in the middle of the second step
-        assert not list_checkpoints(tmp_path)
+        assert not names(writer)
         with pytest.raises(KeyboardInterrupt):
             callback.on_train_batch_end(1)
         with pytest.raises(KeyboardInterrupt):  # a second one does not wait
             os.kill(os.getpid(), signal.SIGINT)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002.npz"]
+    assert names(writer) == ["step-00000002.npz"]
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_ignored_signals_stay_ignored(tmp_path, handler):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with SaveCheckpoints(make_plan(), tmp_path, data_seed=0) as callback:
+def test_interrupt_in_an_epochs_last_step_waits_for_the_epochs_end(model, writer, log, handler):
+    with Interruption() as interruption:
+        callback = make_callback(model, writer, log, interruption)
+        for batch in range(3):
+            callback.on_train_batch_end(batch)
         os.kill(os.getpid(), signal.SIGINT)
-        assert not callback.interrupted
+        callback.on_train_batch_end(3)
+        assert not names(writer)  # the log's summary of the epoch is not there yet
+        with pytest.raises(KeyboardInterrupt):
+            callback.on_epoch_end(0)
+    assert names(writer) == ["step-00000004.npz"]
+
+
+def test_every_so_many_steps_and_at_the_end_of_the_epoch(model, writer, log):
+    callback = make_callback(model, writer, log, Interruption(), every=3)
+    for batch in range(4):
+        callback.on_train_batch_end(batch)
+    callback.on_epoch_end(0)
+    assert names(writer) == ["step-00000003.npz", "step-00000004.npz"]
+    assert restore_latest(model, writer.directory).data_seed == 5
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(model, writer, log):
+    callback = make_callback(model, writer, log, Interruption())
+    model.trainable_variables[0].assign(np.full((3, 1), np.nan))
+    with pytest.raises(UserError, match=r"step 0: after the update .*kernel is not finite"):
+        callback.on_epoch_end(0)
+    assert not names(writer)
+
+
+def test_running_means_go_on_where_the_checkpoint_left_them(model, writer, log):
+    model.loss_trackers["box_loss"].update_state(3.0)
+    callback = make_callback(model, writer, log, Interruption(), every=2)
+    callback.on_train_batch_end(0)
+    callback.on_train_batch_end(1)
+    writer.wait()
+    start = restore_latest(model, writer.directory)
+    model.reset_metrics()
+    plan = make_plan(first_step=2)
+    resumed = SaveCheckpoints(plan, writer, start, every=0, interruption=Interruption(), log=callback.log)
+    resumed.set_model(model)
+    resumed.on_epoch_begin(0)
+    assert float(model.loss_trackers["box_loss"].result()) == 3.0
+    resumed.step = 4  # the next epoch begins anew
+    model.reset_metrics()
+    resumed.on_epoch_begin(1)
+    assert float(model.loss_trackers["box_loss"].result()) == 0.0

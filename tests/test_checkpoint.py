@@ -1,10 +1,19 @@
 """Saving and restoring everything of a run."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
 
-from maskrcnn.checkpoint import Checkpoint, list_checkpoints, restore_latest, save_checkpoint
+from maskrcnn.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Reported,
+    list_checkpoints,
+    restore_latest,
+    save_checkpoint,
+)
 from maskrcnn.errors import UserError
 
 
@@ -59,14 +68,56 @@ def test_another_model_is_refused(tmp_path):
         restore_latest(make_model(units=3), tmp_path)
 
 
-def test_a_failed_save_leaves_the_earlier_one(tmp_path, monkeypatch):
-    save_checkpoint(make_model(), Checkpoint(1, 0), tmp_path)
+def test_what_the_log_knew_comes_back_exactly(tmp_path):
+    checkpoint = Checkpoint(3, 7, 4, metrics=[0.1, float(np.float32(1 / 3))], reported=Reported(2, {"loss": 0.1 + 0.2}))
+    save_checkpoint(make_model(), checkpoint, tmp_path)
+    assert restore_latest(make_model(), tmp_path) == checkpoint
 
-    def fail(file, **_):
-        file.write(b"half")
+
+def test_the_writer_keeps_so_many(tmp_path):
+    writer = CheckpointWriter(tmp_path, keep=3)
+    for step in range(5):
+        writer.write(make_model(), Checkpoint(step, 0))
+    writer.close()
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-0000000{step}.npz" for step in (2, 3, 4)]
+    with pytest.raises(UserError, match="--keep 0"):
+        CheckpointWriter(tmp_path, keep=0)
+
+
+def test_what_is_written_is_the_state_when_it_was_asked_for(tmp_path, monkeypatch):
+    """The thread is held up until the next step has changed the variables."""
+    go_on, savez = threading.Event(), np.savez
+
+    def wait(*arguments, **arrays):
+        assert go_on.wait(60)
+        savez(*arguments, **arrays)
+
+    monkeypatch.setattr("maskrcnn.checkpoint.np.savez", wait)
+    model, writer = make_model(), CheckpointWriter(tmp_path, keep=1)
+    train(model)
+    expected = [np.array(value) for value in state(model)]
+    writer.write(model, Checkpoint(1, 0))
+    train(model)
+    go_on.set()
+    writer.close()
+    restore_latest(model, tmp_path)
+    for value, wanted in zip(state(model), expected, strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize("where", ["np.savez", "os.fsync"])
+def test_a_full_disk_is_told_and_leaves_the_earlier_one(tmp_path, monkeypatch, where):
+    writer = CheckpointWriter(tmp_path, keep=1)
+    writer.write(make_model(), Checkpoint(1, 0))
+    writer.wait()
+
+    def fail(file, *_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maskrcnn.checkpoint.np.savez", fail)
-    with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(make_model(), Checkpoint(2, 0), tmp_path)
+    monkeypatch.setattr(f"maskrcnn.checkpoint.{where}", fail)
+    writer.write(make_model(), Checkpoint(2, 0))
+    message = r"step-00000002\.npz: .*No space left on device.*goes on from step-00000001\.npz"
+    with pytest.raises(UserError, match=message):
+        writer.wait()
+    writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.npz"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from maskrcnn.dlll import BatchClock, DLLLog, describe_speed
+from maskrcnn.dlll import BatchClock, DLLLog, cut_log, describe_speed
 from maskrcnn.errors import UserError
 
 
@@ -63,3 +63,32 @@ def test_clock_passes_batches_on_and_leaves_the_warmup_out(tmp_path, monkeypatch
     lines = read(tmp_path / "log.json")
     assert [line["step"] for line in lines] == [[1, 2], [1, 4]]
     assert [line["data"]["predict_latency"] for line in lines] == [5.5, 2.0]
+
+
+def test_a_resumed_run_finds_only_what_it_will_not_tell_again(tmp_path):
+    """Two epochs of four steps; resumed after six."""
+    path = tmp_path / "log"
+    log = DLLLog(path)
+    log.parameters({"a": 1})
+    for step, name in [((1, 3), "loss"), ((1, 4), "loss"), ((1,), "loss"), ((1,), "bbox_AP"), ((2, 2), "loss")]:
+        log.log(step, {name: 1.0})
+    log.close()
+    kept = path.read_text()
+    log = DLLLog(path)
+    for step, name in [((2, 3), "loss"), ((2,), "loss"), ((2,), "bbox_AP"), ((), "bbox_AP")]:
+        log.log(step, {name: 1.0})
+    log.close()
+    with path.open("a") as file:
+        file.write('DLLL {"timestamp": "cut sh')
+    cut_log(path, step=6, steps_per_epoch=4, epochs=2)
+    assert path.read_text() == kept
+    cut_log(path, step=6, steps_per_epoch=4, epochs=1)  # the evaluation at the end of a run of one epoch
+    assert len(path.read_text().splitlines()) == 5
+    cut_log(tmp_path / "none", step=0, steps_per_epoch=1, epochs=1)
+
+
+def test_a_full_disk_is_told_by_name():
+    log = DLLLog("/dev/full")
+    with pytest.raises(UserError, match=r"/dev/full: the log cannot be written \(No space left on device\)"):
+        log.log((1, 1), {"loss": 1.0})
+    log.close()  # not told twice

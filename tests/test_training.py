@@ -37,7 +37,7 @@ def test_leaves_a_whole_folder(config, shapes_dir, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert [category.name for category in load_config(tmp_path / "config.json").categories][:2] == ["circle", "square"]
     assert {path.name for path in tmp_path.iterdir()} == {
-        "config.json", "metrics.json", "model.weights.h5", "mrcnn-dlll.json", "checkpoints"
+        "config.json", "metrics.json", "model.weights.h5", "mrcnn-dlll.json", "checkpoints", "best"
     }  # fmt: skip
     history = read_history(tmp_path / "mrcnn-dlll.json")
     reports = [(entry["epoch"], entry["step"]) for entry in history if "loss" in entry]
@@ -54,6 +54,76 @@ def test_same_seed_same_weights(config, shapes_dir, tmp_path):
     assert any((a != c).any() for a, c in zip(first, other, strict=True))
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that the program does after it counts."""
+
+
+def told(folder):
+    """What a log says of the steps, without times and speeds."""
+    lines = [json.loads(line.removeprefix("DLLL ")) for line in (folder / "mrcnn-dlll.json").read_text().splitlines()]
+    kept = [(line["step"], line["data"]) for line in lines if line["step"] not in ("PARAMETER", [])]
+    names = ("train_throughput", "data_wait")
+    return [(step, {name: value for name, value in data.items() if name not in names}) for step, data in kept]
+
+
+@pytest.mark.parametrize("moment", [5, "evaluate", "save"])
+def test_a_killed_run_ends_as_if_it_had_not_been(config, shapes_dir, tmp_path, moment, monkeypatch):
+    """Killed in a step, in an evaluation between epochs, and in the last save; losses are averaged over 3 steps."""
+    changes = {"train.checkpoint_every": 2, "train.evaluate_every": 1, "train.ema": 0.5, "train.accumulate": 3}
+    config, logs = config.override(changes), LogOptions(every=3)
+    train(config, data_dir=shapes_dir, model_dir=tmp_path / "whole", logs=logs)
+
+    def die(*_, **__):
+        raise Killed
+
+    class Die(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer._iterations == moment:
+                die()
+
+    with monkeypatch.context() as patch:
+        if moment == "evaluate":
+            patch.setattr("maskrcnn.training.evaluate_split", die)
+        elif moment == "save":
+            patch.setattr("maskrcnn.training.save_model", die)
+        else:
+            patch.setattr("maskrcnn.training.StopOnNonFinite", lambda *_: Die())
+        with pytest.raises(Killed):
+            train(config, data_dir=shapes_dir, model_dir=tmp_path / "killed", logs=logs)
+    train(config, data_dir=shapes_dir, model_dir=tmp_path / "killed", logs=logs)
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert told(tmp_path / "killed") == told(tmp_path / "whole")
+
+
+def test_averaged_weights_are_the_ones_saved(config, shapes_dir, tmp_path):
+    for name, ema in (("plain", None), ("averaged", 0.9)):
+        train(config.override({"train.ema": ema}), data_dir=shapes_dir, model_dir=tmp_path / name, evaluate=False)
+    plain, averaged = weights(tmp_path / "plain")[0], weights(tmp_path / "averaged")[0]
+    assert (plain != averaged).any()
+    states = [np.load(list_checkpoints(tmp_path / name / "checkpoints")[-1]) for name in ("plain", "averaged")]
+    raw = [next(state[name] for name in state.files if state[name].shape == plain.shape) for state in states]
+    np.testing.assert_array_equal(raw[0], raw[1])  # the training itself does not see them
+    np.testing.assert_array_equal(raw[0], plain)
+
+
+def test_the_best_model_is_kept(config, shapes_dir, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.7, 0.6])
+
+    def evaluate_split(*_):
+        return {"segm": {"AP": next(scores)}, "bbox": {"AP": 0.1}}
+
+    monkeypatch.setattr("maskrcnn.training.evaluate_split", evaluate_split)
+    changes = {"train.evaluate_every": 1, "train.epochs": 3, "train.keep": 3}
+    train(config.override(changes), data_dir=shapes_dir, model_dir=tmp_path)
+    best = json.loads((tmp_path / "best" / "metrics.json").read_text())
+    assert (best["epoch"], best["segm"]["AP"]) == (2, 0.7)
+    kernel = weights(tmp_path / "best")[0]
+    with np.load(tmp_path / "checkpoints" / "step-00000008.npz") as second:
+        assert any(np.array_equal(second[name], kernel) for name in second.files)
+    assert (kernel != weights(tmp_path)[0]).any()
+
+
 @pytest.mark.parametrize("stop_after", [3, 4])  # steps: within the first epoch, at its end
 def test_interrupted_run_goes_on_as_if_it_had_not_stopped(config, shapes_dir, tmp_path, stop_after, monkeypatch):
     train(config, data_dir=shapes_dir, model_dir=tmp_path / "whole", evaluate=False)
@@ -65,7 +135,7 @@ def test_interrupted_run_goes_on_as_if_it_had_not_stopped(config, shapes_dir, tm
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     with monkeypatch.context() as patch:
-        patch.setattr("maskrcnn.training.StopOnNonFinite", lambda plan: Interrupt())
+        patch.setattr("maskrcnn.training.StopOnNonFinite", lambda *_: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             train(config, data_dir=shapes_dir, model_dir=tmp_path / "stopped", evaluate=False)
     signal.signal(signal.SIGINT, handler)
@@ -105,7 +175,7 @@ def test_another_run_in_the_folder_is_refused(config, shapes_dir, tmp_path):
 
 def test_non_finite_loss_stops_the_run(config, shapes_dir, tmp_path):
     config = config.override({"train.learning_rate_values": [1e30] * 3, "train.init_learning_rate": 1e30})
-    with pytest.raises(UserError, match=r"step \d: .*loss.* is not finite"):
+    with pytest.raises(UserError, match=r"step \d with the images \d, \d: .*loss.* is not finite"):
         train(config, data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
 
 

@@ -50,7 +50,12 @@ TRAINING = (
     Flag("--momentum", "train.momentum", "of SGD", float, "M"),
     Flag("--clip_norm", "train.clip_norm", "bound of the gradients' norm (default: none)", float, "NORM"),
     Flag("--l2_weight_decay", "train.l2_weight_decay", "of kernels; not of biases and norms", float, "W"),
+    Flag(
+        "--ema", "train.ema", "decay of a moving average of the weights, which is evaluated and saved", float, "DECAY"
+    ),
     Flag("--finetune_bn", "model.norm.train", "train the batch norms"),
+    Flag("--keep", "train.keep", "checkpoints kept, the newest ones", int, "N"),
+    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once an epoch)", int, "STEPS"),
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
 EVALUATION = (

@@ -19,6 +19,7 @@ from maskrcnn.data.rasterize import MASK_SIZE
 from maskrcnn.data.segmentation import encode_rle
 from maskrcnn.data.tfrecord import RecordIndex, object_area, record_spans, serialize
 from maskrcnn.errors import UserError
+from maskrcnn.files import remove_stale, temporary_name
 
 VERSION = 1  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of photographs
@@ -111,6 +112,7 @@ def _is_same_source(recorded: dict[str, Any], source: Path) -> bool:
 def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: bool, progress: bool) -> None:
     """Writes all files under temporary names and renames them at the end, the index last."""
     out_dir.mkdir(parents=True, exist_ok=True)
+    remove_stale(out_dir)
     shards = -(-len(dataset.images) // SHARD_IMAGES)
     files = [out_dir / f"{name}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
     source, names = fingerprint(dataset.path), {category.id: category.name for category in dataset.categories}
@@ -158,7 +160,7 @@ def _take_sound(
 @contextmanager
 def _temporary(files: list[Path]) -> Iterator[list[Path]]:
     """Names to write to; renamed to ``files``, in order, when the block ends well, else removed."""
-    partial = [file.with_name(f".{file.name}.{os.getpid()}.partial") for file in files]
+    partial = [temporary_name(file) for file in files]
     try:
         yield partial
         for temporary, file in zip(partial, files, strict=True):

@@ -59,6 +59,12 @@ def train_dataset(
     return _batches(split, config, order, load, batch_size, {"seed": tf.TensorSpec([None, 2], tf.int64)})
 
 
+def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: int, batch: int) -> list[int]:
+    """The images of one of the batches of `train_dataset`, from 0."""
+    records = next(islice(_training_order(_portrait(split, config), batch_size, seed), batch, None))
+    return split.index.image_ids[records].tolist()
+
+
 def eval_dataset(split: Split, config: Config, *, batch_size: int, num_samples: int | None = None) -> tf.data.Dataset:
     """Every image once, or the first ``num_samples``, landscape before portrait.
 
