@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hotcoco
 import numpy as np
 from pycocotools import mask as pycocotools_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from maskrcnn.config import Config
@@ -38,9 +37,11 @@ class CocoScorer:
             UserError: the file is missing or is not COCO's JSON.
         """
         self.annotation_file = Path(annotation_file)
-        self.ground_truth, self.left_out = _load_ground_truth(self.annotation_file)
+        self._ground_truth, self.left_out = _load_ground_truth(self.annotation_file)
+        self._known_ids = {image["id"] for image in self._ground_truth["images"]}
         self._image_ids: set[int] = set()
-        self._results: list[dict[str, Any]] = []
+        self._rows: list[np.ndarray] = []  # of each image: image id, x, y, w, h, score, category id [K, 7]
+        self._rles: list[RLE] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
         """Takes in the detections of one image, which counts also if there are none.
@@ -48,7 +49,7 @@ class CocoScorer:
         Raises:
             UserError: the annotation file has no such image, or it came before.
         """
-        if image_id not in self.ground_truth.imgs:
+        if image_id not in self._known_ids:
             problem = (
                 f"no image with id {image_id}, which the data set has; give the annotation file of the same images"
             )
@@ -57,46 +58,47 @@ class CocoScorer:
             raise UserError(f"{self.annotation_file}: two images of the data set have id {image_id}; make ids unique")
         self._image_ids.add(image_id)
         ids = {category.index: category.id for category in detections.categories}
-        for i, index in enumerate(detections.classes.tolist()):
-            if index in ids:
-                x1, y1, x2, y2 = detections.boxes[i].tolist()
-                self._results.append(
-                    {
-                        "id": len(self._results) + 1,  # COCOeval takes 0 for "no match"
-                        "image_id": image_id,
-                        "category_id": ids[index],
-                        "score": float(detections.scores[i]),
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "segmentation": detections.rles[i],
-                        "iscrowd": 0,
-                    }
-                )
+        kept = [i for i, index in enumerate(detections.classes.tolist()) if index in ids]
+        rows = np.empty((len(kept), 7))
+        rows[:, 0] = image_id
+        rows[:, 1:5] = detections.boxes[kept]
+        rows[:, 3:5] -= rows[:, 1:3]
+        rows[:, 5] = detections.scores[kept]
+        rows[:, 6] = [ids[int(detections.classes[i])] for i in kept]
+        self._rows.append(rows)
+        self._rles += [detections.rles[i] for i in kept]
 
     def metrics(self) -> Metrics:
         """Metrics over the images added; a value is None where the ground truth has no object to find."""
         values: Metrics = {}
         per_class: dict[str, dict[str, float | None]] = {}
+        names = {category["id"]: category["name"] for category in self._ground_truth["categories"]}
         for kind in KINDS:
-            evaluation = self._evaluate(kind)
+            evaluation = self.evaluation(kind)
             values[kind] = {name: _known(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
             # [T, R, K] IoU thresholds, recalls, categories; 0: objects of all sizes, -1: up to 100 detections
-            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
             for k, category_id in enumerate(evaluation.params.catIds):
                 found = precision[:, :, k][precision[:, :, k] > -1]
-                name = self.ground_truth.cats[category_id]["name"]
-                per_class.setdefault(name, {})[f"{kind}_AP"] = float(found.mean()) if found.size else None
+                average = float(found.mean()) if found.size else None
+                per_class.setdefault(names[category_id], {})[f"{kind}_AP"] = average
         return {**values, "images": len(self._image_ids), "per_class": per_class}
 
-    def _evaluate(self, kind: str) -> Any:
-        for result in self._results:  # small, medium, large: by the box's area, or by the mask's own
-            is_box = kind == "bbox"
-            result["area"] = result["bbox"][2] * result["bbox"][3] if is_box else _mask_area(result["segmentation"])
+    def evaluation(self, kind: str) -> Any:
+        """COCOeval of boxes ("bbox") or masks ("segm"), summarised: its ``eval`` and ``stats`` are pycocotools' own."""
+        truth = hotcoco.COCO(self._ground_truth)
+        detections = hotcoco.COCO({**self._ground_truth, "annotations": []})
+        if self._rles:
+            masks: Any = self._rles if kind == "segm" else None
+            detections = truth.load_res(np.concatenate(self._rows), segmentation=masks)
+        if self._rles and kind == "segm":  # small, medium, large: by the mask's own area, not its box's
+            areas = np.array([_mask_area(rle) for rle in self._rles])
+            detections.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
+        evaluation: Any = hotcoco.COCOeval(truth, detections, kind)
+        evaluation.params.imgIds = sorted(self._image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
         with contextlib.redirect_stdout(io.StringIO()):
-            detections = _index(list(self.ground_truth.imgs.values()), self._results, [])
-            evaluation: Any = COCOeval(self.ground_truth, detections, kind)  # pyright: ignore[reportArgumentType]
-            evaluation.params.imgIds = sorted(self._image_ids)
-            evaluation.evaluate()
-            evaluation.accumulate()
             evaluation.summarize()
         return evaluation
 
@@ -158,18 +160,22 @@ def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, 
     Raises:
         UserError: the file is missing or is not COCO's JSON.
     """
-    coco = _load_ground_truth(Path(annotation_file))[0]
-    categories = index_categories({category_id: category["name"] for category_id, category in coco.cats.items()})
+    content = _load_ground_truth(Path(annotation_file))[0]
+    categories = index_categories({category["id"]: category["name"] for category in content["categories"]})
     index = {category.id: category.index for category in categories}
-    for image_id, image in coco.imgs.items():
-        objects = [a for a in coco.imgToAnns[image_id] if not a["iscrowd"] and a["category_id"] in index]
+    of_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"] and annotation["category_id"] in index:
+            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    for image in content["images"]:
+        objects = of_image.get(image["id"], [])
         boxes = np.array([a["bbox"] for a in objects], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         classes = np.array([index[a["category_id"]] for a in objects], np.int32)
         rles = [a["segmentation"] for a in objects]
         size = int(image["height"]), int(image["width"])
         scores = np.ones(len(objects), np.float32)
-        yield int(image_id), Detections(boxes.astype(np.float32), classes, scores, rles, size, categories)
+        yield int(image["id"]), Detections(boxes.astype(np.float32), classes, scores, rles, size, categories)
 
 
 def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
@@ -180,8 +186,8 @@ def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
     return scorer.metrics()
 
 
-def _load_ground_truth(path: Path) -> tuple[Any, int]:
-    """The annotations, indexed, with masks as run-length codes; and how many were left out as faulty."""
+def _load_ground_truth(path: Path) -> tuple[dict[str, list[Any]], int]:
+    """COCO's three lists, every annotation complete and its mask a run-length code; and how many were left out."""
     content = read_coco_json(path)
     images = {image["id"]: image for image in content["images"]}
     complete = []
@@ -190,9 +196,8 @@ def _load_ground_truth(path: Path) -> tuple[Any, int]:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             # ids are renumbered: COCOeval takes 0 for "no match", and two that are equal for one object
             complete.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(complete) + 1})
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = _index(content["images"], complete, content["categories"])
-    return coco, len(content["annotations"]) - len(complete)
+    lists = {"images": content["images"], "annotations": complete, "categories": content["categories"]}
+    return lists, len(content["annotations"]) - len(complete)
 
 
 def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
@@ -208,14 +213,6 @@ def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, An
     clipped_box(bbox, ImageEntry(image["id"], image.get("file_name", ""), height, width))
     area = annotation.get("area", _mask_area(rle))
     return {**annotation, "bbox": bbox, "segmentation": rle, "area": area, "iscrowd": annotation.get("iscrowd", 0)}
-
-
-def _index(images: list[Any], annotations: list[Any], categories: list[Any]) -> COCO:
-    """A COCO object of lists in memory; its own loader reads files only, and fails on an empty list of results."""
-    coco = COCO()
-    coco.dataset = {"images": images, "annotations": annotations, "categories": categories}  # pyright: ignore
-    coco.createIndex()
-    return coco
 
 
 def _mask_area(rle: RLE) -> float:

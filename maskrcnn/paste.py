@@ -34,8 +34,17 @@ def paste_probabilities(
     Returns:
         [h, w] probabilities and the rectangle that they cover; h or w is 0 where the box misses the image.
     """
-    padded = np.pad(mask, PADDING)
-    cells = padded.shape[0]
+    columns, place = _paste_columns(mask, box, height, width)
+    return np.ascontiguousarray(columns.T), place
+
+
+def _paste_columns(
+    mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
+) -> tuple[NDArray[np.float32], Rectangle]:
+    """As `paste_probabilities`, column after column [w, h]: the order of run-length codes."""
+    cells = mask.shape[0] + 2 * PADDING
+    padded = np.zeros((cells, cells), np.float32)
+    padded[PADDING:-PADDING, PADDING:-PADDING] = mask.T
     x1, y1, x2, y2 = _expand(np.asarray(box, np.float32), cells / mask.shape[0])
     left, right = max(x1, 0), min(x2 + 1, width)
     top, bottom = max(y1, 0), min(y2 + 1, height)
@@ -44,10 +53,15 @@ def paste_probabilities(
     # torchvision counts the corner pixels: x2 - x1 + 1 columns
     column, next_column, along_x = _sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), cells)
     row, next_row, along_y = _sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), cells)
-    stretched = padded[:, column] * (1 - along_x) + padded[:, next_column] * along_x  # [M + 2, w]
-    crop = stretched[row] * (1 - along_y)[:, None]
-    crop += stretched[next_row] * along_y[:, None]
-    return crop.astype(np.float32, copy=False), (left, top, right, bottom)
+    along_x = along_x[:, None]
+    stretched = padded.take(column, 0) * (1 - along_x)  # [w, M + 2]
+    stretched += padded.take(next_column, 0) * along_x
+    crop = stretched.take(row, 1)
+    crop *= 1 - along_y
+    below = stretched.take(next_row, 1)
+    below *= along_y
+    crop += below
+    return crop, (left, top, right, bottom)
 
 
 def paste_mask(
@@ -67,28 +81,34 @@ def encode_crop(crop: NDArray[np.bool_], place: Rectangle, height: int, width: i
         height: of the image, px.
         width: of the image, px.
     """
+    return _encode_columns(crop.T, place, height, width)
+
+
+def _encode_columns(columns: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
+    """As `encode_crop`, of the columns [w, h]."""
     left, top = place[:2]
-    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)  # COCO's runs go down columns
-    columns[:, 1:-1] = crop.T
-    change = np.diff(columns, axis=1)
-    # a run's start or end, as an index into the image's pixels in column order
-    column, row = np.nonzero(change)
-    positions = (column + left) * height + row + top
-    # a run that ends where the next one starts, at the foot of a full column, is one run
-    joined = np.nonzero(positions[1:] == positions[:-1])[0]
-    positions = np.delete(positions, np.concatenate([joined, joined + 1]))
-    counts = np.diff(positions, prepend=0, append=height * width).tolist()
+    # runs go down the columns: an empty pixel above each, and one at the end, make each begin and end within one
+    stride = columns.shape[1] + 1
+    framed = np.zeros(columns.shape[0] * stride + 1, np.bool_)
+    framed[:-1].reshape(-1, stride)[:, 1:] = columns
+    change = np.flatnonzero(framed[1:] != framed[:-1])  # a run's start or end, the pixel above each column counted
+    positions = change + (change // stride) * (height - stride) + (left * height + top)
+    if columns.shape[1] == height:  # a run that ends where the next one starts, at the foot of a column, is one run
+        joined = np.flatnonzero(positions[1:] == positions[:-1])
+        positions = np.delete(positions, np.concatenate([joined, joined + 1]))
+    counts = np.diff(positions, prepend=0, append=height * width)
     if len(counts) > 1 and counts[-1] == 0:
-        counts.pop()
-    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        counts = counts[:-1]
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
 
 
 def paste_and_encode(masks: NDArray[np.float32], boxes: NDArray[np.float32], height: int, width: int) -> list[RLE]:
     """Run-length codes of masks [K, M, M] in boxes [K, 4] of an image."""
-    return [
-        encode_crop(*paste_mask(mask, box, height, width), height, width)
-        for mask, box in zip(masks, boxes, strict=True)
-    ]
+    codes = []
+    for mask, box in zip(masks, boxes, strict=True):
+        columns, place = _paste_columns(mask, box, height, width)
+        codes.append(_encode_columns(columns >= THRESHOLD, place, height, width))
+    return codes
 
 
 def decode(codes: list[RLE], height: int, width: int) -> NDArray[np.bool_]:

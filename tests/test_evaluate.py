@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from benchmarks.cocoeval_oracle import differences, random_dataset
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import (
@@ -158,6 +159,11 @@ def test_the_masks_area_decides_what_is_small(tmp_path: Path) -> None:
     metrics = scorer.metrics()
     assert metrics["segm"]["APm"] == pytest.approx(1)
     assert metrics["bbox"]["APm"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_number_is_that_of_pycocotools_to_the_last_digit(tmp_path: Path, seed: int) -> None:
+    assert differences(random_dataset(seed), tmp_path / "val.json") == []
 
 
 def test_images_that_do_not_belong_are_refused(tmp_path: Path) -> None:
