@@ -9,7 +9,7 @@ import resource
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from maskrcnn.errors import UserError
 
@@ -45,8 +45,14 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
     os.environ["KERAS_BACKEND"] = name
     if gpus is not None:
         _show_gpus(gpus)
-    import_tensorflow(verbose=verbose)
+    if name == "tensorflow" or has_tensorflow():
+        import_tensorflow(verbose=verbose)
     return name
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed; JAX needs it only to read data."""
+    return importlib.util.find_spec("tensorflow") is not None
 
 
 def import_tensorflow(*, verbose: bool = False) -> None:
@@ -125,6 +131,15 @@ def describe_devices() -> str:
     return f"{backend} {importlib.import_module(backend).__version__} on {count}{kind}"
 
 
+def share_of_loss(loss: Any) -> Any:
+    """A device's part of the mean loss of all: under TensorFlow their gradients are added up, not averaged."""
+    if active_backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def peak_memory() -> PeakMemory:
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return PeakMemory(host, _device_peak())
@@ -140,6 +155,49 @@ def _device_peak() -> int | None:
 
     gpus = tf.config.get_visible_devices("GPU")
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if gpus else None
+
+
+def device_name() -> str:
+    """The model of the first device that computes: ``NVIDIA H100 80GB HBM3``, or ``cpu``."""
+    if active_backend() == "jax":
+        import jax
+
+        return jax.local_devices()[0].device_kind
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
+
+
+def cache_compilations(directory: str) -> None:
+    """Keeps what JAX compiles in a folder, for the next run: of a training step on a GPU, over a minute of autotuning.
+
+    Every program of at least a second is kept; the small ones are compiled sooner than they are found. TensorFlow
+    compiles anew in each process.
+    """
+    if active_backend() != "jax":
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def compile_inference(model: Any, *, xla: bool = False) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The model as one compiled function of a batch, with its weights as they are now; does not wait for the device.
+
+    `keras.Model.predict_on_batch` hands all weights over and takes them back at each call, and copies the results:
+    milliseconds of the host, which a GPU waits for.
+    """
+    if active_backend() != "jax":
+        import tensorflow as tf
+
+        return tf.function(lambda batch: model(batch, training=False), jit_compile=xla)
+    import jax
+
+    weights = [[v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]]
+    compiled = jax.jit(lambda weights, batch: model.stateless_call(*weights, batch, training=False)[0])
+    return lambda batch: compiled(weights, batch)
 
 
 def write_graph(function: Callable, batch: dict, directory: str) -> Counter[str]:
@@ -173,7 +231,7 @@ def leave_accelerators_to_jax() -> None:
     Called by `maskrcnn.data` when it loads TensorFlow, which would otherwise take nearly all of the GPU's memory.
     """
     name = active_backend() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND")
-    if name == "jax":
+    if name == "jax" and has_tensorflow():
         import tensorflow as tf
 
         for kind in ("GPU", "TPU"):

@@ -1,5 +1,6 @@
 """What a measurement was taken on: processor, versions, commit."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -59,3 +60,18 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def forget_peak_memory() -> None:
+    """Makes `peak_resident` count from now on; does nothing where the system cannot (it is Linux' way)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_resident() -> int | None:
+    """Largest resident set since `forget_peak_memory`, bytes; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from maskrcnn import __version__
-from maskrcnn.cli import data, run, weights
+from maskrcnn.cli import benchmark, data, run, weights
 from maskrcnn.errors import UserError
 
 OUT_OF_MEMORY = (
@@ -32,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_commands(commands)
     data.add_commands(commands)
     weights.add_commands(commands)
+    benchmark.add_commands(commands)
     return parser
 
 

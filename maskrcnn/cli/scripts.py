@@ -1,4 +1,4 @@
-"""The flags of ``scripts/train.py``, ``evaluate.py`` and ``inference.py``, turned into those of a command."""
+"""The flags of ``scripts/*.py``, turned into those of a command."""
 
 import argparse
 import shlex
@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 from maskrcnn.cli.program import main as run_command
 
-BATCH_SIZES = {"train": ("--train_batch_size", 4), "eval": ("--eval_batch_size", 8), "infer": ("--eval_batch_size", 8)}
+BATCH_SIZES = {
+    "train": ("--train_batch_size", 4),
+    "eval": ("--eval_batch_size", 8),
+    "infer": ("--eval_batch_size", 8),
+    "benchmark training": ("--batch_size", 4),
+    "benchmark inference": ("--batch_size", 8),
+}
 
 
 def main(command: str, arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +32,11 @@ def translate(command: str, arguments: Sequence[str]) -> list[str]:
     if command == "train":
         parser.add_argument("--weights_dir", metavar="DIR", help="where the backbone's weights are")
     options, rest = parser.parse_known_args(arguments)
-    translated = [command, batch_flag, str(options.batch_size)]
+    translated = [*command.split(), batch_flag, str(options.batch_size)]
     if not options.no_xla:
         translated.append("--xla")
+    elif command.startswith("benchmark"):
+        translated.append("--no_xla")  # of all commands, this one compiles by itself
     if command == "train" and options.weights_dir:
         translated += ["--backbone_checkpoint", options.weights_dir]
     translated += rest

@@ -1,20 +1,25 @@
 """Random training batches that need no data set, for ``--use_synthetic_data`` and benchmarks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from maskrcnn.config import Config
+from maskrcnn.config import Category, Config
 from maskrcnn.data.rasterize import MASK_SIZE
 from maskrcnn.images import canvas_size
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SYNTHETIC_CATEGORIES = tuple(Category(i, i, f"class {i}") for i in range(1, 81))  # as many as COCO has
 DISTINCT_BATCHES = 4  # then they repeat: the loader must cost nothing
 OBJECTS = 20  # at most; a COCO image has 7 on average
 
 
-def synthetic_dataset(config: Config, *, batch_size: int, seed: int = 0) -> tf.data.Dataset:
+def synthetic_dataset(config: Config, *, batch_size: int, seed: int = 0) -> "tf.data.Dataset":
     """Endless batches of noise with elliptic objects on the landscape canvas."""
+    import tensorflow as tf  # here, as `synthetic_batch` needs none
+
     rng = np.random.default_rng(seed)
     batches = [synthetic_batch(config, batch_size, rng) for _ in range(DISTINCT_BATCHES)]
     stacked: Any = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}

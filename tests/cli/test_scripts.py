@@ -17,6 +17,11 @@ from maskrcnn.cli.scripts import translate
         ),
         ("train", "--no_xla --data_dir D --model_dir M", "train --train_batch_size 4 --data_dir D --model_dir M"),
         ("eval", "--data_dir D --model_dir M", "eval --eval_batch_size 8 --xla --data_dir D --model_dir M"),
+        (
+            "benchmark training",
+            "--gpus 1 --batch_size 2 --amp --no_xla --data_dir D --model_dir M --weights_dir W",
+            "benchmark training --batch_size 2 --no_xla --gpus 1 --amp --data_dir D --model_dir M --weights_dir W",
+        ),
         ("infer", "--batch_size 1 --model_dir M a.jpg", "infer --eval_batch_size 1 --xla --model_dir M a.jpg"),
     ],
 )

@@ -1,0 +1,99 @@
+"""The command benchmark: how fast training and inference are, and how much memory they take."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.cli.flags import add_runtime, make_config
+from maskrcnn.config import Config
+from maskrcnn.errors import UserError
+
+OUT_FILE = "runs/benchmark.jsonl"
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("benchmark", help="measure speed and memory", allow_abbrev=False)
+    actions = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
+    _add_action(actions, "training", "measure training steps", "train.batch_size", 4)
+    _add_action(actions, "inference", "measure inference, part by part", "train.eval_batch_size", 8)
+
+
+def _add_action(actions: Any, name: str, help: str, field: str, batch_size: int) -> None:
+    parser = actions.add_parser(name, help=help, allow_abbrev=False)
+    parser.add_argument("--batch_size", type=int, default=batch_size, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="measured (default: %(default)s)")
+    parser.add_argument("--warmup_steps", type=int, default=100, metavar="N", help="before (default: %(default)s)")
+    parser.add_argument("--data_dir", metavar="DIR", help="COCO data or TFRecords (default: synthetic images)")
+    parser.add_argument(
+        "--model_dir", metavar="DIR", help="a trained model, for inference; gets the records of COCO data"
+    )
+    parser.add_argument("--weights_dir", metavar="PATH", help="the backbone's checkpoint, for training")
+    parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags go before it")
+    parser.add_argument("--out_file", metavar="FILE", default=OUT_FILE, help="gets a line (default: %(default)s)")
+    parser.add_argument("--no_xla", action="store_true", help="TensorFlow: do not compile by XLA")
+    parser.add_argument("--compile_cache", metavar="DIR", help="JAX: keep what is compiled there, for the next run")
+    add_runtime(parser)
+    parser.set_defaults(action=lambda options: benchmark(name, field, options))
+
+
+def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
+    if options.xla and options.no_xla:
+        raise UserError("--xla and --no_xla contradict each other; give one of them")
+    config = _config(name, options).override({field: options.batch_size, "train.xla": not options.no_xla})
+    from maskrcnn.backend import cache_compilations, select_backend
+
+    select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
+    if options.compile_cache:
+        cache_compilations(options.compile_cache)
+    from maskrcnn import benchmark
+
+    what = benchmark.BenchmarkOptions(
+        options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir
+    )
+    measure = benchmark.benchmark_training if name == "training" else benchmark.benchmark_inference
+    record = measure(config, what)
+    benchmark.append_record(record, options.out_file)
+    print(format_record(record))
+    print(f"a line was added to {options.out_file}")
+
+
+def _config(name: str, options: argparse.Namespace) -> Config:
+    """For inference with a trained model, that model's config."""
+    saved = Path(options.model_dir, "config.json") if options.model_dir else None
+    if name == "inference" and saved and saved.is_file() and not options.config:
+        options = argparse.Namespace(**{**vars(options), "config": saved})
+    return make_config(options)
+
+
+def format_record(record: dict[str, Any]) -> str:
+    """The record as a table for the screen."""
+    configuration, results, machine = record["configuration"], record["results"], record["machine"]
+    backend = configuration["backend"]
+    height, width = configuration["canvas"]
+    compiled = "XLA" if configuration["xla"] else "no XLA"
+    lines = [
+        f"{record['kind']} on {record['device']} ({machine['processor']}, {machine['cores']} cores)",
+        f"{backend} {machine['versions'].get(backend, '')}, {compiled}, {configuration['precision']}, "
+        f"{configuration['batch_size']} images of {height}x{width}, {configuration['data']} data, "
+        f"{configuration['steps']} steps after {configuration['warmup_steps']}",
+        "",
+        f"{'throughput':24}{results['throughput']:10.3f} images/s",
+    ]
+    if "throughput_all_parts" in results:
+        lines.append(f"{'one part after another':24}{results['throughput_all_parts']:10.3f} images/s")
+    parts = {"preprocessing": "pre-processing", "latency": "forward", "postprocessing": "post-processing"}
+    if record["kind"] == "training":
+        parts = {"latency": "step"}
+    lines += ["", f"{'milliseconds a batch':24}" + "".join(f"{name:>10}" for name in results["latency"])]
+    for key, title in parts.items():
+        lines.append(f"{title:24}" + "".join(f"{1000 * value:10.1f}" for value in results[key].values()))
+    lines.append("")
+    if "data_wait" in results:
+        lines.append(f"{'waiting for data':24}{results['data_wait']:10.1%} of the time")
+    lines.append(f"{'building the model':24}{results['build_seconds']:10.1f} s")
+    lines.append(f"{'compiling':24}{results['compile_seconds']:10.1f} s")
+    for key, title in (("device", "device"), ("host", "host"), ("host_in_steps", "host, steps")):
+        value = results["peak_memory"][key]
+        if value is not None:
+            lines.append(f"{'peak memory, ' + title:24}{value / 1e9:10.2f} GB")
+    return "\n".join(lines)
