@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from maskrcnn.backend import device_name
+
 PERCENTILES = (50, 90, 95, 99)
-AHEAD = 2  # steps that the host may give the device before it waits for the first of them
+AHEAD = 2  # steps that the host may give an accelerator before it waits for the first of them
 
 
 def summarise(seconds: Sequence[float]) -> dict[str, float]:
@@ -41,6 +43,7 @@ class StepClock(keras.callbacks.CallbackList):
         self.ended: list[float] = []  # s, of each step
         self.warmup_steps, self.began, self.progress = warmup_steps, began, progress
         self._running: deque[Any] = deque()
+        self._ahead = 0 if device_name() == "cpu" else AHEAD
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -54,7 +57,7 @@ class StepClock(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         assert logs is not None
         self._running.append(logs["loss"])
-        self._finish(0 if not self.ended else AHEAD)  # the first step is timed by itself, as it is compiled in it
+        self._finish(self._ahead if self.ended else 0)  # the first step is timed by itself: it is compiled in it
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._finish()

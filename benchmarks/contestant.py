@@ -1,0 +1,147 @@
+"""Our side of `benchmarks.side_by_side`: one measurement on the back-end at hand, printed as a line of JSON.
+
+KERAS_BACKEND=jax python -m benchmarks.contestant inference --batch_size 1 --steps 3
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+import problem
+
+
+def make_config(options: argparse.Namespace) -> Any:
+    from maskrcnn.config import Category, Config
+
+    height, width = options.size
+    settings = {
+        "image.min_side": min(height, width),
+        "image.max_side": max(height, width),
+        "box_head.score_threshold": problem.SCORE_THRESHOLD,
+        "train.l2_weight_decay": problem.WEIGHT_DECAY,
+        "train.precision": options.precision,
+        "train.xla": options.xla,
+        "train.batch_size": options.batch_size,
+        "train.eval_batch_size": options.batch_size,
+        **dict(setting.split("=", 1) for setting in options.assignments),
+    }
+    categories = tuple(Category(index, index, str(index)) for index in range(1, problem.CLASSES))
+    return Config(categories=categories).override(settings)
+
+
+def make_batch(options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """The images, and for training their objects with masks of 112x112 in their boxes."""
+    height, width = options.size
+    images = problem.make_images(options.batch_size, height, width)
+    sizes = np.tile(np.array([height, width], np.float32), (options.batch_size, 1))
+    batch = {"images": images, "image_sizes": sizes}
+    if options.what == "inference":
+        return batch
+    from maskrcnn.config import Config
+    from maskrcnn.data.synthetic import synthetic_batch
+
+    rng = np.random.default_rng(0)
+    config = Config().override({"image.min_side": min(height, width), "image.max_side": max(height, width)})
+    given = synthetic_batch(config, options.batch_size, rng)  # for its layout, and its masks, which are ellipses
+    boxes, classes = problem.make_objects(options.batch_size, height, width)
+    filled = problem.OBJECTS
+    given["valid"][:] = np.arange(given["valid"].shape[1]) < filled
+    given["boxes"][:], given["classes"][:] = 0, 0
+    given["boxes"][:, :filled], given["classes"][:, :filled] = boxes, classes
+    given["masks"][:] = 0
+    given["masks"][:, :filled] = _ellipse(given["masks"].shape[2:])
+    return {**given, **batch, "mask_frames": given["boxes"]}
+
+
+def _ellipse(shape: tuple[int, ...]) -> np.ndarray:
+    offset = (np.arange(shape[0]) + 0.5) / shape[0] * 2 - 1
+    return offset[:, None] ** 2 + offset**2 <= 1
+
+
+def build_model(config: Any) -> Any:
+    from benchmarks.parity.goldens import make_state, set_state
+    from maskrcnn.model import MaskRCNN
+
+    model = MaskRCNN(config)
+    set_state(model, make_state("v1"))
+    return model
+
+
+def measure_inference(options: argparse.Namespace) -> dict[str, Any]:
+    """Each step ends with the results on the host."""
+    from maskrcnn import backend
+
+    forward = backend.compile_inference(build_model(make_config(options)), xla=options.xla)
+    batch, valid = make_batch(options), []
+
+    def step() -> None:
+        outputs = {name: np.asarray(value) for name, value in forward(batch).items()}
+        valid.append(outputs["valid"].sum(1).mean())
+
+    times = problem.time_steps(step, steps=options.steps, warmup_steps=options.warmup_steps)
+    return {**times, "detections": int(valid[-1])}
+
+
+def measure_training(options: argparse.Namespace) -> dict[str, Any]:
+    """Keras' `fit`; see `maskrcnn.stopwatch.StepClock`."""
+    import keras
+    from tqdm import tqdm
+
+    from maskrcnn import backend
+    from maskrcnn.stopwatch import StepClock
+
+    config = make_config(options)
+    model = build_model(config)
+    optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
+    model.compile(optimizer, **backend.compile_options(xla=options.xla))
+    model.optimizer.build(model.trainable_variables)
+    batch, total = make_batch(options), options.warmup_steps + options.steps
+    data = (one for one in itertools.repeat((batch,)))  # of all iterators, Keras takes a generator
+    with tqdm(total=total, disable=True) as progress:
+        clock = StepClock(model, options.warmup_steps, problem.forget_peak_memory, progress)
+        history = model.fit(data, epochs=1, steps_per_epoch=total, callbacks=clock, shuffle=False, verbose=0)
+    losses = {name: float(values[0]) for name, values in history.history.items()}
+    return {"seconds": clock.seconds, "first_step_seconds": clock.first_step, "losses": losses}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("training", "inference"))
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--warmup_steps", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
+    parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--compile_cache", metavar="DIR")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
+    options = parser.parse_args()
+    from maskrcnn import backend
+
+    backend.select_backend()
+    backend.set_precision(options.precision)
+    if options.compile_cache:
+        backend.cache_compilations(options.compile_cache)
+    record = measure_training(options) if options.what == "training" else measure_inference(options)
+    memory = problem.peak_memory()
+    name = backend.active_backend()
+    extra = {
+        "host_bytes": memory,
+        "device_bytes": backend.peak_memory().device,
+        "device": backend.device_name(),
+        "versions": {package: importlib.metadata.version(package) for package in ("keras", name)},
+        "threads": len(os.sched_getaffinity(0)),
+    }
+    print(json.dumps({**record, **extra}))
+
+
+if __name__ == "__main__":
+    main()
