@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from maskrcnn import backend
 from maskrcnn.config import Config, ImageConfig
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
@@ -121,7 +122,7 @@ class MaskRCNN(keras.Model):
         losses["l2_loss"] = l2_loss(self.trainable_variables, self.config.train.l2_weight_decay)
         for name, value in losses.items():
             self.loss_trackers[name].update_state(value)
-        return sum(losses.values())
+        return backend.share_of_loss(sum(losses.values()))
 
     def get_config(self) -> dict[str, Any]:
         backbone = keras.saving.serialize_keras_object(self.resnet) if self.custom_backbone else None
