@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, restore_means, running_means, snapshot, write_arrays
+from maskrcnn.distribution import Devices
 from maskrcnn.errors import UserError
 from maskrcnn.interruption import Interruption
 from maskrcnn.reporting import Log, Plan
@@ -23,14 +24,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
         plan: of the run.
         writer: of the checkpoints, beside which the state is saved.
         image_ids: of the batch of a step, from 0.
+        devices: of the run; one of its processes saves.
 
     Raises:
         UserError: names the loss, the step and the images.
     """
 
-    def __init__(self, plan: Plan, writer: CheckpointWriter, image_ids: Callable[[int], Sequence[int]]):
+    def __init__(
+        self, plan: Plan, writer: CheckpointWriter, image_ids: Callable[[int], Sequence[int]], devices: Devices
+    ):
         super().__init__()
-        self.step, self.writer, self.image_ids = plan.first_step, writer, image_ids
+        self.step, self.writer, self.image_ids, self.devices = plan.first_step, writer, image_ids, devices
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -44,7 +48,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
         ids = [int(number) for number in self.image_ids(self.step - 1)]
         path = self.writer.directory / f"not-finite-{self.step:08d}.npz"  # a name that no run resumes from
         state = {"step": self.step, "losses": {name: repr(value) for name, value in losses.items()}, "image_ids": ids}
-        write_arrays(path, snapshot(self.model), state)
+        if self.devices.writes:
+            write_arrays(path, snapshot(self.model), state)
         images = f" with the images {', '.join(map(str, ids))}" if ids else ""
         return (
             f"step {self.step}{images}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen "
@@ -79,6 +84,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
         plan: of the run.
         writer: of the checkpoints.
         start: what the run started from.
+        devices: of the run. Of several processes the first one writes; a signal, which may reach them in different
+            steps, ends them at once.
         every: steps between two checkpoints; 0: only at the end of each epoch.
         interruption: tells of Ctrl-C and SIGTERM.
         log: whose state the checkpoints hold too.
@@ -89,6 +96,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         plan: Plan,
         writer: CheckpointWriter,
         start: Checkpoint,
+        devices: Devices,
         *,
         every: int,
         interruption: Interruption,
@@ -96,7 +104,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     ):
         super().__init__()
         self.plan, self.writer, self.every, self.interruption, self.log = plan, writer, every, interruption, log
-        self.start = start
+        self.start, self.devices = start, devices
         self.step = plan.first_step
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -105,7 +113,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self.interruption.unsaved = True
+        self.interruption.unsaved = self.devices.processes == 1
         self.writer.check()
         epoch_ends = self.step % self.plan.steps_per_epoch == 0  # the log of which must come first
         if not epoch_ends and (self.interruption.requested or (self.every and self.step % self.every == 0)):
@@ -118,10 +126,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
         if self.interruption.requested:
             self.interruption.noticed()
         self.log.flush()
-        means = running_means(self.model)
+        means = running_means(self.model)  # of all processes, so that each must take part
         _check_finite(self.model, self.step)
         checkpoint = replace(self.start, step=self.step, metrics=means, reported=self.log.reported)
-        self.writer.write(self.model, checkpoint)
+        if self.devices.writes:
+            self.writer.write(self.model, checkpoint)
         self.interruption.unsaved = False
         if self.interruption.requested:
             raise KeyboardInterrupt

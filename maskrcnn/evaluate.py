@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from maskrcnn.paste import RLE
 from maskrcnn.predict import Detections, Model, predict_batches
 
 Metrics = dict[str, Any]
+Found = tuple[int, Detections]  # an image's id, and what was found in it
 
 coco_mask: Any = pycocotools_mask  # its published types name a private class
 
@@ -111,6 +112,7 @@ def evaluate(
     *,
     num_images: int | None = None,
     progress: bool = True,
+    merge: Callable[[Iterable[Found]], Iterable[Found]] = iter,
 ) -> Metrics:
     """COCO metrics of a model over evaluation batches, each image counted once.
 
@@ -121,6 +123,7 @@ def evaluate(
         config: names the categories.
         num_images: how many there will be, for the progress bar.
         progress: whether to show a bar.
+        merge: makes what this process has found into what all have, where several share the images.
 
     Returns:
         {"bbox": {"AP": ..}, "segm": {..}, "images": N, "per_class": {name: {"bbox_AP": .., "segm_AP": ..}}}
@@ -130,9 +133,10 @@ def evaluate(
     """
     scorer = CocoScorer(annotation_file)
     predictions = predict_batches(model, dataset, config.categories)
+    shown = tqdm(predictions, "evaluating", num_images, unit="image", disable=not progress)
     images = 0
-    for prediction in tqdm(predictions, "evaluating", num_images, unit="image", disable=not progress):
-        scorer.add(prediction.image_id, prediction.detections)
+    for image_id, detections in merge((prediction.image_id, prediction.detections) for prediction in shown):
+        scorer.add(image_id, detections)
         images += 1
     if not images:
         raise UserError(f"{annotation_file}: the evaluation data set has no image; check --data_dir and --eval_samples")

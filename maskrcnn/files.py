@@ -66,8 +66,9 @@ def claimed(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # which ends the lock, as the end of the process does
-        if made and not any(directory.iterdir()):
-            directory.rmdir()
+        if made:
+            with contextlib.suppress(OSError):  # it has something in it, or is gone
+                directory.rmdir()
 
 
 def _is_alive(process: int) -> bool:

@@ -115,10 +115,15 @@ class Reporter(keras.callbacks.Callback):
 class ProgressBar(Reporter):
     """One line on the terminal: losses, learning rate, images a second, share of time spent waiting for data."""
 
-    def __init__(self, plan: Plan, waited: Callable[[], float]):
+    def __init__(self, plan: Plan, waited: Callable[[], float], *, shown: bool = True):
         super().__init__(plan, waited)
         self._bar = tqdm(
-            total=plan.total_steps, initial=plan.first_step, desc="training", unit="step", dynamic_ncols=True
+            total=plan.total_steps,
+            initial=plan.first_step,
+            desc="training",
+            unit="step",
+            dynamic_ncols=True,
+            disable=not shown,
         )
 
     def due(self) -> bool:

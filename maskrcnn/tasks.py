@@ -10,8 +10,9 @@ from typing import Any
 
 from maskrcnn import backend
 from maskrcnn.config import Category, Config
-from maskrcnn.data.pipeline import eval_dataset
+from maskrcnn.data.pipeline import Share, eval_dataset
 from maskrcnn.data.splits import Split, open_split
+from maskrcnn.distribution import Devices
 from maskrcnn.dlll import BatchClock, DLLLog, LogOptions
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import KINDS, Metrics, evaluate
@@ -19,7 +20,7 @@ from maskrcnn.files import replacing
 from maskrcnn.folder import load_model, load_model_config, save_model
 from maskrcnn.infer import infer_batches, infer_images
 from maskrcnn.model import MaskRCNN
-from maskrcnn.predict import Predictor
+from maskrcnn.predict import Model, Predictor
 
 METRICS_FILE = "metrics.json"
 LOG_FILE = "mrcnn-dlll.json"
@@ -118,15 +119,24 @@ def open_val_split(
     return split
 
 
-def evaluate_split(model: MaskRCNN, config: Config, split: Split, clock: BatchClock | None = None) -> Metrics:
-    """COCO metrics on a split; on the first ``config.train.eval_samples`` images of it if that is set."""
-    train = config.train
-    batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
+def evaluate_split(
+    model: Model, config: Config, split: Split, clock: BatchClock | None = None, devices: Devices | None = None
+) -> Metrics:
+    """COCO metrics on a split; on the first ``config.train.eval_samples`` images of it if that is set.
+
+    Several ``devices`` share the images; each process then has the metrics of all.
+    """
+    train, devices = config.train, devices or Devices()
+    share, size = Share(devices.process, devices.processes), train.eval_batch_size * devices.local_replicas
+    batches = eval_dataset(split, config, batch_size=size, num_samples=train.eval_samples, share=share)
     if clock:
         batches = clock.watch(batches)
-    num_images = min(split.num_examples, train.eval_samples or split.num_examples)
+    num_images = min(split.num_examples, train.eval_samples or split.num_examples) // devices.processes
     assert split.annotation_file is not None  # `open_val_split` has seen to it
-    return evaluate(model, batches, split.annotation_file, config, num_images=num_images)
+    progress, merge = devices.writes, devices.merge
+    return evaluate(
+        model, batches, split.annotation_file, config, num_images=num_images, progress=progress, merge=merge
+    )
 
 
 def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:

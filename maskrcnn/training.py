@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -15,11 +15,11 @@ from maskrcnn.averages import averaged_weights, keep_averages_apart
 from maskrcnn.callbacks import EvaluateEpochs, SaveCheckpoints, StopOnNonFinite
 from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, restore_latest
 from maskrcnn.config import Config
-from maskrcnn.data.pipeline import train_dataset, training_image_ids
 from maskrcnn.data.splits import Split, open_split
-from maskrcnn.data.synthetic import SYNTHETIC_CATEGORIES, synthetic_dataset
-from maskrcnn.data.timing import DataWait
+from maskrcnn.data.synthetic import SYNTHETIC_CATEGORIES
+from maskrcnn.distribution import Devices, adapt, connect
 from maskrcnn.dlll import DLLLog, LogOptions, cut_log
+from maskrcnn.errors import UserError
 from maskrcnn.evaluate import Metrics
 from maskrcnn.events import cut_events
 from maskrcnn.files import claimed, remove_stale
@@ -29,7 +29,9 @@ from maskrcnn.interruption import Interruption
 from maskrcnn.model import MaskRCNN
 from maskrcnn.reporting import Log, Plan, ProgressBar
 from maskrcnn.schedule import make_optimizer, make_schedule
+from maskrcnn.sharing import Predictor
 from maskrcnn.tasks import LOG_FILE, evaluate_split, flatten, keep_best, open_val_split, write_metrics
+from maskrcnn.training_data import TrainingData
 from maskrcnn.weights.transfer import load_start
 
 SYNTHETIC_STEPS = 100  # an epoch of synthetic data, unless told
@@ -49,6 +51,7 @@ def train(
     weights: str | Path | None = None,
     evaluate: bool = True,
     logs: LogOptions | None = None,
+    devices: Devices | None = None,
 ) -> Metrics:
     """Trains a model into a folder, from where the last run on that folder ended; then evaluates it.
 
@@ -61,6 +64,7 @@ def train(
         weights: a whole model to start from, see `maskrcnn.weights.transfer.load_whole`.
         evaluate: whether to evaluate on the val split, as often as the config says and at the end.
         logs: where to log.
+        devices: that share the work, from `maskrcnn.distribution.connect`; None is all of this machine.
 
     Returns:
         The metrics, see `maskrcnn.evaluate.evaluate`, and the speed under "training".
@@ -68,59 +72,61 @@ def train(
     Raises:
         UserError: data, folder or settings that cannot work, or a loss that is not finite.
     """
-    model_dir, logs = Path(model_dir), logs or LogOptions()
-    with Interruption() as interruption, claimed(model_dir):
-        remove_stale(model_dir / CHECKPOINTS)
-        backend.set_precision(config.train.precision)
-        if config.train.seed is not None:
-            backend.set_seed(config.train.seed, xla=config.train.xla)
-
-        skip_bad = config.data.skip_bad
-        split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=skip_bad) if data_dir else None
+    model_dir, logs, devices = Path(model_dir), logs or LogOptions(), devices or connect()
+    with Interruption() as interruption, _claim(model_dir, devices), devices.scope():
+        seed = _set_up(config, devices)
+        with devices.first_alone():  # converts the data where that is to be done
+            split, val_split = _open_splits(config, data_dir, model_dir, eval_file, evaluate=evaluate)
         config = dataclasses.replace(config, categories=split.categories if split else SYNTHETIC_CATEGORIES)
-        val_split = open_val_split(config, data_dir, model_dir, eval_file=eval_file) if data_dir and evaluate else None
-        goes_on = holds_run(model_dir)
-        check_same_run(config, model_dir)
-        save_config(config, model_dir)
+        with devices.first_alone():
+            goes_on = holds_run(model_dir)
+            check_same_run(config, model_dir)
+            if devices.writes:
+                save_config(config, model_dir)
 
-        steps_per_epoch = config.train.steps_per_epoch or _steps_of_one_pass(config, split)
-        schedule = make_schedule(config.train, steps_per_epoch=steps_per_epoch)
+        batch_size = config.train.batch_size * devices.replicas
+        steps_per_epoch = config.train.steps_per_epoch or _steps_of_one_pass(batch_size, split)
+        schedule = make_schedule(config.train, steps_per_epoch=steps_per_epoch, devices=devices.replicas)
         model = MaskRCNN(config)
         load_start(model, backbone_checkpoint=backbone_checkpoint, weights=weights)
-        _compile(model, config, make_optimizer(config.train, schedule))
-        start = restore_latest(model, model_dir / CHECKPOINTS) or Checkpoint(0, _data_seed(config))
-        epochs, batch_size = config.train.epochs, config.train.batch_size
-        plan = Plan(epochs, steps_per_epoch, batch_size, start.step, schedule, start.reported)
-        if goes_on:
+        _compile(model, config, make_optimizer(config.train, schedule), devices)
+        start = _restore(model, model_dir, Checkpoint(0, seed, batch_size), devices)
+        plan = Plan(config.train.epochs, steps_per_epoch, batch_size, start.step, schedule, start.reported)
+        if goes_on and devices.writes:
             cut_logs(plan, logs, model_dir)
-        data = TrainingData(split, config, start.data_seed)
+        data = TrainingData(split, config, start.data_seed, devices)
         with contextlib.closing(_open_log(config, plan, data, logs, model_dir)) as log:
             _announce(plan, split)
             if logs.graph:
                 _write_graph(model, data, Path(logs.tensorboard or model_dir / "tensorboard"))
-            run = Run(model, config, plan, start, data, Evaluator(model, config, val_split, log, model_dir), log)
-            run_epochs(run, model_dir / CHECKPOINTS, interruption)
-            return finish(run, model_dir)
+            evaluator = Evaluator(devices.predictor(model), config, val_split, log, model_dir, devices)
+            run = Run(model, config, plan, start, data, evaluator, log, devices)
+            with devices.loss_of_processes():
+                run_epochs(run, model_dir / CHECKPOINTS, interruption)
+                return finish(run, model_dir)
 
 
 @dataclass(frozen=True)
 class Evaluator:
     """Evaluates a model in training, and logs it; without a split it does nothing."""
 
-    model: MaskRCNN
+    predictor: Predictor
     config: Config
     split: Split | None
     log: Log
     model_dir: Path
+    devices: Devices
 
     def evaluate(self, epoch: int) -> Metrics:
         """The metrics after an epoch, from 1; where there are several such, the best model so far is kept."""
         if self.split is None:
             return {}
-        with averaged_weights(self.model):
-            metrics = evaluate_split(self.model, self.config, self.split)
-            if self.config.train.evaluate_every:
-                keep_best(self.model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
+        model = self.predictor.model
+        with averaged_weights(model):
+            self.predictor.refresh()
+            metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices)
+            if self.config.train.evaluate_every and self.devices.writes:
+                keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
         self.log.evaluation(epoch, flatten(metrics))
         return metrics
 
@@ -133,69 +139,43 @@ class Run:
     config: Config
     plan: Plan
     start: Checkpoint  # what it goes on from
-    data: "TrainingData"
+    data: TrainingData
     evaluator: Evaluator
     log: Log
+    devices: Devices
 
 
 def run_epochs(run: Run, checkpoints: Path, interruption: Interruption) -> None:
     """Trains from the start to the last epoch, with checkpoints and evaluations."""
-    plan, train = run.plan, run.config.train
+    plan, train, devices = run.plan, run.config.train, run.devices
     evaluations = EvaluateEpochs(plan, train.evaluate_every, run.evaluator.evaluate)
     epoch, begun = divmod(plan.first_step, plan.steps_per_epoch)
+    evaluated = devices.agree(evaluated_epochs(run.log.file.path) if devices.writes else None)
+    if not begun and evaluations.due(epoch) and epoch not in evaluated:
+        run.evaluator.evaluate(epoch)  # the run was stopped before it had
     with (
         contextlib.closing(CheckpointWriter(checkpoints, train.keep)) as writer,
-        contextlib.closing(ProgressBar(plan, run.data.waited)) as bar,
+        contextlib.closing(ProgressBar(plan, run.data.waited, shown=devices.writes)) as bar,
     ):
+        stop = StopOnNonFinite(plan, writer, run.data.image_ids, devices)
         saves = SaveCheckpoints(
-            plan, writer, run.start, every=train.checkpoint_every, interruption=interruption, log=run.log
+            plan, writer, run.start, devices, every=train.checkpoint_every, interruption=interruption, log=run.log
         )
-        if not begun and evaluations.due(epoch) and epoch not in evaluated_epochs(run.log.file.path):
-            run.evaluator.evaluate(epoch)  # the run was stopped before it had
-        fit(
-            run.model,
-            run.data,
-            plan,
-            [StopOnNonFinite(plan, writer, run.data.image_ids), run.log, bar, saves, evaluations],
-        )
+        fit(run.model, run.data, plan, [stop, run.log, bar, saves, evaluations])
 
 
 def finish(run: Run, model_dir: Path) -> Metrics:
     """Saves the trained model, evaluates it and writes the metrics."""
-    with averaged_weights(run.model):
-        save_model(run.model, run.config, model_dir)
+    if run.devices.writes:
+        with averaged_weights(run.model):
+            save_model(run.model, run.config, model_dir)
     memory = {f"peak_{where}_bytes": value for where, value in backend.peak_memory()._asdict().items()}
     metrics = {**run.evaluator.evaluate(run.plan.epochs), "training": {**run.log.speed(), **memory}}
     run.log.file.log((), {**flatten(metrics), **metrics["training"]})
-    write_metrics(metrics, model_dir)
+    if run.devices.writes:
+        write_metrics(metrics, model_dir)
+    run.devices.gather(None)  # none leaves before all have come so far
     return metrics
-
-
-class TrainingData:
-    """The endless batches of a run, from any step on."""
-
-    def __init__(self, split: Split | None, config: Config, seed: int):
-        self.split, self.config, self.seed = split, config, seed
-        self._wait = DataWait()
-
-    def waited(self) -> float:
-        """Seconds that training has waited for batches so far."""
-        return self._wait.seconds
-
-    def image_ids(self, step: int) -> list[int]:
-        """Of the batch of a step, from 0; none if the images are random."""
-        if self.split is None:
-            return []
-        size = self.config.train.batch_size
-        return training_image_ids(self.split, self.config, batch_size=size, seed=self.seed, batch=step)
-
-    def batches(self, first_step: int) -> Any:
-        """A `tf.data.Dataset` of the batches from ``first_step`` on."""
-        size = self.config.train.batch_size
-        if self.split is None:
-            return self._wait.measure(synthetic_dataset(self.config, batch_size=size))
-        dataset = train_dataset(self.split, self.config, batch_size=size, seed=self.seed, skip_batches=first_step)
-        return self._wait.measure(dataset)
 
 
 def fit(model: MaskRCNN, data: TrainingData, plan: Plan, callbacks: list[keras.callbacks.Callback]) -> None:
@@ -215,12 +195,6 @@ def fit(model: MaskRCNN, data: TrainingData, plan: Plan, callbacks: list[keras.c
         step = (epoch + 1) * plan.steps_per_epoch if done else plan.total_steps
 
 
-def _compile(model: MaskRCNN, config: Config, optimizer: keras.optimizers.Optimizer) -> None:
-    model.compile(optimizer, **backend.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
-    model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
-    keep_averages_apart(model)
-
-
 def cut_logs(plan: Plan, logs: LogOptions, model_dir: Path) -> None:
     """Takes out of the logs what this run will tell again."""
     path = Path(logs.file or model_dir / LOG_FILE)
@@ -229,12 +203,58 @@ def cut_logs(plan: Plan, logs: LogOptions, model_dir: Path) -> None:
         cut_events(Path(logs.tensorboard), step=plan.first_step, total_steps=plan.total_steps)
 
 
-def _steps_of_one_pass(config: Config, split: Split | None) -> int:
-    return max(1, split.num_examples // config.train.batch_size) if split else SYNTHETIC_STEPS
+def _claim(model_dir: Path, devices: Devices) -> contextlib.AbstractContextManager[None]:
+    return claimed(model_dir) if devices.writes else contextlib.nullcontext()
 
 
-def _data_seed(config: Config) -> int:
-    return random.randrange(2**31) if config.train.seed is None else config.train.seed
+def _set_up(config: Config, devices: Devices) -> int:
+    """Sets precision and random numbers; returns the seed of the data's order."""
+    backend.set_precision(config.train.precision)
+    if config.train.seed is not None:
+        backend.set_seed(config.train.seed, xla=config.train.xla)
+        return config.train.seed
+    seed = devices.agree(random.randrange(2**31))
+    if devices.processes > 1:  # which must begin with the same weights
+        keras.utils.set_random_seed(seed)
+    return seed
+
+
+def _open_splits(
+    config: Config, data_dir: str | Path | None, model_dir: Path, eval_file: str | Path | None, *, evaluate: bool
+) -> tuple[Split | None, Split | None]:
+    """The split to train on and the one to evaluate on, as far as there are any."""
+    if not data_dir:
+        return None, None
+    split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad)
+    config = dataclasses.replace(config, categories=split.categories)
+    return split, open_val_split(config, data_dir, model_dir, eval_file=eval_file) if evaluate else None
+
+
+def _compile(model: MaskRCNN, config: Config, optimizer: keras.optimizers.Optimizer, devices: Devices) -> None:
+    model.compile(optimizer, **devices.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
+    model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
+    keep_averages_apart(model)
+    adapt(model, devices)
+
+
+def _restore(model: MaskRCNN, model_dir: Path, start: Checkpoint, devices: Devices) -> Checkpoint:
+    """The state of the last checkpoint, or else ``start``."""
+    directory = model_dir / CHECKPOINTS
+    if devices.writes:
+        remove_stale(directory)
+    found = restore_latest(model, directory) or start
+    if found.batch_size not in (0, start.batch_size):
+        raise UserError(
+            f"{directory}: the run has had {found.batch_size} images a step so far, not {start.batch_size}; give the "
+            "same number of devices times --train_batch_size"
+        )
+    if len(set(devices.gather(found.step))) > 1:
+        raise UserError(f"{directory}: not all processes see the same checkpoints; put --model_dir on a shared disk")
+    return dataclasses.replace(found, batch_size=start.batch_size)
+
+
+def _steps_of_one_pass(batch_size: int, split: Split | None) -> int:
+    return max(1, split.num_examples // batch_size) if split else SYNTHETIC_STEPS
 
 
 def _announce(plan: Plan, split: Split | None) -> None:
@@ -251,10 +271,10 @@ def _announce(plan: Plan, split: Split | None) -> None:
 
 
 def _open_log(config: Config, plan: Plan, data: TrainingData, logs: LogOptions, model_dir: Path) -> Log:
-    file = DLLLog(logs.file or model_dir / LOG_FILE)
+    file = DLLLog(logs.file or model_dir / LOG_FILE) if data.devices.writes else DLLLog(os.devnull)
     file.parameters(dataclasses.asdict(config))
     writer = None
-    if logs.tensorboard:
+    if logs.tensorboard and data.devices.writes:
         from tensorboard.summary import Writer  # imports TensorFlow: only if asked for
 
         writer = Writer(str(logs.tensorboard))

@@ -10,6 +10,7 @@ import pytest
 
 from maskrcnn.callbacks import EvaluateEpochs, SaveCheckpoints, StopOnNonFinite
 from maskrcnn.checkpoint import Checkpoint, CheckpointWriter, list_checkpoints, restore_latest
+from maskrcnn.distribution import Devices
 from maskrcnn.dlll import DLLLog
 from maskrcnn.errors import UserError
 from maskrcnn.interruption import Interruption
@@ -35,7 +36,7 @@ def writer(tmp_path):
 
 
 def test_non_finite_loss_is_named_with_its_step_and_images(model, writer):
-    callback = StopOnNonFinite(make_plan(first_step=4), writer, lambda step: [10 * step, 7])
+    callback = StopOnNonFinite(make_plan(first_step=4), writer, lambda step: [10 * step, 7], Devices())
     callback.set_model(model)
     callback.on_train_batch_end(0, {"loss": 1.0, "box_loss": 1.0})
     with pytest.raises(UserError, match=r"step 6 with the images 50, 7: box_loss is not finite.*not-finite-00000006"):
@@ -73,7 +74,7 @@ def log(tmp_path):
 
 def make_callback(model, writer, log, interruption, every=0):
     start = Checkpoint(0, data_seed=5)
-    callback = SaveCheckpoints(make_plan(), writer, start, every=every, interruption=interruption, log=log)
+    callback = SaveCheckpoints(make_plan(), writer, start, Devices(), every=every, interruption=interruption, log=log)
     callback.set_model(model)
     callback.on_epoch_begin(0)
     return callback
@@ -137,7 +138,7 @@ def test_running_means_go_on_where_the_checkpoint_left_them(model, writer, log):
     start = restore_latest(model, writer.directory)
     model.reset_metrics()
     plan = make_plan(first_step=2)
-    resumed = SaveCheckpoints(plan, writer, start, every=0, interruption=Interruption(), log=callback.log)
+    resumed = SaveCheckpoints(plan, writer, start, Devices(), every=0, interruption=Interruption(), log=callback.log)
     resumed.set_model(model)
     resumed.on_epoch_begin(0)
     assert float(model.loss_trackers["box_loss"].result()) == 3.0

@@ -110,7 +110,7 @@ def test_averaged_weights_are_the_ones_saved(config, shapes_dir, tmp_path):
 def test_the_best_model_is_kept(config, shapes_dir, tmp_path, monkeypatch):
     scores = iter([0.5, 0.7, 0.6])
 
-    def evaluate_split(*_):
+    def evaluate_split(*_, **__):
         return {"segm": {"AP": next(scores)}, "bbox": {"AP": 0.1}}
 
     monkeypatch.setattr("maskrcnn.training.evaluate_split", evaluate_split)

@@ -27,7 +27,7 @@ class Flag:
 TRAINING = (
     Flag("--epochs", "train.epochs", "passes over the training split", int, "N"),
     Flag("--steps_per_epoch", "train.steps_per_epoch", "batches of an epoch (default: one pass)", int, "N"),
-    Flag("--train_batch_size", "train.batch_size", "images of a batch", int, "N"),
+    Flag("--train_batch_size", "train.batch_size", "images of a batch on each device", int, "N"),
     Flag("--accumulate", "train.accumulate", "batches whose gradients make one update", int, "N"),
     Flag("--init_learning_rate", "train.init_learning_rate", "where the warm-up starts", float, "RATE"),
     Flag(
@@ -59,7 +59,7 @@ TRAINING = (
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
 EVALUATION = (
-    Flag("--eval_batch_size", "train.eval_batch_size", "images of a batch in evaluation", int, "N"),
+    Flag("--eval_batch_size", "train.eval_batch_size", "images of a batch in evaluation on each device", int, "N"),
     Flag("--eval_samples", "train.eval_samples", "evaluate only the first N images", int, "N"),
 )
 RUNTIME = (
@@ -86,7 +86,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, "running", RUNTIME)
     group = parser.add_argument_group("device and settings")
     group.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; also by KERAS_BACKEND")
-    group.add_argument("--gpus", type=int, metavar="N", help="use the first N GPUs (0: the CPU)")
+    group.add_argument("--gpus", type=int, metavar="N", help="use the first N GPUs (0: the CPU; default: all)")
     group.add_argument("--precision", metavar="NAME", help="float32 (default), tf32, float16 or bfloat16")
     group.add_argument("--amp", action="store_true", help="mixed precision, the same as --precision float16")
     group.add_argument(

@@ -44,6 +44,10 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate")
     add_runtime(parser)
     add_logging(parser)
+    group = parser.add_argument_group("several machines", "TensorFlow: the variable TF_CONFIG; SLURM: found out alone")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of JAX's first process")
+    group.add_argument("--num_processes", type=positive, metavar="N", help="of the run")
+    group.add_argument("--process_id", type=int, metavar="I", help="of this one, from 0")
     group = parser.add_argument_group("TensorBoard")
     group.add_argument("--log_tensorboard", metavar="DIR", help="write TensorBoard logs there")
     group.add_argument("--log_graph", action="store_true", help="write TensorFlow's graph for TensorBoard")
@@ -104,7 +108,10 @@ def train(options: argparse.Namespace) -> None:
     if bool(options.data_dir) == options.use_synthetic_data:
         raise UserError("give either --data_dir or --use_synthetic_data")
     _select_backend(options)
+    from maskrcnn.distribution import connect
     from maskrcnn.dlll import LogOptions
+
+    devices = connect(options.coordinator, options.num_processes, options.process_id)  # before anything computes
     from maskrcnn.evaluate import format_metrics
     from maskrcnn.training import train
     from maskrcnn.weights.transfer import weights_config
@@ -123,8 +130,9 @@ def train(options: argparse.Namespace) -> None:
         weights=options.weights,
         evaluate=not options.no_eval,
         logs=logs,
+        devices=devices,
     )
-    if "bbox" in metrics:
+    if "bbox" in metrics and devices.writes:
         print(format_metrics(metrics))
 
 

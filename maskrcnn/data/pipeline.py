@@ -5,6 +5,7 @@ batch for nothing, and gives the batches that it would have given.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -27,21 +28,35 @@ from maskrcnn.errors import UserError
 from maskrcnn.images import canvas_size, resized_size
 
 
+@dataclass(frozen=True)
+class Share:
+    """One process's part of the data, where several train or evaluate together."""
+
+    process: int = 0
+    processes: int = 1
+    pieces: int = 1  # batches that its part of a training batch is cut into
+
+
 def train_dataset(
-    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0
+    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0, share: Share | None = None
 ) -> tf.data.Dataset:
     """Training batches without end, each of one orientation; ``skip_batches`` are left out before anything is read.
+
+    Of each batch of ``batch_size`` images, this process's ``share`` is read: the same images as without shares.
 
     Raises:
         UserError: the data have categories that ``config`` does not know.
     """
     indices = _class_indices(split, config)
+    share = share or Share()
+    size = batch_size // share.processes
+    ours = slice(share.process * size, (share.process + 1) * size)
 
     def order() -> Iterator[dict[str, np.ndarray]]:
         batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
         for position, records in islice(batches, skip_batches, None):
             seeds = np.stack([np.full(batch_size, seed), position * batch_size + np.arange(batch_size)], axis=1)
-            yield {**_slots(split, config, records), "seed": seeds.astype(np.int64)}
+            yield {**_slots(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
 
     def load(slot: Example, read: Any) -> Example:
         example = decode(
@@ -56,7 +71,7 @@ def train_dataset(
         example = pad_instances(example, config.data.max_instances)
         return {"images": example.pop("image"), **example}
 
-    return _batches(split, config, order, load, batch_size, {"seed": tf.TensorSpec([None, 2], tf.int64)})
+    return _batches(split, config, order, load, size // share.pieces, {"seed": tf.TensorSpec([None, 2], tf.int64)})
 
 
 def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: int, batch: int) -> list[int]:
@@ -65,16 +80,19 @@ def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: i
     return split.index.image_ids[records].tolist()
 
 
-def eval_dataset(split: Split, config: Config, *, batch_size: int, num_samples: int | None = None) -> tf.data.Dataset:
-    """Every image once, or the first ``num_samples``, landscape before portrait.
+def eval_dataset(
+    split: Split, config: Config, *, batch_size: int, num_samples: int | None = None, share: Share | None = None
+) -> tf.data.Dataset:
+    """Every image once, or the first ``num_samples``, landscape before portrait; those of this process's ``share``.
 
     Where images run out, the last one is repeated with ``image_valid`` False.
     """
+    share = share or Share()
 
     def order() -> Iterator[dict[str, np.ndarray]]:
         portrait = _portrait(split, config)[:num_samples]
         for side in (False, True):
-            records = np.flatnonzero(portrait == side)
+            records = np.flatnonzero(portrait == side)[share.process :: share.processes]
             for start in range(0, len(records), batch_size):
                 positions = np.arange(start, start + batch_size)
                 batch = records[positions.clip(max=len(records) - 1)]

@@ -6,7 +6,7 @@ import pytest
 
 from maskrcnn.config import Category, Config
 from maskrcnn.data.convert import convert_coco
-from maskrcnn.data.pipeline import eval_dataset, train_dataset
+from maskrcnn.data.pipeline import Share, eval_dataset, train_dataset, training_image_ids
 from maskrcnn.data.splits import Split
 from maskrcnn.errors import UserError
 
@@ -85,6 +85,28 @@ def test_skipping_gives_the_tail_of_the_whole(coco, skip):
     assert_same(whole[skip:], tail)
 
 
+def test_shares_together_are_the_batches_of_one(coco):
+    """Two processes of two devices each, cut into a batch for each device, against one of all eight images."""
+    split = open_coco(coco)
+    (whole,) = take(train_dataset(split, CONFIG, batch_size=4, seed=3, skip_batches=2), 1)
+    parts = []
+    for process in (0, 1):
+        share = Share(process, processes=2, pieces=2)
+        parts += take(train_dataset(split, CONFIG, batch_size=4, seed=3, skip_batches=2, share=share), 2)
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in whole}
+    assert_same([joined], [whole])
+
+
+def test_the_images_of_a_batch_are_known_without_reading_it(coco):
+    config, split = CONFIG.override({"data.horizontal_flip": False}), open_coco(coco)
+    batch = take(train_dataset(split, config, batch_size=2, seed=3), 3)[2]
+    ids = training_image_ids(split, config, batch_size=2, seed=3, batch=2)
+    rows = [split.index.image_ids.tolist().index(number) for number in ids]
+    only = replace(split.index, spans=split.index.spans[rows], sizes=split.index.sizes[rows], image_ids=np.array(ids))
+    (shown,) = take(eval_dataset(replace(split, index=only), config, batch_size=2), 1)
+    np.testing.assert_array_equal(batch["images"], shown["images"])
+
+
 def test_objects_arrive_on_the_canvas(coco):
     config = replace(CONFIG, data=replace(CONFIG.data, horizontal_flip=False))
     for batch in take(train_dataset(open_coco(coco), config, batch_size=1, seed=0), 10):
@@ -138,6 +160,16 @@ def test_evaluation_shows_every_image_once(coco, batch_size):
     assert sorted(ids) == [100, 101, 102, 103, 104]
     assert sizes[list(ids).index(101)].tolist() == [64, 40]
     assert ids.dtype == np.int64
+
+
+@pytest.mark.parametrize("processes", [2, 3, 40])
+def test_shares_of_an_evaluation_have_every_image_once(coco, processes):
+    split = open_coco(coco)
+    seen = []
+    for process in range(processes):
+        batches = eval_dataset(split, CONFIG, batch_size=2, share=Share(process, processes)).as_numpy_iterator()
+        seen += [number for batch in batches for number in batch["image_ids"][batch["image_valid"]].tolist()]
+    assert sorted(seen) == sorted(split.index.image_ids.tolist())
 
 
 def test_evaluation_of_some(coco):
