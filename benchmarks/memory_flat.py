@@ -3,7 +3,8 @@
     python benchmarks/memory_flat.py --backend tensorflow
 
 trains with the demonstration's config and data (smaller: 160 drawn images), a checkpoint at each epoch's end, and reads
-the resident memory of the process beside it, in the kernel's own count. Writes benchmarks/results/memory_flat_BACKEND.json.
+the resident memory of the process beside it, as the kernel counts it. Writes
+benchmarks/results/memory_flat_BACKEND.json.
 """
 
 import argparse
