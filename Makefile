@@ -60,3 +60,15 @@ clean:
 .PHONY: parity
 parity: .venv/.installed  # every stage against torchvision's numbers, on both back-ends; writes docs/parity.md (half an hour)
 	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m benchmarks.parity
+
+# What benchmarks/gpu.sh needs beside JAX and torch, for a machine without a network (Python 3.12, x86-64).
+.PHONY: wheels
+wheels:
+	@$(or $(PYTHON),python3) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
+	  --platform manylinux2014_x86_64 --dest wheels --constraint constraints.txt keras namex optree pycocotools
+	@ls wheels
+
+.PHONY: performance
+performance: .venv/.installed  # docs/performance.md and its plots from the saved measurements; measures nothing
+	@$(BIN)/python -m benchmarks.performance

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,40 +76,54 @@ def build_model(config: Any) -> Any:
     return model
 
 
-def measure_inference(options: argparse.Namespace) -> dict[str, Any]:
-    """Each step ends with the results on the host."""
+def prepare_inference(options: argparse.Namespace) -> Callable[[], dict[str, np.ndarray]]:
+    """A function that gives the results of the batch, on the host."""
     from maskrcnn import backend
 
-    forward = backend.compile_inference(build_model(make_config(options)), xla=options.xla)
-    batch, valid = make_batch(options), []
+    forward, batch = backend.compile_inference(build_model(make_config(options)), xla=options.xla), make_batch(options)
+    return lambda: {name: np.asarray(value) for name, value in forward(batch).items()}
 
-    def step() -> None:
-        outputs = {name: np.asarray(value) for name, value in forward(batch).items()}
-        valid.append(outputs["valid"].sum(1).mean())
 
-    times = problem.time_steps(step, steps=options.steps, warmup_steps=options.warmup_steps)
+def measure_inference(options: argparse.Namespace) -> dict[str, Any]:
+    """Each step ends with the results on the host."""
+    step, valid = prepare_inference(options), []
+    times = problem.time_steps(
+        lambda: valid.append(step()["valid"].sum(1).mean()), steps=options.steps, warmup_steps=options.warmup_steps
+    )
     return {**times, "detections": int(valid[-1])}
+
+
+def compiled_model(options: argparse.Namespace) -> Any:
+    """The model ready for `fit`."""
+    import keras
+
+    from maskrcnn import backend
+
+    model = build_model(make_config(options))
+    optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
+    model.compile(optimizer, **backend.compile_options(xla=options.xla))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit(model: Any, batch: dict[str, np.ndarray], *, steps: int, warmup_steps: int) -> tuple[Any, dict[str, float]]:
+    """Trains on the same batch again and again; the clock of the steps, and the mean losses."""
+    from tqdm import tqdm
+
+    from maskrcnn.stopwatch import StepClock
+
+    total = warmup_steps + steps
+    data = (one for one in itertools.repeat((batch,)))  # of all iterators, Keras takes a generator
+    with tqdm(total=total, disable=True) as progress:
+        clock = StepClock(model, warmup_steps, problem.forget_peak_memory, progress)
+        history = model.fit(data, epochs=1, steps_per_epoch=total, callbacks=clock, shuffle=False, verbose=0)
+    return clock, {name: float(values[0]) for name, values in history.history.items()}
 
 
 def measure_training(options: argparse.Namespace) -> dict[str, Any]:
     """Keras' `fit`; see `maskrcnn.stopwatch.StepClock`."""
-    import keras
-    from tqdm import tqdm
-
-    from maskrcnn import backend
-    from maskrcnn.stopwatch import StepClock
-
-    config = make_config(options)
-    model = build_model(config)
-    optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
-    model.compile(optimizer, **backend.compile_options(xla=options.xla))
-    model.optimizer.build(model.trainable_variables)
-    batch, total = make_batch(options), options.warmup_steps + options.steps
-    data = (one for one in itertools.repeat((batch,)))  # of all iterators, Keras takes a generator
-    with tqdm(total=total, disable=True) as progress:
-        clock = StepClock(model, options.warmup_steps, problem.forget_peak_memory, progress)
-        history = model.fit(data, epochs=1, steps_per_epoch=total, callbacks=clock, shuffle=False, verbose=0)
-    losses = {name: float(values[0]) for name, values in history.history.items()}
+    model, batch = compiled_model(options), make_batch(options)
+    clock, losses = fit(model, batch, steps=options.steps, warmup_steps=options.warmup_steps)
     return {"seconds": clock.seconds, "first_step_seconds": clock.first_step, "losses": losses}
 
 

@@ -46,9 +46,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1e9, metavar="S", help="begin no turn after so long")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/side_by_side_DEVICE.json")
     options = parser.parse_args()
+    options.out = options.out or RESULTS / f"side_by_side_{options.device}.json"
     runs = run_all(options)
-    out = options.out or RESULTS / f"side_by_side_{options.device}.json"
-    save(out, options, runs)
     print(format_table(runs))
     return 0 if any("seconds" in run for run in runs) else 1
 
@@ -70,6 +69,7 @@ def run_all(options: argparse.Namespace) -> list[Run]:
                     return runs
                 run = {**problem, "turn": turn, "contestant": contestant, **run_one(contestant, problem, options)}
                 runs.append(run)
+                save(options.out, options, runs)  # after each turn: what was measured stays if the rest is cut off
                 print(_describe(run), file=sys.stderr, flush=True)
     return runs
 
