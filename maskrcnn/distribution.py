@@ -128,7 +128,7 @@ class Devices:
         try:
             yield
         except Exception as error:
-            if self.processes == 1 or type(error).__name__ not in LOST:
+            if self.processes == 1 or type(error).__name__ not in LOST or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             lines = str(error).strip().splitlines() or [""]
             reason = next((line for line in lines if SILENCE.search(line)), lines[0])[:200]

@@ -26,6 +26,7 @@ from maskrcnn.files import claimed, remove_stale
 from maskrcnn.folder import check_same_run, holds_run, save_config, save_model
 from maskrcnn.history import evaluated_epochs
 from maskrcnn.interruption import Interruption
+from maskrcnn.memory import estimate_memory
 from maskrcnn.model import MaskRCNN
 from maskrcnn.reporting import Log, Plan, ProgressBar
 from maskrcnn.schedule import make_optimizer, make_schedule
@@ -97,6 +98,7 @@ def train(
         data = TrainingData(split, config, start.data_seed, devices)
         with contextlib.closing(_open_log(config, plan, data, logs, model_dir)) as log:
             _announce(plan, split)
+            _announce_memory(model, config)
             if logs.graph:
                 _write_graph(model, data, Path(logs.tensorboard or model_dir / "tensorboard"))
             evaluator = Evaluator(devices.predictor(model), config, val_split, log, model_dir, devices)
@@ -268,6 +270,12 @@ def _announce(plan: Plan, split: Split | None) -> None:
     )
     if plan.first_step:
         logger.info("going on after step %d of %d", plan.first_step, plan.total_steps)
+
+
+def _announce_memory(model: MaskRCNN, config: Config) -> None:
+    estimate = estimate_memory(config, model.variables, model.trainable_variables)
+    for line in estimate.describe(config.train.batch_size, backend.device_memory()):
+        logger.info("%s", line)
 
 
 def _open_log(config: Config, plan: Plan, data: TrainingData, logs: LogOptions, model_dir: Path) -> Log:

@@ -112,6 +112,7 @@ def test_device_and_memory():
     assert backend.describe_devices().startswith(f"{keras.backend.backend()} ")
     peak = backend.peak_memory()
     assert 50e6 < peak.host < 1e12  # bytes: an interpreter with TensorFlow in it
+    assert peak.host < backend.device_memory() < 1e14
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has graphs")

@@ -155,6 +155,14 @@ def test_more_epochs_go_on_from_the_end(config, shapes_dir, tmp_path, caplog):
         np.testing.assert_array_equal(a, b)
 
 
+def test_too_little_memory_is_told_before_the_start(config, shapes_dir, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("maskrcnn.backend.device_memory", lambda: 1000)
+    with caplog.at_level("INFO"):
+        train(config.override({"train.epochs": 1}), data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
+    assert "of memory a device" in caplog.text
+    assert "lower --train_batch_size" in caplog.text
+
+
 def test_synthetic_data_and_one_pass(config, shapes_dir, tmp_path):
     config = config.override({"train.steps_per_epoch": None, "train.epochs": 1})
     train(config, data_dir=shapes_dir, model_dir=tmp_path / "a", evaluate=False)

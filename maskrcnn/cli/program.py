@@ -13,8 +13,8 @@ from maskrcnn.cli import benchmark, data, run, weights
 from maskrcnn.errors import UserError
 
 OUT_OF_MEMORY = (
-    "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), or smaller images "
-    "(--set image.min_side=... --set image.max_side=...)"
+    "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), --precision bfloat16, or "
+    "smaller images (--set image.min_side=... --set image.max_side=...)"
 )
 
 
