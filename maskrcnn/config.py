@@ -2,7 +2,7 @@
 
 Each field names its source. ``FRCNN`` is Faster R-CNN (arXiv:1506.01497), ``FPN`` arXiv:1612.03144, ``MRCNN`` is
 Mask R-CNN (arXiv:1703.06870); "reference" is NVIDIA's TensorFlow-2 Mask R-CNN, whose recipe this one follows, and
-"torchvision" is the numeric convention (see docs/design.md).
+"torchvision" is the numeric convention (see docs/design.md); LSJ is large-scale jitter of arXiv:2012.07177.
 """
 
 import dataclasses
@@ -119,6 +119,7 @@ class MaskHeadConfig:
     channels: int = 256  # MRCNN, Fig. 4
     norm: bool = False  # batch norm after each convolution; torchvision's v2
     pool_size: int = 14  # MRCNN, Fig. 4; the head doubles it
+    slot_sizes: int = 3  # it runs on all RoI slots, half of them, a quarter, ...: the least that holds what is filled
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,9 @@ class ModelConfig:
 class DataConfig:
     max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
+    scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ
+    color_jitter: float = 0.0  # strength: factors of 1 - strength to 1 + strength; 0: none; SSD, arXiv:1512.02325
+    copy_paste: float = 0.0  # share of images that get objects of another one; LSJ, arXiv:2012.07177, Sec. 3
     skip_bad: bool = False  # leave out faulty annotations, counted, instead of stopping
 
 
@@ -160,6 +164,7 @@ class TrainConfig:
     init_learning_rate: float = 0.0  # warm-up starts here; reference
     learning_rate_values: tuple[float, ...] = (1e-2, 1e-3, 1e-4)  # reference
     learning_rate_boundaries: tuple[float, ...] = (0.3, 8.0, 10.0)  # epochs: warm-up ends, then each drop; reference
+    decay: Literal["steps", "cosine"] = "steps"  # cosine falls from the first rate to 0; SGDR, arXiv:1608.03983
     optimizer: Literal["sgd", "adam"] = "sgd"  # reference; Adam gets further in a short run from scratch
     momentum: float = 0.9  # of SGD; reference
     clip_norm: float | None = None  # bound of the norm of all gradients together; None: no bound
@@ -202,7 +207,7 @@ class Config:
                 anchors=AnchorConfig(sizes=(16, 32, 64, 96, 128)),
                 rpn=RPNConfig(train_candidates=200, train_proposals=100, test_candidates=200, test_proposals=100),
                 box_head=BoxHeadConfig(channels=128, samples=64, test_candidates=200, detections=20),
-                mask_head=MaskHeadConfig(convolutions=2, channels=32),
+                mask_head=MaskHeadConfig(convolutions=2, channels=32, slot_sizes=1),
             ),
             data=DataConfig(max_instances=16),
             train=TrainConfig(batch_size=2),

@@ -64,6 +64,11 @@ class MaskHead(keras.layers.Layer):
         logits = ops.reshape(logits, (*leading, 2 * side, 2 * side, self.num_classes))
         return ops.cast(select_class_masks(logits, classes), "float32")
 
+    def slot_sizes(self, slots: int, *, training: bool) -> list[int]:
+        """Numbers of slots on which the head may run, rising; one only where its batch norms learn from all slots."""
+        learns = training and any(layer.norm is not None and layer.norm.trainable for layer in self.convolutions)
+        return sorted({max(slots >> halvings, 1) for halvings in range(1 if learns else self.config.slot_sizes)})
+
     def loss(self, logits, rois: RoIs, targets: Targets) -> Tensor:
         """L_mask. The target is the intersection of a RoI and its ground-truth mask; Mask R-CNN, Sec. 3.1."""
         masks = ops.take_along_axis(targets.masks, rois.matched[..., None, None], axis=1)  # [B, S, M, M]

@@ -17,8 +17,9 @@ from maskrcnn.model.losses import l2_loss
 from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.resnet import resnet
 from maskrcnn.model.rpn import RPN
-from maskrcnn.model.structures import RoIs, Targets, Tensor
+from maskrcnn.model.structures import Detections, RoIs, Targets, Tensor
 from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.ops.select import on_filled_slots
 
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
 
@@ -76,10 +77,7 @@ class MaskRCNN(keras.Model):
 
         logits, deltas = self.box_head(self.pool(pyramid, proposals.boxes, self.box_head.config.pool_size))
         detections = self.box_head.detect(logits, deltas, proposals, image_sizes)
-
-        roi_features = self.pool(pyramid, detections.boxes, self.mask_head.config.pool_size)
-        masks = ops.sigmoid(self.mask_head(roi_features, detections.classes))  # [B, D, M, M]
-        return {**detections._asdict(), "masks": masks}
+        return {**detections._asdict(), "masks": self.masks(pyramid, detections)}
 
     def forward_train(self, inputs) -> dict[str, Tensor]:
         """The five losses of a batch; Mask R-CNN, Sec. 3.1, "Training"."""
@@ -88,7 +86,7 @@ class MaskRCNN(keras.Model):
         pyramid = self.pyramid(inputs["images"], image_sizes, training=True)
         objectness, deltas = self.rpn(pyramid)
         anchors = self.rpn.anchors(pyramid)
-        rpn_class_loss, rpn_box_loss = self.rpn.losses(objectness, deltas, anchors, targets, seed=self.seed_generator)
+        rpn_class_loss, rpn_box_loss = self.rpn.losses(pyramid, anchors, targets, seed=self.seed_generator)
         proposals = self.rpn.propose(objectness, deltas, anchors, image_sizes, training=True)
 
         rois = self.box_head.sample(proposals, targets, seed=self.seed_generator)
@@ -96,11 +94,7 @@ class MaskRCNN(keras.Model):
         logits, deltas = self.box_head(roi_features, training=True)
         class_loss, box_loss = self.box_head.losses(logits, deltas, rois, targets)
 
-        # Only positives have a mask loss, and they fill the first slots; Mask R-CNN, Sec. 3.1.
-        rois = RoIs(*(field[:, : self.box_head.config.max_positives] for field in rois))
-        classes = ops.take_along_axis(targets.classes, rois.matched, axis=1)
-        roi_features = self.pool(pyramid, rois.boxes, self.mask_head.config.pool_size)
-        mask_loss = self.mask_head.loss(self.mask_head(roi_features, classes, training=True), rois, targets)
+        mask_loss = self.mask_loss(pyramid, rois, targets)
         return dict(zip(LOSSES, (rpn_class_loss, rpn_box_loss, class_loss, box_loss, mask_loss), strict=True))
 
     def pyramid(self, images, image_sizes, training=False) -> list[Tensor]:
@@ -115,6 +109,32 @@ class MaskRCNN(keras.Model):
         return multilevel_roi_align(
             pyramid[:4], boxes, output_size=output_size, sampling_ratio=align.sampling_ratio, aligned=align.aligned
         )
+
+    def masks(self, pyramid, detections: Detections) -> Tensor:
+        """Mask probabilities of the detections' own classes: [B, D, M, M]; 0 in empty slots."""
+        slots = detections.boxes.shape[1]
+
+        def of_first(count: int) -> Tensor:
+            roi_features = self.pool(pyramid, detections.boxes[:, :count], self.mask_head.config.pool_size)
+            masks = ops.sigmoid(self.mask_head(roi_features, detections.classes[:, :count]))
+            return ops.pad(masks, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
+
+        sizes = self.mask_head.slot_sizes(slots, training=False)
+        masks = on_filled_slots(of_first, detections.valid, sizes)
+        return ops.where(detections.valid[..., None, None], masks, 0.0)
+
+    def mask_loss(self, pyramid, rois: RoIs, targets: Targets) -> Tensor:
+        """L_mask. Only positives have one, and they fill the first slots; Mask R-CNN, Sec. 3.1."""
+
+        def of_first(count: int) -> Tensor:
+            positives = RoIs(*(field[:, :count] for field in rois))
+            classes = ops.take_along_axis(targets.classes, positives.matched, axis=1)
+            roi_features = self.pool(pyramid, positives.boxes, self.mask_head.config.pool_size)
+            return self.mask_head.loss(self.mask_head(roi_features, classes, training=True), positives, targets)
+
+        slots = min(self.box_head.config.max_positives, rois.boxes.shape[1])
+        sizes = self.mask_head.slot_sizes(slots, training=True)
+        return on_filled_slots(of_first, rois.positive[:, :slots], sizes)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """L = L_rpn_class + L_rpn_box + L_class + L_box + L_mask, plus the weight decay."""

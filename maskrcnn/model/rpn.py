@@ -9,6 +9,7 @@ from maskrcnn.model.losses import box_loss, objectness_loss
 from maskrcnn.model.structures import Proposals, Targets, Tensor
 from maskrcnn.ops.anchors import base_anchors, grid_anchors
 from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
+from maskrcnn.ops.cells import gather_patches
 from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import suppress
 from maskrcnn.ops.sampling import sample_labels, take_sampled
@@ -92,8 +93,12 @@ class RPN(keras.layers.Layer):
         valid = scores >= 0.0
         return Proposals(ops.where(valid[..., None], boxes, 0.0), ops.where(valid, scores, 0.0), valid)
 
-    def losses(self, objectness, deltas, anchors, targets: Targets, *, seed) -> tuple[Tensor, Tensor]:
-        """L_rpn_class and L_rpn_box on a sample of anchors; Faster R-CNN, Sec. 3.1.2 and 3.1.3."""
+    def losses(self, pyramid, anchors, targets: Targets, *, seed) -> tuple[Tensor, Tensor]:
+        """L_rpn_class and L_rpn_box on a sample of anchors; Faster R-CNN, Sec. 3.1.2 and 3.1.3.
+
+        All anchors but the sampled ones have no loss, so that what `call` returns needs no gradient: the few cells
+        that do are computed once more. That saves the backward pass of the RPN, an eighth of the whole step.
+        """
         config = self.config
         anchors = ops.concatenate(anchors, axis=0)  # [A, 4]
         matched, labels = match(
@@ -115,12 +120,28 @@ class RPN(keras.layers.Layer):
         boxes = ops.where(positive[..., None], boxes, sampled_anchors)  # empty boxes would encode to infinities
         target_deltas = encode(boxes, sampled_anchors)
 
-        logits = ops.take_along_axis(ops.concatenate(objectness, axis=1), indices, axis=1)
-        deltas = ops.take_along_axis(ops.concatenate(deltas, axis=1), indices[..., None], axis=1)
+        logits, deltas = self.at_anchors(pyramid, indices)
         return (
             objectness_loss(logits, positive, valid),
             box_loss(deltas, target_deltas, positive, valid, beta=config.smooth_l1_beta),
         )
+
+    def at_anchors(self, pyramid, indices) -> tuple[Tensor, Tensor]:
+        """What `call` returns, for single anchors only: logits [B, S] and deltas [B, S, 4] for indices int [B, S]."""
+        batch, slots = ops.shape(indices)[0], indices.shape[1]
+        ratios = len(self.base_anchors[0])
+        margin = len(self.convolutions)  # cells around an anchor's own that its 3x3 convolutions see
+        patches, inside = gather_patches(pyramid, indices // ratios, side=2 * margin + 1)
+        x = ops.reshape(patches, (-1, *patches.shape[2:]))
+        inside = ops.reshape(inside, (-1, *inside.shape[2:], 1))
+        for convolution in self.convolutions:
+            x = convolution.unpadded(ops.where(inside, x, ops.zeros_like(x)))  # each convolution pads by zeros
+            inside = inside[:, 1:-1, 1:-1]
+        logits = ops.reshape(ops.cast(self.objectness(x), "float32"), (batch, slots, ratios))
+        deltas = ops.reshape(ops.cast(self.deltas(x), "float32"), (batch, slots, ratios, 4))
+        ratio = (indices % ratios)[..., None]  # [B, S, 1]
+        logits = ops.take_along_axis(logits, ratio, axis=2)[:, :, 0]
+        return logits, ops.take_along_axis(deltas, ratio[..., None], axis=2)[:, :, 0]
 
 
 def _best_of_level(logits, deltas, anchors, *, candidates: int) -> tuple[Tensor, Tensor]:

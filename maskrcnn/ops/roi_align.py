@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from maskrcnn.ops.boxes import area
+from maskrcnn.ops.cells import flatten_pyramid
 from maskrcnn.ops.select import gather_rows
 
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, Eq. 1
@@ -87,26 +88,16 @@ def _pool(
     aligned: bool,
 ) -> Any:
     """Pools box n of image b from ``features[levels[b, n]]``."""
-    heights, widths = zip(*(ops.shape(feature)[1:3] for feature in features), strict=True)
-    offsets = [0]  # of each map's first cell in the table
-    for height, width in zip(heights[:-1], widths[:-1], strict=True):
-        offsets.append(offsets[-1] + height * width)
+    table = flatten_pyramid(features)
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
-    boxes = boxes * ops.expand_dims(_of_level(scales, levels), -1)  # in cells
-    height, width = _of_level(heights, levels), _of_level(widths, levels)  # [B, N]
-    rows = _taps(boxes[..., 1], boxes[..., 3], height, bins[0], sampling_ratio, aligned)
-    columns = _taps(boxes[..., 0], boxes[..., 2], width, bins[1], sampling_ratio, aligned)
-    offset, width = _of_level(offsets, levels, "int32"), ops.cast(width, "int32")
+    boxes = boxes * ops.take(ops.convert_to_tensor(scales, "float32"), levels)[..., None]  # in cells
+    offset, height, width = (ops.take(sizes, levels) for sizes in table[1:])  # [B, N]
+    rows = _taps(boxes[..., 1], boxes[..., 3], ops.cast(height, "float32"), bins[0], sampling_ratio, aligned)
+    columns = _taps(boxes[..., 0], boxes[..., 2], ops.cast(width, "float32"), bins[1], sampling_ratio, aligned)
     offset, width = offset[:, None, :, None], width[:, None, :, None]
     rows = rows._replace(cells=tuple(offset + row * width for row in rows.cells))
-    table = [ops.reshape(feature, (ops.shape(feature)[0], -1, feature.shape[-1])) for feature in features]
-    pooled = _average(ops.concatenate(table, axis=1), rows, columns, bins, sampling_ratio)
+    pooled = _average(table.cells, rows, columns, bins, sampling_ratio)
     return ops.cast(pooled, features[0].dtype)
-
-
-def _of_level(values: Sequence[Any], levels: Any, dtype: str = "float32") -> Any:
-    """The value of each box's level: [B, N]."""
-    return ops.take(ops.stack([ops.cast(value, dtype) for value in values]), levels, axis=0)
 
 
 def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> _Taps:

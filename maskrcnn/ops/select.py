@@ -1,5 +1,7 @@
 """Picking rows by index, with static sizes."""
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -31,3 +33,18 @@ def top_positive(keys: Any, count: int) -> tuple[Any, Any]:
     values, indices = ops.top_k(keys, count)
     found = values > 0
     return ops.where(found, ops.cast(indices, "int32"), 0), found
+
+
+def on_filled_slots(function: Callable[[int], Any], filled: Any, sizes: Sequence[int]) -> Any:
+    """``function(n)`` for the smallest n of ``sizes`` that covers every filled slot; only that one is run.
+
+    Slots are padded to a fixed number, but work on empty ones is wasted. Each size is compiled, so let them be few.
+
+    Args:
+        function: of the number of slots; its results have the same shape for every number.
+        filled: bool [B, N], the filled slots of each image first.
+        sizes: rising; the last covers all slots.
+    """
+    needed = ops.max(ops.sum(ops.cast(filled, "int32"), axis=-1))
+    index = sum(ops.cast(needed > size, "int32") for size in sizes[:-1])
+    return ops.switch(index, [functools.partial(function, size) for size in sizes])

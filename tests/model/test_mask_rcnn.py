@@ -9,6 +9,7 @@ import pytest
 from maskrcnn.config import Category, Config
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.mask_rcnn import LOSSES, normalise
+from maskrcnn.model.structures import Detections, RoIs, Targets
 from maskrcnn.ops.boxes import pairwise_iou
 
 CATEGORIES = tuple(Category(index, 10 * index, name) for index, name in enumerate("abc", start=1))
@@ -97,6 +98,25 @@ def test_a_saved_model_is_the_same_model(config, tmp_path):
     assert len(loaded.variables) == len(model.variables)
     for ours, theirs in zip(model.variables, loaded.variables, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_empty_mask_slots_are_left_out(micro):
+    """The mask head runs on a part of the slots, as many as are filled; the results are those of all slots."""
+    config = dataclasses.replace(micro.override({"box_head.samples": 32}), categories=CATEGORIES)
+    batch = {name: keras.ops.convert_to_tensor(value) for name, value in make_batch(config).items()}
+    few, all_slots = MaskRCNN(config.override({"mask_head.slot_sizes": 3})), MaskRCNN(config)
+    few.set_weights(all_slots.get_weights())
+    assert few.mask_head.slot_sizes(8, training=True) == [2, 4, 8]
+    pyramid = all_slots.pyramid(batch["images"], batch["image_sizes"])
+    targets = Targets(*(batch[name] for name in Targets._fields))
+    positive = np.array([[True, True, *[False] * 6], [False] * 8])  # in the first two slots: the smallest size
+    rois = RoIs(batch["boxes"], np.zeros((2, 8), "int32"), positive, positive)
+    ours, wanted = (float(model.mask_loss(pyramid, rois, targets)) for model in (few, all_slots))
+    assert ours == pytest.approx(wanted, rel=1e-5)
+    detections = Detections(batch["boxes"], batch["classes"], positive * 0.5, positive)
+    ours, wanted = (np.asarray(model.masks(pyramid, detections)) for model in (few, all_slots))
+    np.testing.assert_allclose(ours, wanted, atol=1e-6)
+    assert (ours[positive] > 0).all()
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

@@ -1,6 +1,8 @@
+import keras
 import numpy as np
+import pytest
 
-from maskrcnn.ops.select import gather_rows, top_positive
+from maskrcnn.ops.select import gather_rows, on_filled_slots, top_positive
 
 
 def test_each_image_reads_its_own_rows(run):
@@ -50,3 +52,13 @@ def test_top_positive_of_an_unknown_number_of_keys(compute):
         traced = lambda k: top_positive(k, 3)  # noqa: E731
     indices, _ = compute(traced, np.array([[2, 7]], "float32"))
     np.testing.assert_array_equal(indices, [[1, 0, 0]])
+
+
+@pytest.mark.parametrize(("counts", "size"), [((0, 0), 1), ((1, 0), 1), ((1, 2), 2), ((3, 0), 4), ((4, 1), 4)])
+def test_the_smallest_size_that_holds_the_fullest_image(run, counts, size):
+    filled = np.arange(4) < np.array(counts)[:, None]
+
+    def count_slots(filled):
+        return on_filled_slots(lambda count: keras.ops.zeros((), "int32") + count, filled, [1, 2, 4])
+
+    assert run(count_slots, filled) == size
