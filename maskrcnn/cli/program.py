@@ -1,6 +1,7 @@
 """The program ``maskrcnn``: its commands, its exit status, and errors as one line."""
 
 import argparse
+import gc
 import logging
 import re
 import sys
@@ -45,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = make_parser().parse_args(arguments)
         options.action(options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
+        release(interrupt)
         return 130
     except BrokenPipeError:  # the reader of our output went away, `| head` for example
         sys.stderr.close()
@@ -55,11 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = describe(error)
         if verbose or line is None:
             traceback.print_exc()
+        release(error)
         if line is None:
             return 1
         print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def release(error: BaseException | None) -> None:
+    """Lets go of what an error's frames hold: the interpreter crashes if the loader's threads outlive it (on JAX)."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def describe(error: BaseException) -> str | None:
