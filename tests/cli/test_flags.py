@@ -4,11 +4,12 @@ import argparse
 import dataclasses
 import subprocess
 import sys
+import weakref
 
 import pytest
 
 from maskrcnn.cli.flags import EVALUATION, RUNTIME, TRAINING, make_config, settings
-from maskrcnn.cli.program import describe, main, make_parser
+from maskrcnn.cli.program import describe, main, make_parser, release
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 
@@ -165,3 +166,25 @@ def test_errors_of_libraries_in_the_users_words():
     assert "--train_batch_size" in str(describe(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")))
     assert "--train_batch_size" in str(describe(MemoryError()))
     assert describe(ValueError("no idea")) is None
+
+
+def test_an_error_lets_go_of_what_its_frames_hold():
+    class Loader:
+        pass
+
+    def fail():
+        loader = Loader()
+        held.append(weakref.ref(loader))
+        raise KeyError
+
+    held: list = []
+    try:
+        try:
+            fail()
+        except KeyError as cause:
+            raise ValueError from cause
+    except ValueError as error:
+        kept = error
+    assert held[0]() is not None
+    release(kept)
+    assert held[0]() is None
