@@ -12,7 +12,7 @@ from maskrcnn import backend
 from maskrcnn.config import Category, Config
 from maskrcnn.data.pipeline import Share, eval_dataset
 from maskrcnn.data.splits import Split, open_split
-from maskrcnn.distribution import Devices
+from maskrcnn.distribution import Devices, connect
 from maskrcnn.dlll import BatchClock, DLLLog, LogOptions
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import KINDS, Metrics, evaluate
@@ -38,6 +38,8 @@ def evaluate_folder(
 ) -> Metrics:
     """Evaluates a trained model on the val split of a data set and writes metrics.json into the model's folder.
 
+    All devices of this machine share the images.
+
     Args:
         model_dir: of the model.
         data_dir: COCO data or TFRecords.
@@ -50,12 +52,14 @@ def evaluate_folder(
     """
     logs = logs or LogOptions()
     config = load_model_config(model_dir).override(dict(settings or {}))
+    devices = connect()
     split = open_val_split(config, data_dir, model_dir, eval_file=eval_file)
-    model = _load(model_dir, config)
-    with contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
+    with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
+        predictor = devices.predictor(_load(model_dir, config))
         file.parameters(dataclasses.asdict(config))
-        clock = BatchClock(file, config.train.eval_batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
-        metrics = evaluate_split(model, config, split, clock)
+        batch_size = config.train.eval_batch_size * devices.replicas
+        clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
+        metrics = evaluate_split(predictor, config, split, clock, devices)
         file.log((), {**flatten(metrics), **clock.speed()})
     write_metrics(metrics, model_dir)
     return metrics
