@@ -4,14 +4,15 @@
 #     benchmarks/gpu.sh [OUT]             # OUT (default: benchmarks/results/gpu) gets the tables and the JSON
 #     PLATFORM=cpu benchmarks/gpu.sh OUT  # tiny sizes on the CPU, to see that it runs through
 #
-# Needs no network and no TensorFlow. One Python has JAX, torch and torchvision (PYTHON, default python3); what else is
-# needed (keras, optree, namex, pycocotools) may lie as wheels in ./wheels (`make wheels`), which are then put into a
-# folder of their own. Parts: inference, training, profile of training, batch sizes; PARTS="inference profile" picks.
+# Needs no network and no TensorFlow. PYTHON (default python3) has JAX, PEER_PYTHON (default the same) torch and
+# torchvision. What else is needed (keras, optree, namex, pycocotools) may lie as wheels in ./wheels (`make wheels`); they
+# are then put into a folder of their own. PARTS="inference profile" runs only those parts.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 OUT=${1:-benchmarks/results/gpu}
 PYTHON=${PYTHON:-python3}
+PEER_PYTHON=${PEER_PYTHON:-$PYTHON} # has torch and torchvision
 PLATFORM=${PLATFORM:-cuda}
 PARTS=${PARTS:-"inference training profile growth"}
 LIMIT=${LIMIT:-460} # seconds in all
@@ -40,7 +41,8 @@ compare() { # WHAT BATCHES PRECISIONS CONTESTANTS FILE SECONDS
   [ "$(left)" -gt 20 ] || { echo "no time left for $5"; return; }
   # shellcheck disable=SC2086 # lists are split on purpose
   timeout "$(left)" "$PYTHON" -m benchmarks.side_by_side --what $1 --batch_sizes $2 --precision $3 --contestants $4 \
-    --device "$PLATFORM" --rounds "${ROUNDS:-1}" --seconds "$(($6 < $(left) ? $6 : $(left)))" --compile_cache "$CACHE/xla" \
+    --peer_python "$PEER_PYTHON" --device "$PLATFORM" --rounds "${ROUNDS:-1}" --compile_cache "$CACHE/xla" \
+    --seconds "$(($6 < $(left) ? $6 : $(left)))" \
     "${STEPS[@]}" "${SMALL[@]}" --out "$OUT/$5.json" | tee "$OUT/$5.md"
 }
 

@@ -61,6 +61,7 @@ class StepClock(keras.callbacks.CallbackList):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._finish()
+        super().on_epoch_end(epoch, logs)
 
     def _finish(self, left: int = 0) -> None:
         """Waits until all but ``left`` steps are done."""
