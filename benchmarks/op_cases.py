@@ -156,13 +156,16 @@ def _propose(*, training: bool) -> Callable[[Sizes], Case]:
 
 
 def _rpn_losses(sizes: Sizes) -> Case:
-    rpn, anchors, outputs = _rpn_inputs(sizes)
-    targets = _targets(sizes, np.random.default_rng(1))
+    rpn, anchors, _ = _rpn_inputs(sizes)
+    rpn.build()
+    targets, rng = _targets(sizes, np.random.default_rng(1)), np.random.default_rng(2)
+    shapes = [(-(-sizes.height // 2**level), -(-sizes.width // 2**level)) for level in range(2, 7)]
+    maps = [rng.normal(size=(sizes.batch, *shape, sizes.channels)).astype(np.float32) for shape in shapes]
 
-    def function(objectness: Any, deltas: Any, targets: Any) -> Any:
-        return rpn.losses(objectness, deltas, anchors, targets, seed=0)
+    def function(pyramid: Any, targets: Any) -> Any:
+        return rpn.losses(pyramid, anchors, targets, seed=0)
 
-    return function, (*outputs, targets)
+    return function, ([*_on_device(*maps)], targets)
 
 
 def _top_k(sizes: Sizes) -> Case:
