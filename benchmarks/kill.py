@@ -167,6 +167,27 @@ def compare(whole: Case, killed: Case) -> dict[str, bool]:
     }
 
 
+def kill_until(number: int, whole: Case, lifetime: float) -> tuple[list[dict[str, Any]], list[dict[str, bool]]]:
+    """Kills runs ``number`` times in all; what was killed, and how each run compares with the whole one at its end."""
+    kills, comparisons = [], []
+    while len(kills) < number:
+        folder = whole.folder.parent / f"killed-{len(comparisons)}"
+        case = Case(folder, whole.backend, whole.compiled)
+        while len(kills) < number:
+            after = None if len(kills) % 4 == 3 else lifetime * random.uniform(random.choice((0.0, 0.5, 0.5)), 1.0)
+            began = time.perf_counter()
+            killed = kill(case, after=after)
+            if killed is None:
+                lifetime = min(lifetime, time.perf_counter() - began)  # the machine has less to do than before
+                break
+            kills.append({"run": len(comparisons), **killed})
+            print(len(kills), kills[-1], flush=True)
+        case.finish()
+        comparisons.append(compare(whole, case))
+        print(comparisons[-1], flush=True)
+    return kills, comparisons
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default="tensorflow")
@@ -185,21 +206,7 @@ def main() -> None:
     lifetime = time.perf_counter() - began
     print(f"an uninterrupted run takes {lifetime:.1f} s", flush=True)
 
-    kills, comparisons = [], []
-    while len(kills) < options.kills:
-        case = Case(root / f"killed-{len(comparisons)}", options.backend, root / "compiled")
-        while len(kills) < options.kills:
-            after = None if len(kills) % 4 == 3 else lifetime * random.uniform(random.choice((0.0, 0.5, 0.5)), 1.0)
-            began = time.perf_counter()
-            killed = kill(case, after=after)
-            if killed is None:
-                lifetime = min(lifetime, time.perf_counter() - began)  # the machine has less to do than before
-                break
-            kills.append({"run": len(comparisons), **killed})
-            print(len(kills), kills[-1], flush=True)
-        case.finish()
-        comparisons.append(compare(whole, case))
-        print(comparisons[-1], flush=True)
+    kills, comparisons = kill_until(options.kills, whole, lifetime)
     equal = all(all(comparison.values()) for comparison in comparisons)
     result = {
         "command": f"python benchmarks/kill.py --backend {options.backend} --kills {options.kills}",
