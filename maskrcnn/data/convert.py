@@ -1,25 +1,27 @@
 """COCO to TFRecords, once: shards, an index that makes them valid, and the checked annotations for the evaluation."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco import CocoDataset, Fault, load_coco, warn_skipped
+from maskrcnn.data.coco import CocoDataset, Fault, ImageEntry, load_coco, warn_skipped
 from maskrcnn.data.prepare import PreparedImage, prepare_images
 from maskrcnn.data.rasterize import MASK_SIZE
 from maskrcnn.data.segmentation import encode_rle
+from maskrcnn.data.shards import Part, Record, Workshop
 from maskrcnn.data.tfrecord import RecordIndex, object_area, record_spans, serialize
 from maskrcnn.errors import UserError
-from maskrcnn.files import remove_stale, temporary_name
+from maskrcnn.files import claimed, replacing
 
 VERSION = 1  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of photographs
@@ -110,64 +112,85 @@ def _is_same_source(recorded: dict[str, Any], source: Path) -> bool:
 
 
 def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: bool, progress: bool) -> None:
-    """Writes all files under temporary names and renames them at the end, the index last."""
+    """Writes shard after shard into a hidden folder, where an earlier start may have left some; at the end all are
+    renamed to their places, and the index comes last."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    remove_stale(out_dir)
-    shards = -(-len(dataset.images) // SHARD_IMAGES)
-    files = [out_dir / f"{name}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
-    source, names = fingerprint(dataset.path), {category.id: category.name for category in dataset.categories}
-    images, annotations, faults = [], [], []
-    with _temporary([*files, out_dir / f"{name}_annotations.json", out_dir / f"{name}.json"]) as partial:
-        prepared = prepare_images(dataset, description=f"converting {name}", progress=progress)
-        for shard in range(shards):
-            with tf.io.TFRecordWriter(str(partial[shard])) as writer:
-                for image in _take_sound(prepared, SHARD_IMAGES, faults, skip_bad):
-                    writer.write(serialize(image, names))
-                    images.append(image.entry)
-                    annotations += _annotation_entries(image)
-        if not images:
-            raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
-        categories = [dataclasses.asdict(category) for category in dataset.categories]
-        _write_json(partial[-2], _coco_content(images, annotations, categories))
-        index = {
-            "version": VERSION,
-            "mask_size": MASK_SIZE,
-            "source": source,
-            "skipped": dataset.skipped + len(faults),
-            "files": [file.name for file in files],
-            "categories": categories,
-            "image_ids": [image.id for image in images],
-            "sizes": [(image.height, image.width) for image in images],
-        }
-        _write_json(partial[-1], index)
-        _remove_earlier(out_dir, name)
+    groups = [dataset.images[start : start + SHARD_IMAGES] for start in range(0, len(dataset.images), SHARD_IMAGES)]
+    files = [out_dir / f"{name}-{shard:05d}-of-{len(groups):05d}.tfrecord" for shard in range(len(groups))]
+    source = fingerprint(dataset.path)
+    key = {"version": VERSION, "mask_size": MASK_SIZE, "sha256": source["sha256"], "skip_bad": skip_bad}
+    workshop = Workshop(out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset)
+    try:
+        with claimed(workshop.folder):
+            parts = list(_make_parts(workshop, files, groups, skip_bad=skip_bad, progress=progress))
+            faults = [fault for part in parts for fault in part.faults]
+            if not any(part.images for part in parts):
+                raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
+            _publish(workshop, files, parts, source, name)
+        workshop.remove()
+    finally:
+        with contextlib.suppress(OSError):
+            workshop.folder.rmdir()  # if no shard was finished
     if faults:
         warn_skipped(dataset.path, faults)
 
 
-def _take_sound(
-    prepared: Iterator[tuple[PreparedImage | None, list[Fault]]], count: int, faults: list[Fault], skip_bad: bool
-) -> Iterator[PreparedImage]:
-    """The sound ones of the next ``count`` images; their faults are appended to ``faults``, or raised."""
-    for _, (image, found) in zip(range(count), prepared, strict=False):
-        if found and not skip_bad:
-            raise UserError(str(found[0]))
-        faults += found
-        if image is not None:
-            yield image
+def _make_parts(
+    workshop: Workshop, files: list[Path], groups: list[tuple[ImageEntry, ...]], *, skip_bad: bool, progress: bool
+) -> Iterator[Part]:
+    """Every shard, in order: those of an earlier start, the others written now."""
+    dataset = workshop.dataset
+    names = {category.id: category.name for category in dataset.categories}
+    with tqdm(total=len(dataset.images), desc="converting", unit=" images", disable=not progress) as bar:
+        for file, images in zip(files, groups, strict=True):
+            part = workshop.finished(file, images)
+            if part is not None:
+                bar.update(len(images))
+            else:
+
+                def records(faults: list[Fault], images: tuple[ImageEntry, ...] = images) -> Iterator[Record]:
+                    prepared = prepare_images(dataset, images, finish=lambda image: _record(image, names))
+                    for found, record in prepared:
+                        bar.update()
+                        if found and not skip_bad:
+                            raise UserError(str(found[0]))
+                        faults += found
+                        if record is not None:
+                            yield record
+
+                part = workshop.write(file, images, records)
+            yield part
 
 
-@contextmanager
-def _temporary(files: list[Path]) -> Iterator[list[Path]]:
-    """Names to write to; renamed to ``files``, in order, when the block ends well, else removed."""
-    partial = [temporary_name(file) for file in files]
-    try:
-        yield partial
-        for temporary, file in zip(partial, files, strict=True):
-            os.replace(temporary, file)
-    finally:
-        for temporary in partial:
-            temporary.unlink(missing_ok=True)
+def _record(image: PreparedImage, names: dict[int, str]) -> Record:
+    return serialize(image, names), image.entry, _annotation_entries(image)
+
+
+def _publish(workshop: Workshop, files: list[Path], parts: list[Part], source: dict[str, Any], name: str) -> None:
+    """Replaces an earlier conversion by the finished shards; the index, which makes them count, comes last."""
+    dataset, out_dir = workshop.dataset, files[0].parent
+    images = [image for part in parts for image in part.images]
+    annotations = [entry for part in parts for entry in part.annotations]
+    categories = [dataclasses.asdict(category) for category in dataset.categories]
+    index = {
+        "version": VERSION,
+        "mask_size": MASK_SIZE,
+        "source": source,
+        "skipped": dataset.skipped + sum(len(part.faults) for part in parts),
+        "files": [file.name for file in files],
+        "categories": categories,
+        "image_ids": [image["id"] for image in images],
+        "sizes": [(image["height"], image["width"]) for image in images],
+    }
+    with (
+        replacing(out_dir / f"{name}.json") as index_file,
+        replacing(out_dir / f"{name}_annotations.json") as annotation_file,
+    ):
+        _write_json(annotation_file, _coco_content(images, annotations, categories))
+        _write_json(index_file, index)
+        _remove_earlier(out_dir, name)
+        for file in files:
+            os.replace(workshop.folder / file.name, file)
 
 
 def _remove_earlier(out_dir: Path, name: str) -> None:
@@ -202,7 +225,7 @@ def _annotation_entries(image: PreparedImage) -> list[dict[str, Any]]:
 def _coco_content(images: list[Any], annotations: list[dict[str, Any]], categories: list[Any]) -> dict[str, Any]:
     """COCO JSON. Annotations are numbered anew from 1: COCOeval takes id 0 for "not matched"."""
     return {
-        "images": [dataclasses.asdict(image) for image in images],
+        "images": images,
         "annotations": [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)],
         "categories": [{"id": category["id"], "name": category["name"]} for category in categories],
     }

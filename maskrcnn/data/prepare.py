@@ -1,10 +1,12 @@
 """One image with its objects, read, verified and rasterised: what a record holds. Also the full check of a data set."""
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +14,8 @@ from tqdm import tqdm
 from maskrcnn.data.coco import Annotation, CocoDataset, Fault, ImageEntry, scan_coco
 from maskrcnn.data.images import StoredImage, store_image
 from maskrcnn.data.rasterize import frame_mask
+
+T = TypeVar("T")
 
 LOOKAHEAD = 16  # images in flight for each thread: bounds the memory
 
@@ -44,20 +48,27 @@ def prepare_image(dataset: CocoDataset, entry: ImageEntry) -> tuple[PreparedImag
 
 
 def prepare_images(
-    dataset: CocoDataset, *, description: str, progress: bool = True
-) -> Iterator[tuple[PreparedImage | None, list[Fault]]]:
-    """All images in order, prepared by threads (Pillow and pycocotools let go of the interpreter lock)."""
+    dataset: CocoDataset, images: Iterable[ImageEntry], *, finish: Callable[[PreparedImage], T]
+) -> Iterator[tuple[list[Fault], T | None]]:
+    """The images in order, each with its faults, prepared and finished by threads; None for a faulty image.
+
+    Threads do, since Pillow and pycocotools let go of the interpreter lock.
+    """
+
+    def work(entry: ImageEntry) -> tuple[list[Fault], T | None]:
+        image, faults = prepare_image(dataset, entry)
+        return faults, None if image is None else finish(image)
+
     workers = os.cpu_count() or 1
-    entries = tqdm(dataset.images, desc=description, unit=" images", disable=not progress)
     with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[tuple[PreparedImage | None, list[Fault]]]] = []
+        waiting: deque[Future[tuple[list[Fault], T | None]]] = deque()
         try:
-            for entry in entries:
-                waiting.append(pool.submit(prepare_image, dataset, entry))
+            for entry in images:
+                waiting.append(pool.submit(work, entry))
                 if len(waiting) >= workers * LOOKAHEAD:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -69,6 +80,8 @@ def check_coco(annotation_file: str | Path, image_dir: str | Path, *, progress: 
         UserError: the annotation file is not COCO JSON.
     """
     dataset, faults = scan_coco(annotation_file, image_dir)
-    for _, found in prepare_images(dataset, description=f"checking {Path(annotation_file).name}", progress=progress):
+    prepared = prepare_images(dataset, dataset.images, finish=lambda image: None)
+    description = f"checking {Path(annotation_file).name}"
+    for found, _ in tqdm(prepared, desc=description, total=len(dataset.images), unit=" images", disable=not progress):
         faults += found
     return faults

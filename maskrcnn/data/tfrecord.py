@@ -73,7 +73,7 @@ def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
         "image/object/area": _floats(area),
         "image/object/mask_bits": _bytes([pack_masks(image.masks)]),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def object_area(annotation: Annotation, mask: np.ndarray) -> float:

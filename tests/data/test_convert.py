@@ -2,6 +2,10 @@ import contextlib
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -88,14 +92,85 @@ def test_fewer_shards_replace_more(coco, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_conversion_leaves_nothing(coco, tmp_path, monkeypatch, error):
-    def fail(*_):
-        raise error
+def test_an_interrupted_conversion_goes_on_with_its_finished_shards(coco, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(convert, "SHARD_IMAGES", 2)
+    whole = run(coco, tmp_path / "whole")
+    prepared, serialize = [], convert.serialize
 
-    monkeypatch.setattr(convert, "_coco_content", fail)
+    def fail(image, names):
+        if image.entry.id == 103:
+            raise error
+        return serialize(image, names)
+
+    monkeypatch.setattr(convert, "serialize", fail)
     with pytest.raises((KeyboardInterrupt, UserError)):
         run(coco, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".train.partial"]
+    left = sorted(path.name for path in (tmp_path / "out" / ".train.partial").iterdir())
+    assert left == ["train-00000-of-00003.tfrecord", "train-00000-of-00003.tfrecord.json"]
+    assert read_converted(tmp_path / "out", "train", source=coco.path, skip_bad=False) is None
+
+    monkeypatch.setattr(convert, "serialize", lambda image, names: prepared.append(image) or serialize(image, names))
+    run(coco, tmp_path / "out")
+    assert sorted(image.entry.id for image in prepared) == [102, 103, 104]
+    assert_same_folder(tmp_path / "out", tmp_path / "whole")
+    assert len(whole.index) == 5
+
+
+def assert_same_folder(left, right):
+    names = sorted(path.name for path in left.iterdir())
+    assert names == sorted(path.name for path in right.iterdir())
+    for name in names:
+        assert (left / name).read_bytes() == (right / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("change", ["annotations", "image", "record"])
+def test_finished_shards_of_other_data_are_made_anew(coco, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(convert, "SHARD_IMAGES", 2)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    publish = convert._publish
+    monkeypatch.setattr(convert, "_publish", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(coco, tmp_path / "out")
+    monkeypatch.setattr(convert, "_publish", publish)
+    if change == "annotations":
+        coco.content["annotations"][0]["category_id"] = 0
+        coco.write()
+    elif change == "image":
+        (coco.images / "100.jpg").write_bytes((coco.images / "100.jpg").read_bytes() + b"\0")
+    else:
+        shard = tmp_path / "out" / ".train.partial" / "train-00000-of-00003.tfrecord"
+        shard.write_bytes(shard.read_bytes()[:-1])
+    run(coco, tmp_path / "out")
+    run(coco, tmp_path / "whole")
+    assert_same_folder(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_killed_conversion_goes_on_to_the_same_records(coco, tmp_path, monkeypatch):
+    """Killed by SIGKILL as soon as the first shard is there."""
+    script = (
+        "import sys, time\n"
+        "from maskrcnn.data import convert\n"
+        "convert.SHARD_IMAGES = 2\n"
+        "serialize = convert.serialize\n"
+        "convert.serialize = lambda image, names: time.sleep(0.3 * (image.entry.id > 102)) or serialize(image, names)\n"
+        "convert.convert_coco(*sys.argv[1:], 'train', progress=False)\n"
+    )
+    out_dir, arguments = tmp_path / "out", [str(coco.path), str(coco.images), str(tmp_path / "out")]
+    with subprocess.Popen([sys.executable, "-c", script, *arguments]) as process:
+        note = out_dir / ".train.partial" / "train-00000-of-00003.tfrecord.json"
+        while not note.is_file() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not list(out_dir.glob("*.tfrecord"))
+    monkeypatch.setattr(convert, "SHARD_IMAGES", 2)
+    run(coco, out_dir)
+    run(coco, tmp_path / "whole")
+    assert_same_folder(out_dir, tmp_path / "whole")
 
 
 def test_without_its_index_a_conversion_does_not_count(coco, tmp_path):
