@@ -55,7 +55,7 @@ class BackboneConfig:
     depth: Literal[18, 34, 50, 101] = 50
     width: int = 64  # channels of the stem; other stages are multiples of it
     stride_in_1x1: bool = False  # False is "v1.5" (stride in the 3x3); True is the Caffe2 form
-    float32_residual: bool = True  # under bfloat16, blocks add up in float32: docs/parity.md says what it saves
+    float32: bool = False  # also in half precision: bfloat16's rounding shows in C5, see docs/parity.md
     freeze_at: int = 2  # stages frozen: 0 none, 1 the stem, 2 the stem and C2, ...; reference
 
 

@@ -17,13 +17,13 @@ class Mode(NamedTuple):
 
     title: str
     precision: str
-    float32_residual: bool = True
+    float32_backbone: bool = False
 
 
 FLOAT32 = Mode("float32", "float32")
 FLOAT16 = Mode("float16", "float16")
 BFLOAT16 = Mode("bfloat16", "bfloat16")
-BFLOAT16_RESIDUAL = Mode("bfloat16, residual sums too", "bfloat16", float32_residual=False)
+BFLOAT16_MIXED = Mode("bfloat16, backbone in float32", "bfloat16", float32_backbone=True)
 
 
 class Agreement(NamedTuple):
@@ -48,7 +48,7 @@ def _detect(mode: Mode, state: dict[str, Array], batch: Batch) -> dict[str, Arra
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision_policy(mode.precision))
     try:
-        backbone = BackboneConfig(freeze_at=0, float32_residual=mode.float32_residual)
+        backbone = BackboneConfig(freeze_at=0, float32=mode.float32_backbone)
         model = build_model(golden_config("v1", backbone=backbone), state)
         model.compile(jit_compile=True)
         outputs = model.predict_on_batch(batch)

@@ -47,7 +47,8 @@ class MaskRCNN(keras.Model):
         model, dtype = config.model, self.dtype_policy
         channels, classes = model.fpn.channels, config.num_classes
         self.custom_backbone = backbone is not None
-        self.resnet = backbone or resnet(model.backbone, model.norm, dtype=dtype)
+        backbone_dtype = "float32" if model.backbone.float32 else dtype
+        self.resnet = backbone or resnet(model.backbone, model.norm, dtype=backbone_dtype)
         self.fpn = FPN(model.fpn, model.norm, dtype=dtype, name="fpn")
         self.rpn = RPN(model.rpn, model.anchors, channels, dtype=dtype, name="rpn")
         self.box_head = BoxHead(model.box_head, model.norm, classes, channels, dtype=dtype, name="box_head")

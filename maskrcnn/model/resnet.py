@@ -1,7 +1,6 @@
 """ResNet (arXiv:1512.03385): the bottom-up pathway, C2..C5."""
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import keras
 
@@ -11,13 +10,6 @@ from maskrcnn.model.layers import ConvNorm
 # Blocks in each of the stages C2..C5; ResNet, Table 1.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_EXPANSION = 4  # ResNet, Table 1: a bottleneck's last convolution has four times the channels
-
-
-class Residual(NamedTuple):
-    """How a block's output is added to its input."""
-
-    scale: float  # the last norm's, before training
-    dtype: Any  # policy of the sum
 
 
 def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Model:
@@ -36,11 +28,7 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
 
     # Scales what each block adds, so that an untrained network keeps its variance, with a frozen norm too:
     # (1 + 1 / L)^L < e. Stable ResNet (arXiv:2010.12859), Sec. 3.2, for L blocks.
-    scale = sum(BLOCKS[config.depth]) ** -0.5
-    # The sums run through all blocks, and bfloat16's 8 bits lose a little at each.
-    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    float32 = config.float32_residual and policy.compute_dtype == "bfloat16"
-    residual = Residual(scale, "float32" if float32 else dtype)
+    residual_scale = sum(BLOCKS[config.depth]) ** -0.5
 
     images = keras.Input((None, None, 3), name="images", dtype="float32")
     stage_norm = frozen_norm if config.freeze_at >= 1 else norm
@@ -58,7 +46,7 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
                 config.width * 2 ** (stage - 2),
                 strides=strides,
                 settings={"norm": stage_norm, "dtype": dtype},
-                residual=residual,
+                residual_scale=residual_scale,
                 stride_in_1x1=config.stride_in_1x1,
                 name=f"c{stage}_block{index}",
             )
@@ -72,27 +60,32 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
     return model
 
 
-def _bottleneck(x, channels: int, *, strides: int, settings: dict, residual: Residual, stride_in_1x1: bool, name: str):
+def _bottleneck(
+    x, channels: int, *, strides: int, settings: dict, residual_scale: float, stride_in_1x1: bool, name: str
+):
     """1x1, 3x3, 1x1; ResNet, Fig. 5. The stride sits in the 3x3 ("v1.5") or in the first 1x1."""
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     expanded = channels * BOTTLENECK_EXPANSION
     y = ConvNorm(channels, 1, strides=first, relu=True, name=f"{name}_conv1", **settings)(x)
     y = ConvNorm(channels, 3, strides=second, relu=True, name=f"{name}_conv2", **settings)(y)
-    y = ConvNorm(expanded, 1, norm_scale=residual.scale, name=f"{name}_conv3", **settings)(y)
-    return _add_shortcut(x, y, strides=strides, settings=settings, dtype=residual.dtype, name=name)
+    y = ConvNorm(expanded, 1, norm_scale=residual_scale, name=f"{name}_conv3", **settings)(y)
+    return _add_shortcut(x, y, strides=strides, settings=settings, name=name)
 
 
-def _basic_block(x, channels: int, *, strides: int, settings: dict, residual: Residual, stride_in_1x1: bool, name: str):
+def _basic_block(
+    x, channels: int, *, strides: int, settings: dict, residual_scale: float, stride_in_1x1: bool, name: str
+):
     """Two 3x3 convolutions; ResNet, Fig. 2. There is no 1x1 that could hold the stride."""
     del stride_in_1x1
     y = ConvNorm(channels, 3, strides=strides, relu=True, name=f"{name}_conv1", **settings)(x)
-    y = ConvNorm(channels, 3, norm_scale=residual.scale, name=f"{name}_conv2", **settings)(y)
-    return _add_shortcut(x, y, strides=strides, settings=settings, dtype=residual.dtype, name=name)
+    y = ConvNorm(channels, 3, norm_scale=residual_scale, name=f"{name}_conv2", **settings)(y)
+    return _add_shortcut(x, y, strides=strides, settings=settings, name=name)
 
 
-def _add_shortcut(x, y, *, strides: int, settings: dict, dtype: Any, name: str):
+def _add_shortcut(x, y, *, strides: int, settings: dict, name: str):
     """y + x, where x passes a 1x1 convolution if its shape differs; ResNet, Eq. 1 and 2."""
     if strides > 1 or x.shape[-1] != y.shape[-1]:
         x = ConvNorm(y.shape[-1], 1, strides=strides, name=f"{name}_shortcut", **settings)(x)
+    dtype = settings["dtype"]
     y = keras.layers.Add(dtype=dtype, name=f"{name}_add")([x, y])
     return keras.layers.ReLU(dtype=dtype, name=f"{name}_relu")(y)

@@ -1,25 +1,27 @@
-"""Half precision, and the sums that stay out of it."""
+"""Half precision, and the backbone that may stay out of it."""
+
+import dataclasses
 
 import keras
 import numpy as np
 import pytest
 
-from maskrcnn.config import BackboneConfig, NormConfig
-from maskrcnn.model.resnet import resnet
+from maskrcnn.config import BackboneConfig, Category, Config
+from maskrcnn.model import MaskRCNN
 
 
-@pytest.mark.parametrize(
-    ("policy", "float32_residual", "wanted"),
-    [
-        ("mixed_bfloat16", True, "float32"),
-        ("mixed_bfloat16", False, "bfloat16"),
-        ("mixed_float16", True, "float16"),
-        ("float32", False, "float32"),
-    ],
-)
-def test_blocks_add_up_in_float32_under_bfloat16(policy: str, float32_residual: bool, wanted: str) -> None:
-    config = BackboneConfig(depth=18, width=8, float32_residual=float32_residual)
-    model = resnet(config, NormConfig(), dtype=policy)
-    assert model.get_layer("stem").conv.compute_dtype == policy.removeprefix("mixed_")
-    outputs = model(np.ones((1, 32, 32, 3), "float32"))
-    assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {wanted}
+@pytest.mark.parametrize("float32", [False, True])
+def test_backbone_may_stay_in_float32(float32: bool) -> None:
+    tiny = dataclasses.replace(Config.tiny(), categories=(Category(1, 1, "thing"),))
+    config = tiny.override({"backbone.float32": float32})
+    assert BackboneConfig().float32 is False
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = MaskRCNN(config)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert model.resnet.get_layer("stem").conv.compute_dtype == ("float32" if float32 else "bfloat16")
+    images, sizes = np.full((1, 128, 128, 3), 99, np.uint8), np.array([[128, 128]], np.float32)
+    pyramid = model.pyramid(images, sizes)
+    assert all(keras.backend.standardize_dtype(level.dtype) == "bfloat16" for level in pyramid)
