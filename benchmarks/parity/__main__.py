@@ -45,9 +45,9 @@ least). bfloat16 has 8 bits of mantissa, and the recorded weights are hard on it
 centred so that the features' common mean cancels, which a rounded kernel no longer does. Plain bfloat16 finds 32 of the
 34 detections again, 94 %, where 95 % was aimed at, and so its row has no limit; `--set backbone.float32=true` keeps the
 backbone in float32 and reaches the aim. float16, with 11 bits, loses none. What was tried for bfloat16, found again on
-TensorFlow and JAX: a norm of its own behind each convolution 28 and 27; frozen norms folded into the kernels before these
-are rounded (as it is now) 32 and 32; the residual sums in float32 as well 33 and 30; the biases in float32 too 32 on
-TensorFlow; the whole backbone in float32 33 and 33.
+TensorFlow and JAX: a norm of its own behind each convolution 28 and 27; frozen norms folded into the kernels before
+they are rounded (as it is now) 32 and 32; the residual sums in float32 as well 33 and 30; the biases in float32 too 32
+on TensorFlow; the whole backbone in float32 33 and 33.
 
 The tolerances of the RoIAlign rows and of the share of pasted pixels are this page's own: the recording has none.
 
