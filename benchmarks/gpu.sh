@@ -29,7 +29,7 @@ fi
 
 if [ "$PLATFORM" = cpu ]; then
   export CUDA_VISIBLE_DEVICES=-1
-  SMALL=(--size 128 192) STEPS=(--steps 2 --warmup_steps 1) BATCHES="1" GROWTH="1 2" PRECISIONS="float32"
+  SMALL=(--size 128 192 --set box_head.samples=16 --set rpn.train_proposals=50 --set rpn.train_candidates=50) STEPS=(--steps 2 --warmup_steps 1) BATCHES="1" GROWTH="1 2" PRECISIONS="float32"
   PEERS="torchvision" PROFILE_BATCH=1
 else
   SMALL=() STEPS=(--steps 20 --warmup_steps 4) BATCHES="8" GROWTH="1 2 4 16 24" PRECISIONS="bfloat16 float16"

@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="measured in each turn")
     parser.add_argument("--warmup_steps", type=int, default=1, metavar="N")
     parser.add_argument("--size", type=int, nargs=2, default=[832, 1344], metavar=("H", "W"))
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of ours alone: to try things")
     parser.add_argument("--compile_cache", metavar="DIR", help="JAX: of compiled programs, for the second round")
     parser.add_argument("--seconds", type=float, default=1e9, metavar="S", help="begin no turn after so long")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/side_by_side_DEVICE_WHAT.json")
@@ -89,9 +90,12 @@ def run_one(contestant: str, problem: dict[str, Any], options: argparse.Namespac
     if contestant in PEERS:
         script = Path(__file__).parent / "peers" / "torchvision_speed.py"
         command = [options.peer_python, str(script), *flags, "--device", options.device, *PEERS[contestant]]
+        if options.peer_python != sys.executable:
+            environment.pop("PYTHONPATH", None)  # packages of another Python
     else:
         backend, xla = OURS[contestant]
         command = [sys.executable, "-m", "benchmarks.contestant", *flags, *["--xla"] * xla]
+        command += [part for setting in options.set for part in ("--set", setting)]
         command += ["--compile_cache", options.compile_cache] if options.compile_cache else []
         environment["KERAS_BACKEND"] = backend
         if options.device == "cpu":
@@ -114,6 +118,7 @@ def save(path: Path, options: argparse.Namespace, runs: list[Run]) -> None:
         "size": options.size,
         "steps": options.steps,
         "warmup_steps": options.warmup_steps,
+        "settings_of_ours": options.set,
         "runs": [{key: value for key, value in run.items() if key not in ("versions", "device")} for run in runs],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
