@@ -58,6 +58,22 @@ MUTATIONS = (
     Mutation("select", "found = values > 0", "found = values >= 0"),
     Mutation("select", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
     Mutation("select", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
+    Mutation("select", "needed > size", "needed >= size"),
+    Mutation("select", "needed = ops.max(", "needed = ops.min("),
+    Mutation("select", "for size in sizes[:-1])", "for size in sizes[:-2])"),
+    # cells
+    Mutation("cells", "offsets[-1] + height * width", "offsets[-1] + height"),
+    Mutation("cells", "positions[..., None] >= table.offsets[1:]", "positions[..., None] > table.offsets[1:]"),
+    Mutation("cells", "positions[..., None, None] - offset", "positions[..., None, None]"),
+    Mutation(
+        "cells",
+        "local // width + steps[:, None], local % width + steps",
+        "local // width + steps, local % width + steps[:, None]",
+    ),
+    Mutation("cells", "- side // 2", "- side // 2 + 1"),
+    Mutation("cells", "(rows >= 0) & ", ""),
+    Mutation("cells", "(columns < width)", "(columns <= width)"),
+    Mutation("cells", "ops.clip(columns, 0, width - 1)", "columns"),
     # sampling
     Mutation("sampling", "= int(num_samples * positive_fraction)", "= round(num_samples * positive_fraction)"),
     Mutation("sampling", "room = num_samples - ops.sum(", "room = num_samples - max_positives + 0 * ops.sum("),
@@ -87,9 +103,9 @@ MUTATIONS = (
     Mutation(
         "roi_align", "(1.0 - fraction) * inside, fraction * inside", "fraction * inside, (1.0 - fraction) * inside"
     ),
-    Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3], height,", "_taps(boxes[..., 0], boxes[..., 2], height,"),
-    Mutation("roi_align", "boxes[..., 3], height, bins[0]", "boxes[..., 3], height, bins[1]"),
-    Mutation("roi_align", "boxes[..., 2], width, bins[1]", "boxes[..., 2], height, bins[1]"),
+    Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3],", "_taps(boxes[..., 0], boxes[..., 2],"),
+    Mutation("roi_align", 'ops.cast(height, "float32"), bins[0]', 'ops.cast(height, "float32"), bins[1]'),
+    Mutation("roi_align", 'ops.cast(width, "float32"), bins[1]', 'ops.cast(height, "float32"), bins[1]'),
     Mutation("roi_align", "offset + row * width for", "row * width for"),
     Mutation("roi_align", "offset + row * width for", "offset + row for"),
     Mutation("roi_align", "column_weight[:, j,", "column_weight[:, i,"),
