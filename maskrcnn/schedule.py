@@ -1,4 +1,6 @@
-"""Learning rate: linear warm-up, then steps down; and the optimizer that follows it."""
+"""Learning rate: linear warm-up, then steps down or a cosine; and the optimizer that follows it."""
+
+import math
 
 import keras
 from keras import ops
@@ -43,8 +45,43 @@ class WarmupPiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
         return {"initial": self.initial, "values": self.values, "boundaries": self.boundaries}
 
 
-def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1) -> WarmupPiecewiseConstant:
+@keras.saving.register_keras_serializable("maskrcnn")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly from ``initial`` at step 0 to ``peak`` at ``warmup_steps``, then falls to 0 at ``total_steps`` as
+    half a cosine (SGDR, arXiv:1608.03983, without restarts).
+
+    Args:
+        initial: learning rate at step 0.
+        peak: learning rate after the warm-up.
+        warmup_steps: steps (batches) to get there.
+        total_steps: of the whole run.
+    """
+
+    def __init__(self, initial: float, peak: float, warmup_steps: int, total_steps: int):
+        super().__init__()
+        self.initial = initial
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        done = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        fall = self.peak * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+        rise = self.initial + (self.peak - self.initial) * step / max(self.warmup_steps, 1)
+        return ops.where(step < self.warmup_steps, rise, fall)
+
+    def get_config(self) -> dict:
+        names = ("initial", "peak", "warmup_steps", "total_steps")
+        return {name: getattr(self, name) for name in names}
+
+
+def make_schedule(
+    config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
+) -> WarmupPiecewiseConstant | WarmupCosine:
     """The recipe's schedule: boundaries from epochs to steps, rates scaled by the images behind one update.
+
+    With the cosine, only the first rate and the first boundary count.
 
     Raises:
         UserError: rates and boundaries do not pair up, or the boundaries do not rise.
@@ -58,6 +95,13 @@ def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
     if list(boundaries) != sorted(boundaries):
         raise UserError(f"--learning_rate_boundaries {' '.join(map(str, boundaries))} must rise")
     scale = config.batch_size * config.accumulate * devices / REFERENCE_BATCH
+    if config.decay == "cosine":
+        return WarmupCosine(
+            initial=config.init_learning_rate * scale,
+            peak=values[0] * scale,
+            warmup_steps=int(boundaries[0] * steps_per_epoch),
+            total_steps=config.epochs * steps_per_epoch,
+        )
     return WarmupPiecewiseConstant(
         initial=config.init_learning_rate * scale,
         values=[value * scale for value in values],
@@ -65,7 +109,9 @@ def make_schedule(config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
     )
 
 
-def make_optimizer(config: TrainConfig, schedule: WarmupPiecewiseConstant) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    config: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
     """SGD with momentum, or Adam; the weight decay is the model's own loss term, which leaves out norms and biases.
 
     Raises:

@@ -8,7 +8,7 @@ import pytest
 
 from maskrcnn.config import TrainConfig
 from maskrcnn.errors import UserError
-from maskrcnn.schedule import WarmupPiecewiseConstant, make_optimizer, make_schedule
+from maskrcnn.schedule import WarmupCosine, WarmupPiecewiseConstant, make_optimizer, make_schedule
 
 
 def rates(schedule, steps):
@@ -32,6 +32,23 @@ def test_recipe_scales_with_the_images_of_an_update_and_counts_epochs():
     assert schedule.boundaries == [30, 800, 1000]
     np.testing.assert_allclose(rates(schedule, [0, 15, 30, 800, 1000]), [0, 0.01, 0.02, 0.002, 0.0002], rtol=1e-6)
     assert make_schedule(config, steps_per_epoch=100, devices=8).values[0] == pytest.approx(0.16)
+
+
+def test_cosine_by_hand():
+    schedule = WarmupCosine(0.2, 1.0, 4, 10)
+    # half way down after 3 of 6 steps; a quarter of the cosine's half turn (60 degrees) after 2
+    expected = [0.2, 0.4, 0.6, 0.8, 1.0, None, 0.75, 0.5, 0.25, None, 0.0, 0.0]
+    for got, wanted in zip(rates(schedule, range(12)), expected, strict=True):
+        assert wanted is None or got == pytest.approx(wanted, abs=1e-6)
+    assert rates(WarmupCosine(0.2, 1.0, 0, 10), [0, 5]) == pytest.approx([1.0, 0.5])
+
+
+def test_the_cosine_ends_with_the_run():
+    config = TrainConfig(batch_size=8, epochs=3, decay="cosine")
+    schedule = make_schedule(config, steps_per_epoch=100)
+    np.testing.assert_allclose(rates(schedule, [15, 30, 165, 300]), [0.005, 0.01, 0.005, 0], atol=1e-8)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert rates(copy, range(0, 300, 50)) == rates(schedule, range(0, 300, 50))
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate_values": (0.1,)}, {"learning_rate_boundaries": (1.0, 3.0, 2.0)}])

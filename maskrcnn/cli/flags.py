@@ -46,6 +46,7 @@ TRAINING = (
         "EPOCH",
         several=True,
     ),
+    Flag("--decay", "train.decay", "after the warm-up: steps (default) or cosine", str, "NAME"),
     Flag("--optimizer", "train.optimizer", "sgd (default) or adam", str, "NAME"),
     Flag("--momentum", "train.momentum", "of SGD", float, "M"),
     Flag("--clip_norm", "train.clip_norm", "bound of the gradients' norm (default: none)", float, "NORM"),
@@ -53,11 +54,21 @@ TRAINING = (
     Flag(
         "--ema", "train.ema", "decay of a moving average of the weights, which is evaluated and saved", float, "DECAY"
     ),
+    Flag(
+        "--scale_jitter", "data.scale_jitter", "large-scale jitter, then a crop: 0.1 2.0", float, "SCALE", several=True
+    ),
+    Flag("--color_jitter", "data.color_jitter", "strength of changes in colour, such as 0.4", float, "S"),
+    Flag("--copy_paste", "data.copy_paste", "share of images that get objects of another", float, "SHARE"),
     Flag("--finetune_bn", "model.norm.train", "train the batch norms"),
     Flag("--keep", "train.keep", "checkpoints kept, the newest ones", int, "N"),
     Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once an epoch)", int, "STEPS"),
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
+SCHEDULES = {  # what `--schedule` stands for
+    "1x": {"train.epochs": 12, "train.learning_rate_boundaries": (0.3, 8.0, 10.0)},  # the recipe's own
+    # 270,000 steps of 16 images, drops 60,000 and 20,000 before the end; arXiv:1811.08883, Sec. 3
+    "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
+}
 EVALUATION = (
     Flag("--eval_batch_size", "train.eval_batch_size", "images of a batch in evaluation on each device", int, "N"),
     Flag("--eval_samples", "train.eval_samples", "evaluate only the first N images", int, "N"),
@@ -107,7 +118,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         UserError: flags that contradict each other.
     """
     given = vars(options)
-    values = {
+    values: dict[str, Any] = dict(SCHEDULES[given["schedule"]]) if given.get("schedule") else {}
+    values |= {
         flag.field: given[flag.key] for flag in (*TRAINING, *EVALUATION, *RUNTIME) if given.get(flag.key) is not None
     }
     if options.amp and options.precision not in (None, "float16"):

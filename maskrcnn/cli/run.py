@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import EVALUATION, TRAINING, add_flags, add_runtime, make_config, settings
+from maskrcnn.cli.flags import EVALUATION, SCHEDULES, TRAINING, add_flags, add_runtime, make_config, settings
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
@@ -38,6 +38,9 @@ def add_train(commands: Any) -> None:
     )
     parser.add_argument("--weights", metavar="PATH", help="fine-tune a whole model: a folder, a checkpoint or a name")
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
+    parser.add_argument(
+        "--schedule", choices=SCHEDULES, help="epochs and drops of the learning rate: 1x (default) or 3x"
+    )
     add_flags(parser, "training", TRAINING)
     add_flags(parser, "evaluation", EVALUATION)
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to evaluate with")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maskrcnn.config import Config
+from maskrcnn.config import Config, DataConfig
+from maskrcnn.data.augment import color_jitter, copy_paste, draw_scale, fold_in, limit_instances, scale_jitter
 from maskrcnn.data.splits import Split
 from maskrcnn.data.tfrecord import RecordReader
 from maskrcnn.data.transforms import (
@@ -26,6 +27,8 @@ from maskrcnn.data.transforms import (
 )
 from maskrcnn.errors import UserError
 from maskrcnn.images import canvas_size, resized_size
+
+COLOR, SCALE, PLACE, DONOR = range(1, 5)  # what an example's seed is folded with; by itself it decides on the mirror
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ def train_dataset(
     Of each batch of ``batch_size`` images, this process's ``share`` is read: the same images as without shares.
 
     Raises:
-        UserError: the data have categories that ``config`` does not know.
+        UserError: the data have categories that ``config`` does not know, or an augmentation cannot be.
     """
+    check_augmentation(config.data)
     indices = _class_indices(split, config)
     share = share or Share()
     size = batch_size // share.processes
@@ -56,22 +60,72 @@ def train_dataset(
         batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
         for position, records in islice(batches, skip_batches, None):
             seeds = np.stack([np.full(batch_size, seed), position * batch_size + np.arange(batch_size)], axis=1)
-            yield {**_slots(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
+            slots = {**_slots(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
+            yield slots | (_donors(split, config, records, seed, position, ours) if config.data.copy_paste else {})
 
-    def load(slot: Example, read: Any) -> Example:
+    def prepare(span: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, read: Any) -> Example:
         example = decode(
-            read(slot["span"]),
+            read(span),
             category_ids=list(indices),
             class_indices=list(indices.values()),
             max_instances=config.data.max_instances,
         )
-        if config.data.horizontal_flip:
-            example = flip_horizontal(example, slot["seed"])
-        example = resize_to_canvas(example, slot["size"], slot["canvas"])
+        return augment(example, size, canvas, seed, config.data)
+
+    def load(slot: Example, read: Any) -> Example:
+        example = prepare(slot["span"], slot["size"], slot["canvas"], slot["seed"], read)
+        if config.data.copy_paste:
+            seed = fold_in(slot["seed"], DONOR)
+            example = tf.cond(
+                tf.random.stateless_uniform([], seed) < config.data.copy_paste,
+                lambda: copy_paste(
+                    example,
+                    prepare(slot["donor_span"], slot["donor_size"], slot["canvas"], seed, read),
+                    fold_in(seed, DONOR),
+                ),
+                lambda: dict(example),
+            )
+            example = limit_instances(example, config.data.max_instances)
         example = pad_instances(example, config.data.max_instances)
         return {"images": example.pop("image"), **example}
 
-    return _batches(split, config, order, load, size // share.pieces, {"seed": tf.TensorSpec([None, 2], tf.int64)})
+    specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
+    if config.data.copy_paste:
+        specs |= {"donor_span": tf.TensorSpec([None, 3], tf.int64), "donor_size": tf.TensorSpec([None, 2], tf.int32)}
+    return _batches(split, config, order, load, size // share.pieces, specs)
+
+
+def check_augmentation(config: DataConfig) -> None:
+    """Raises a ``UserError`` for numbers that mean nothing."""
+    low, high = config.scale_jitter or (1.0, 1.0)
+    if not 0 < low <= high:
+        raise UserError(f"--scale_jitter {low} {high}: give the least and the largest scale, such as 0.1 2.0")
+    if not 0 <= config.color_jitter <= 1:
+        raise UserError(f"--color_jitter {config.color_jitter}: the strength must lie between 0 and 1")
+    if not 0 <= config.copy_paste <= 1:
+        raise UserError(f"--copy_paste {config.copy_paste}: the share of images must lie between 0 and 1")
+
+
+def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, config: DataConfig) -> Example:
+    """A decoded example mirrored, recoloured, scaled and cropped as the config says, on its canvas."""
+    if config.horizontal_flip:
+        example = flip_horizontal(example, seed)
+    if config.color_jitter:
+        example = color_jitter(example, config.color_jitter, fold_in(seed, COLOR))
+    if config.scale_jitter:
+        scale = draw_scale(config.scale_jitter, fold_in(seed, SCALE))
+        example, size = scale_jitter(example, canvas, scale, fold_in(seed, PLACE))
+    return resize_to_canvas(example, size, canvas)
+
+
+def _donors(
+    split: Split, config: Config, records: np.ndarray, seed: int, position: int, ours: slice
+) -> dict[str, np.ndarray]:
+    """For each image of a batch another of its orientation, to copy objects of; the batch's number alone decides."""
+    portrait = _portrait(split, config)
+    like = np.flatnonzero(portrait == portrait[records[0]])
+    slots = _slots(split, config, np.random.default_rng([seed, position, DONOR]).choice(like, len(records))[ours])
+    return {"donor_span": slots["span"], "donor_size": slots["size"]}
 
 
 def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: int, batch: int) -> list[int]:

@@ -22,6 +22,10 @@ VALUES = {  # flag -> arguments and the value that its field then has
     "--init_learning_rate": (["0.5"], 0.5),
     "--learning_rate_values": (["0.1", "1e-2"], (0.1, 0.01)),
     "--learning_rate_boundaries": (["1", "2.5"], (1.0, 2.5)),
+    "--decay": (["cosine"], "cosine"),
+    "--scale_jitter": (["0.1", "2"], (0.1, 2.0)),
+    "--color_jitter": (["0.4"], 0.4),
+    "--copy_paste": (["0.5"], 0.5),
     "--optimizer": (["adam"], "adam"),
     "--momentum": (["0.8"], 0.8),
     "--clip_norm": (["5"], 5.0),
@@ -56,6 +60,13 @@ def test_each_flag_sets_its_field(flag):
     arguments, value = VALUES[flag.name]
     assert field(Config(), flag.field) != value
     assert field(make_config(parse(flag.name, *arguments)), flag.field) == value
+
+
+def test_a_schedule_sets_epochs_and_drops_and_flags_go_before_it():
+    train = make_config(parse("--schedule", "3x")).train
+    assert (train.epochs, train.learning_rate_boundaries) == (36, (0.3, 28.0, 33.3))
+    assert make_config(parse("--schedule", "1x")) == Config()
+    assert make_config(parse("--schedule", "3x", "--epochs", "30")).train.epochs == 30
 
 
 def test_without_flags_the_config_is_the_recipe():
