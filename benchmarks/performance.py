@@ -5,6 +5,7 @@ what was predicted, what was measured, and what came of it.
 """
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -111,7 +112,8 @@ def operations() -> Iterator[str]:
     for path in sorted(RESULTS.glob("ops*.json")):
         record = load(path)
         columns = record["milliseconds"]
-        yield f"## Operations, {path.stem}: {record['batch_size']} image, {record['precision']}\n"
+        when = ", before the changes below" if path.stem.endswith("_before") else ""
+        yield f"## Single operations{when}: {record['batch_size']} image, {record['precision']}\n"
         yield f"Milliseconds, compiled, at the sizes of the 832x1344 model. {on(record)}\n"
         yield f"| operation | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}"
         for name in next(iter(columns.values())):
@@ -149,7 +151,10 @@ def fragments() -> Iterator[str]:
     for name in [*(name for name in SECTIONS if name in present), *(name for name in present if name not in SECTIONS)]:
         text = (FRAGMENTS / name).read_text(encoding="utf-8").strip()
         title = SECTIONS.get(name, name.removesuffix(".md").replace("_", " ").capitalize())
-        yield (text if text.startswith("#") else f"## {title}\n\n{text}") + "\n"
+        if text.startswith("# "):  # a page of its own: its titles go one level down
+            yield re.sub(r"^#", "##", text, flags=re.MULTILINE) + "\n"
+        else:
+            yield f"## {title}\n\n{text}\n"
 
 
 def load(path: Path) -> dict[str, Any]:

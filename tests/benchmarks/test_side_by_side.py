@@ -74,11 +74,13 @@ def test_page(tmp_path, monkeypatch):
     }
     (results / "gpu" / "profile_training.json").write_text(json.dumps(profile))
     (fragments / "loader.md").write_text("Predicted this, measured that.")
+    (fragments / "model.md").write_text("# On its own\n\n## Below")
     assert performance.main() == 0
     page = (tmp_path / "docs" / "performance.md").read_text()
     for text in ("a processor, 2 cores, commit abc; jax 1.0", "median 0.200 s of 3 runs", "| NMS | 1.000 | 25.0% |"):
         assert text in page
     assert "## The loader\n\nPredicted this, measured that." in page
+    assert "\n## On its own\n\n### Below\n" in page
     assert "(performance/growth_cpu.png)" in page
     assert (fragments / "growth_cpu.png").read_bytes()[1:4] == b"PNG"
 
