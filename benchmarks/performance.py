@@ -46,18 +46,23 @@ def main() -> int:
 
 def comparisons() -> Iterator[str]:
     """Side by side with torchvision, on each device that was measured."""
-    for path in sorted(RESULTS.glob("side_by_side_*.json")):
+    paths = sorted(RESULTS.glob("side_by_side_*.json"))
+    if not paths:
+        return
+    yield "## Beside torchvision\n"
+    yield (
+        "ResNet-50-FPN, 91 classes; the same weights, images, objects, candidates, proposals and 100 detections "
+        "(`benchmarks/peers/problem.py`). Medians over all turns, which went A B A B; peak memory includes the "
+        "libraries. Processor seconds, of all cores together, are those of the quietest turn.\n"
+    )
+    for path in paths:
         record = load(path)
         height, width = record["size"]
-        yield f"## Beside torchvision: {record['device']}\n"
-        yield (
-            f"Images of {height}x{width}, ResNet-50-FPN, 91 classes, the same weights, images, objects, candidates, "
-            f"proposals and 100 detections (`benchmarks/peers/problem.py`). Medians over all turns, which went "
-            f"A B A B, {record['steps']} steps after {record['warmup_steps']} in each; peak memory includes the "
-            f"libraries. {on(record)}\n"
-        )
         yield side_by_side.format_table(record["runs"]) + "\n"
-        yield f"`python -m benchmarks.side_by_side`, {link(path)}\n"
+        yield (
+            f"{record['device']}, {height}x{width}, {record['steps']} steps after {record['warmup_steps']} in each turn. "
+            f"{on(record)} `python -m benchmarks.side_by_side`, {link(path)}\n"
+        )
 
 
 def growth() -> Iterator[str]:
