@@ -60,7 +60,8 @@ def comparisons() -> Iterator[str]:
         height, width = record["size"]
         yield side_by_side.format_table(record["runs"]) + "\n"
         yield (
-            f"{record['device']}, {height}x{width}, {record['steps']} steps after {record['warmup_steps']} in each turn. "
+            f"{record['device']}, {height}x{width}, {record['steps']} steps after {record['warmup_steps']} in each "
+            "turn. "
             f"{on(record)} `python -m benchmarks.side_by_side`, {link(path)}\n"
         )
 
