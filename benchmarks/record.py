@@ -36,9 +36,10 @@ def write_result(what: str, rows: list[Row], path: Path | None) -> None:
 
 
 def _arguments() -> list[str]:
-    """Of this process, as they were typed: ``-m benchmarks.loader --images 10``."""
+    """Of this process, as they were typed, of absolute paths the name: ``-m benchmarks.loader coco --records 10``."""
     specification = getattr(sys.modules["__main__"], "__spec__", None)
-    return (["-m", specification.name] if specification else sys.argv[:1]) + sys.argv[1:]
+    given = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
+    return (["-m", specification.name] if specification else sys.argv[:1]) + given
 
 
 def peak_rss_gib() -> float:
