@@ -140,6 +140,19 @@ def share_of_loss(loss: Any) -> Any:
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def after(value: Any, other: Any) -> Any:
+    """``value``, but not before ``other`` is computed.
+
+    TensorFlow's executor runs whatever it can at once, and holds all of it in memory; XLA orders its own work.
+    """
+    if active_backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+
+    with tf.control_dependencies([other]):
+        return tf.identity(value)
+
+
 def device_memory() -> int | None:
     """Bytes that a device has for a run, the whole machine's if it is the CPU; None where that is not known."""
     if active_backend() == "jax":

@@ -54,7 +54,10 @@ MUTATIONS = (
     Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
     Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
     # select
-    Mutation("select", "indices + ops.expand_dims(first, 1)", "indices"),
+    Mutation("select", "indices + ops.expand_dims(first, 1), axis=0", "indices, axis=0"),
+    Mutation("select", "ops.reshape(indices + ops.expand_dims(first, 1), (-1,))", "ops.reshape(indices, (-1,))"),
+    Mutation("select", "else table + sums", "else sums"),
+    Mutation("select", "ops.where(filled, slots, 0)", "ops.where(filled, 1, 0)"),
     Mutation("select", "found = values > 0", "found = values >= 0"),
     Mutation("select", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
     Mutation("select", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
@@ -94,26 +97,29 @@ MUTATIONS = (
     # roi_align
     Mutation("roi_align", "start - 0.5, end - start", "start, end - start"),
     Mutation("roi_align", "ops.maximum(end - start, 1.0)", "end - start"),
-    Mutation("roi_align", '"float32") + 0.5) / sampling_ratio', '"float32")) / sampling_ratio'),
+    Mutation("roi_align", "(sample + 0.5) / sampling_ratio", "sample / sampling_ratio"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "points <= limit"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points >= -1.0) & (points <= limit - 1.0)"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points > -1.0) & (points < limit)"),
     Mutation("roi_align", "ops.clip(points, 0.0, limit - 1.0)", "ops.clip(points, -1.0, limit - 1.0)"),
     Mutation("roi_align", "ops.minimum(low + 1.0, limit - 1.0)", "low + 1.0"),
-    Mutation(
-        "roi_align", "(1.0 - fraction) * inside, fraction * inside", "fraction * inside, (1.0 - fraction) * inside"
-    ),
+    Mutation("roi_align", "(1.0 - fraction) * share", "fraction * share"),
     Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3],", "_taps(boxes[..., 0], boxes[..., 2],"),
     Mutation("roi_align", 'ops.cast(height, "float32"), bins[0]', 'ops.cast(height, "float32"), bins[1]'),
     Mutation("roi_align", 'ops.cast(width, "float32"), bins[1]', 'ops.cast(height, "float32"), bins[1]'),
-    Mutation("roi_align", "offset + row * width for", "row * width for"),
-    Mutation("roi_align", "offset + row * width for", "offset + row for"),
-    Mutation("roi_align", "column_weight[:, j,", "column_weight[:, i,"),
-    Mutation("roi_align", "pooled / sampling_ratio**2", "pooled / sampling_ratio"),
+    Mutation("roi_align", "offset[..., None] + cell * width[..., None]", "cell * width[..., None]"),
+    Mutation("roi_align", "offset[..., None] + cell * width[..., None]", "offset[..., None] + cell"),
+    Mutation("roi_align", "column.weight[..., None, :]", "row.weight[..., None, :]"),
+    Mutation("roi_align", '"float32") / sampling_ratio', '"float32")'),
+    Mutation(
+        "roi_align",
+        "values = upstream[:, None] * weights[..., None]",
+        "values = upstream[:, None] + 0.0 * weights[..., None]",
+    ),
     Mutation("roi_align", " + 1e-6)  # epsilon", ")  # epsilon"),
     Mutation("roi_align", "ops.floor(CANONICAL_LEVEL", "ops.round(CANONICAL_LEVEL"),
     Mutation("roi_align", "ops.clip(level, min_level, max_level)", "level"),
-    Mutation("roi_align", 'table = ops.cast(table, "float32")', ""),
+    Mutation("roi_align", "* weights[..., None]  # [B, 2R", "* ops.cast(weights, table.dtype)[..., None]  # [B, 2R"),
     # masks
     Mutation("masks", 'masks = ops.cast(masks, "float32")', 'masks = ops.cast(masks, "float32") * 0.5'),
     Mutation("masks", "frames[..., 1::2], boxes[..., 1::2]", "frames[..., 0::2], boxes[..., 0::2]"),
@@ -128,7 +134,7 @@ MUTATIONS = (
     Mutation("masks", "(boxes[..., 0] - frames[..., 0]) * cells", "boxes[..., 0] * cells"),
     Mutation("masks", "ops.maximum(frames[..., 1] - frames[..., 0], MIN_FRAME)", "frames[..., 1] - frames[..., 0]"),
     Mutation("masks", "[..., None, None, None] == channels", "[..., None, None, None] == channels[::-1]"),
-    Mutation("masks", "ops.where(chosen, logits, ops.zeros_like(logits))", "logits * ops.cast(chosen, logits.dtype)"),
+    Mutation("masks", "ops.where(chosen, logits, 0.0)", "logits * ops.cast(chosen, logits.dtype)"),
 )
 
 

@@ -29,12 +29,15 @@ class FPN(keras.layers.Layer):
         """[C2, .., C5] -> [P2, .., P6], P_l: [B, H / 2^l, W / 2^l, channels]."""
         merged = [lateral(c, training=training) for lateral, c in zip(self.laterals, features, strict=True)]
         for level in range(len(merged) - 2, -1, -1):
-            merged[level] = merged[level] + _upsample(merged[level + 1])
+            merged[level] = _add_upsampled(merged[level], merged[level + 1])
         pyramid = [output(m, training=training) for output, m in zip(self.outputs, merged, strict=True)]
         p6 = pyramid[-1][:, ::2, ::2, :]  # FPN, Sec. 4.1: "simply a stride two subsampling of P5"
         return [*pyramid, p6]
 
 
-def _upsample(x):
-    """Doubles both sides by nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C]."""
-    return keras.ops.repeat(keras.ops.repeat(x, 2, axis=1), 2, axis=2)
+def _add_upsampled(lateral, top):
+    """Adds [B, H, W, C], doubled by nearest neighbour, to [B, 2H, 2W, C]; the rows are doubled in the sum itself."""
+    shape = keras.ops.shape(lateral)
+    columns = keras.ops.repeat(top, 2, axis=2)
+    rows = keras.ops.reshape(lateral, (shape[0], shape[1] // 2, 2, shape[2], shape[3]))
+    return keras.ops.reshape(rows + columns[:, :, None], shape)

@@ -13,6 +13,9 @@ from maskrcnn.ops.cells import gather_patches
 from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import suppress
 from maskrcnn.ops.sampling import sample_labels, take_sampled
+from maskrcnn.ops.select import on_filled_slots
+
+MANY_SLOTS = 32  # of ground truth; below, it is not worth a branch
 
 
 class RPN(keras.layers.Layer):
@@ -101,13 +104,7 @@ class RPN(keras.layers.Layer):
         """
         config = self.config
         anchors = ops.concatenate(anchors, axis=0)  # [A, 4]
-        matched, labels = match(
-            pairwise_iou(anchors, targets.boxes),  # [B, A, G]
-            targets.valid,
-            positive_iou=config.positive_iou,
-            negative_iou=config.negative_iou,
-            allow_low_quality=True,
-        )
+        matched, labels = self.match(anchors, targets)
         sampled = sample_labels(
             labels, num_samples=config.samples, positive_fraction=config.positive_fraction, seed=seed
         )
@@ -125,6 +122,26 @@ class RPN(keras.layers.Layer):
             objectness_loss(logits, positive, valid),
             box_loss(deltas, target_deltas, positive, valid, beta=config.smooth_l1_beta),
         )
+
+    def match(self, anchors, targets: Targets) -> tuple[Tensor, Tensor]:
+        """The ground truth of each anchor [A, 4], and its label: int [B, A] both; see `match`.
+
+        An image has 7 objects on average and 100 slots for them (COCO): where a quarter of them holds all, only those
+        are looked at.
+        """
+        config = self.config
+
+        def of_first(count: int) -> tuple[Tensor, Tensor]:
+            return match(
+                pairwise_iou(anchors, targets.boxes[:, :count]),  # [B, A, G]
+                targets.valid[:, :count],
+                positive_iou=config.positive_iou,
+                negative_iou=config.negative_iou,
+                allow_low_quality=True,
+            )
+
+        slots = targets.valid.shape[1]
+        return on_filled_slots(of_first, targets.valid, [slots // 4, slots] if slots >= MANY_SLOTS else [slots])
 
     def at_anchors(self, pyramid, indices) -> tuple[Tensor, Tensor]:
         """What `call` returns, for single anchors only: logits [B, S] and deltas [B, S, 4] for indices int [B, S]."""

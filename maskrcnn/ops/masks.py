@@ -35,7 +35,7 @@ def select_class_masks(logits: Any, classes: Any) -> Any:
     channels = ops.arange(logits.shape[-1], dtype="int32")
     chosen = ops.cast(classes, "int32")[..., None, None, None] == channels  # [B, K, 1, 1, C]
     # A masked sum: its gradient is a plain product, where that of a gather would be a scatter into all classes.
-    return ops.sum(ops.where(chosen, logits, ops.zeros_like(logits)), axis=-1)
+    return ops.sum(ops.where(chosen, logits, 0.0), axis=-1)
 
 
 def _interpolation(cells: int, frames: Any, boxes: Any, bins: int, max_samples: int) -> Any:

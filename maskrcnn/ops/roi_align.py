@@ -4,25 +4,25 @@ The numbers are torchvision's: with ``aligned=False`` there is no half-pixel shi
 Legend: B images, N boxes, P bins a side, R sample points a side of a bin, S cells of all maps.
 """
 
-import itertools
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from maskrcnn.ops.boxes import area
 from maskrcnn.ops.cells import flatten_pyramid
-from maskrcnn.ops.select import gather_rows
+from maskrcnn.ops.select import gather_rows, sum_rows
 
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, Eq. 1
 FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
 
 
-class _Taps(NamedTuple):
-    """The two cells that each sample point of one axis reads, and their weights: each [B, R, N, P]."""
+class _Tap(NamedTuple):
+    """One of the 2R cells that a bin reads along one axis, and its weight in the bin's mean: each [B, N, P]."""
 
-    cells: tuple[Any, Any]
-    weights: tuple[Any, Any]
+    cell: Any
+    weight: Any
 
 
 def roi_align(
@@ -94,49 +94,69 @@ def _pool(
     offset, height, width = (ops.take(sizes, levels) for sizes in table[1:])  # [B, N]
     rows = _taps(boxes[..., 1], boxes[..., 3], ops.cast(height, "float32"), bins[0], sampling_ratio, aligned)
     columns = _taps(boxes[..., 0], boxes[..., 2], ops.cast(width, "float32"), bins[1], sampling_ratio, aligned)
-    offset, width = offset[:, None, :, None], width[:, None, :, None]
-    rows = rows._replace(cells=tuple(offset + row * width for row in rows.cells))
-    pooled = _average(table.cells, rows, columns, bins, sampling_ratio)
-    return ops.cast(pooled, features[0].dtype)
+    rows = [_Tap(offset[..., None] + cell * width[..., None], weight) for cell, weight in rows]
+    return ops.cast(_average(table.cells, rows, columns), features[0].dtype)
 
 
-def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> _Taps:
-    """Sample points along one axis, from box sides and map sizes in cells, each [B, N]."""
+def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> list[_Tap]:
+    """What the bins read along one axis, from box sides and map sizes in cells, each [B, N]."""
     if aligned:
         start, size = start - 0.5, end - start
     else:
         size = ops.maximum(end - start, 1.0)
-    first = (ops.arange(sampling_ratio, dtype="float32") + 0.5) / sampling_ratio
-    steps = ops.reshape(first, (-1, 1, 1)) + ops.arange(bins, dtype="float32")  # [R, 1, P] in bins
-    points = start[:, None, :, None] + steps * (size / bins)[:, None, :, None]  # [B, R, N, P]
-    limit = limit[:, None, :, None]
-    inside = (points >= -1.0) & (points <= limit)  # others, NaN too, count 0 and read cell 0
-    points = ops.where(inside, ops.clip(points, 0.0, limit - 1.0), 0.0)
-    inside = ops.cast(inside, "float32")
-    low = ops.floor(points)
-    high = ops.minimum(low + 1.0, limit - 1.0)
-    fraction = points - low
-    cells = (ops.cast(low, "int32"), ops.cast(high, "int32"))
-    return _Taps(cells, ((1.0 - fraction) * inside, fraction * inside))
+    start, size, limit = (values[..., None] for values in (start, size, limit))  # [B, N, 1]
+    taps = []
+    for sample in range(sampling_ratio):
+        steps = ops.arange(bins, dtype="float32") + (sample + 0.5) / sampling_ratio  # in bins
+        points = start + steps * (size / bins)  # [B, N, P]
+        inside = (points >= -1.0) & (points <= limit)  # others, NaN too, count 0 and read cell 0
+        points = ops.where(inside, ops.clip(points, 0.0, limit - 1.0), 0.0)
+        share = ops.cast(inside, "float32") / sampling_ratio
+        low = ops.floor(points)
+        high = ops.minimum(low + 1.0, limit - 1.0)
+        fraction = points - low
+        taps.append(_Tap(ops.cast(low, "int32"), (1.0 - fraction) * share))
+        taps.append(_Tap(ops.cast(high, "int32"), fraction * share))
+    return taps
 
 
-def _average(table: Any, rows: _Taps, columns: _Taps, bins: tuple[int, int], sampling_ratio: int) -> Any:
-    """Weighted mean of the table's cells [B, S, C] over each bin, float32 [B, N, P, P, C]; rows come as offsets.
+def _average(table: Any, rows: list[_Tap], columns: list[_Tap]) -> Any:
+    """Weighted sum of the cells [B, S, C] that each bin reads, float32 [B, N, P, P, C]; rows come as offsets.
 
-    One corner of all sample points at a time: at 832x1344 with 1000 boxes a corner is 200 MB. In float32 even for half
-    precision, as the gradient adds up the contributions of hundreds of boxes in one cell.
+    The gradient is added to one table, the taps of one row at a time: all cells that 512 boxes read are 1.6 GB at
+    832x1344, and automatic differentiation would hold them at once. It is summed in float32 for half precision too, as
+    hundreds of boxes may meet in one cell.
     """
-    table = ops.cast(table, "float32")
-    batch, _, num_boxes, _ = ops.shape(rows.cells[0])
-    samples = list(itertools.product(range(sampling_ratio), repeat=2))
-    pooled = 0.0
-    for row, row_weight in zip(rows.cells, rows.weights, strict=True):
-        for column, column_weight in zip(columns.cells, columns.weights, strict=True):
-            indices = ops.stack([row[:, i, :, :, None] + column[:, j, :, None, :] for i, j in samples], axis=1)
-            corner = gather_rows(table, ops.reshape(indices, (batch, -1)))  # [B, R * R * N * P * P, C]
-            corner = ops.reshape(corner, (batch, len(samples), num_boxes, *bins, table.shape[-1]))
-            # Not one product and a sum over the samples: on a CPU, JAX takes ten times as long for that.
-            for (i, j), cells in zip(samples, ops.split(corner, len(samples), axis=1), strict=True):
-                weights = row_weight[:, i, :, :, None] * column_weight[:, j, :, None, :]  # [B, N, P, P]
-                pooled = pooled + ops.squeeze(cells, 1) * weights[..., None]
-    return pooled / sampling_ratio**2
+
+    def pairs(row: _Tap) -> Iterator[tuple[Any, Any]]:
+        """Cells and weights of a row's taps with all of the columns', [B, N, P, P] each."""
+        for column in columns:
+            yield (
+                row.cell[..., :, None] + column.cell[..., None, :],
+                row.weight[..., :, None] * column.weight[..., None, :],
+            )
+
+    @ops.custom_gradient
+    def average(table: Any) -> Any:
+        batch, size, _ = ops.shape(table)
+        pooled = 0.0
+        for row in rows:
+            for cells, weights in pairs(row):
+                values = gather_rows(table, ops.reshape(cells, (batch, -1)))
+                values = ops.reshape(values, (*ops.shape(cells), table.shape[-1]))
+                pooled = pooled + ops.cast(values, "float32") * weights[..., None]
+
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            upstream = arguments[0] if upstream is None else upstream
+
+            def chunk(row: _Tap, upstream: Any) -> tuple[Any, Any]:
+                cells, weights = (ops.stack(parts, axis=1) for parts in zip(*pairs(row), strict=True))
+                values = upstream[:, None] * weights[..., None]  # [B, 2R, N, P, P, C]
+                return ops.reshape(cells, (batch, -1)), ops.reshape(values, (batch, -1, table.shape[-1]))
+
+            chunks = [functools.partial(chunk, row) for row in rows]
+            return ops.cast(sum_rows(chunks, upstream, size), table.dtype)
+
+        return pooled, gradient
+
+    return average(table)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from maskrcnn import backend
+
 
 def gather_rows(table: Any, indices: Any) -> Any:
     """Rows of each image's table: [B, S, C], int [B, K] -> [B, K, C]. Indices must lie in [0, S)."""
@@ -17,6 +19,34 @@ def gather_rows(table: Any, indices: Any) -> Any:
     first = ops.cast(ops.arange(batch, dtype="int32") * size, indices.dtype)
     flat = ops.reshape(table, (batch * size, channels))
     return ops.take(flat, indices + ops.expand_dims(first, 1), axis=0)
+
+
+def sum_rows(chunks: Sequence[Callable[[Any], tuple[Any, Any]]], source: Any, size: int) -> Any:
+    """The transpose of ``gather_rows``: rows added up in a table by their indices, float32 [B, S, C].
+
+    Args:
+        chunks: functions that make indices int [B, K] and rows [B, K, C] from ``source``. One is called after the
+            other is done, so that never more than one chunk of rows is held.
+        source: a tensor.
+        size: S.
+    """
+    table = None
+    for chunk in chunks:
+        indices, rows = chunk(source if table is None else backend.after(source, table))
+        batch, _, channels = ops.shape(rows)
+        if keras.backend.backend() == "jax":  # for the same reason, and in place
+            table = ops.zeros((batch, size, channels), "float32") if table is None else table
+            table = ops.vectorized_map(
+                lambda one: ops.scatter_update(one[0], one[1][:, None], one[2], reduction="add"), (table, indices, rows)
+            )
+            continue
+        # TensorFlow would scatter on a single core of a CPU, but sums segments on all of them.
+        first = ops.cast(ops.arange(batch, dtype="int32") * size, indices.dtype)
+        segments = ops.reshape(indices + ops.expand_dims(first, 1), (-1,))
+        sums = ops.segment_sum(ops.reshape(rows, (-1, rows.shape[-1])), segments, num_segments=batch * size)
+        sums = ops.reshape(sums, (batch, size, channels))
+        table = sums if table is None else table + sums
+    return table
 
 
 def top_positive(keys: Any, count: int) -> tuple[Any, Any]:
@@ -36,15 +66,18 @@ def top_positive(keys: Any, count: int) -> tuple[Any, Any]:
 
 
 def on_filled_slots(function: Callable[[int], Any], filled: Any, sizes: Sequence[int]) -> Any:
-    """``function(n)`` for the smallest n of ``sizes`` that covers every filled slot; only that one is run.
+    """``function(n)`` for the smallest n of ``sizes`` whose first slots hold all filled ones; only that one is run.
 
     Slots are padded to a fixed number, but work on empty ones is wasted. Each size is compiled, so let them be few.
 
     Args:
         function: of the number of slots; its results have the same shape for every number.
-        filled: bool [B, N], the filled slots of each image first.
+        filled: bool [B, N].
         sizes: rising; the last covers all slots.
     """
-    needed = ops.max(ops.sum(ops.cast(filled, "int32"), axis=-1))
+    if len(sizes) == 1:
+        return function(sizes[0])
+    slots = ops.arange(1, filled.shape[-1] + 1, dtype="int32")
+    needed = ops.max(ops.where(filled, slots, 0))
     index = sum(ops.cast(needed > size, "int32") for size in sizes[:-1])
     return ops.switch(index, [functools.partial(function, size) for size in sizes])

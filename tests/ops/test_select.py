@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from maskrcnn.ops.select import gather_rows, on_filled_slots, top_positive
+from maskrcnn.ops.select import gather_rows, on_filled_slots, sum_rows, top_positive
 
 
 def test_each_image_reads_its_own_rows(run):
@@ -62,3 +62,24 @@ def test_the_smallest_size_that_holds_the_fullest_image(run, counts, size):
         return on_filled_slots(lambda count: keras.ops.zeros((), "int32") + count, filled, [1, 2, 4])
 
     assert run(count_slots, filled) == size
+
+
+def test_filled_slots_may_come_in_any_order(run):
+    filled = np.array([[False, True, False, False], [False, False, True, False]])
+    assert (
+        run(lambda f: on_filled_slots(lambda count: keras.ops.zeros((), "int32") + count, f, [1, 2, 3, 4]), filled) == 3
+    )
+
+
+def test_rows_of_several_chunks_are_added_up_by_image(run):
+    rng = np.random.default_rng(0)
+    indices, rows = rng.integers(0, 5, (2, 2, 7)).astype("int32"), rng.normal(size=(2, 2, 7, 3)).astype("float32")
+    expected = np.zeros((2, 5, 3), "float32")
+    for chunk in range(2):
+        for image in range(2):
+            np.add.at(expected[image], indices[chunk, image], 2 * rows[chunk, image])
+
+    def add_up(source):
+        return sum_rows([lambda s, chunk=chunk: (indices[chunk], s * rows[chunk]) for chunk in range(2)], source, 5)
+
+    np.testing.assert_allclose(run(add_up, np.float32(2.0)), expected, rtol=1e-5)
