@@ -103,13 +103,15 @@ MUTATIONS = (
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points > -1.0) & (points < limit)"),
     Mutation("roi_align", "ops.clip(points, 0.0, limit - 1.0)", "ops.clip(points, -1.0, limit - 1.0)"),
     Mutation("roi_align", "ops.minimum(low + 1.0, limit - 1.0)", "low + 1.0"),
-    Mutation("roi_align", "(1.0 - fraction) * share", "fraction * share"),
+    Mutation("roi_align", "[(1.0 - fraction) * share", "[fraction * share"),
     Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3],", "_taps(boxes[..., 0], boxes[..., 2],"),
     Mutation("roi_align", 'ops.cast(height, "float32"), bins[0]', 'ops.cast(height, "float32"), bins[1]'),
     Mutation("roi_align", 'ops.cast(width, "float32"), bins[1]', 'ops.cast(height, "float32"), bins[1]'),
-    Mutation("roi_align", "offset[..., None] + cell * width[..., None]", "cell * width[..., None]"),
-    Mutation("roi_align", "offset[..., None] + cell * width[..., None]", "offset[..., None] + cell"),
-    Mutation("roi_align", "column.weight[..., None, :]", "row.weight[..., None, :]"),
+    Mutation("roi_align", "offset[..., None] + rows.cells * width[..., None]", "rows.cells * width[..., None]"),
+    Mutation("roi_align", "offset[..., None] + rows.cells * width[..., None]", "offset[..., None] + rows.cells"),
+    Mutation(
+        "roi_align", "weight * ops.expand_dims(columns.weights, -2)", "weight * ops.expand_dims(rows.weights, -2)"
+    ),
     Mutation("roi_align", '"float32") / sampling_ratio', '"float32")'),
     Mutation(
         "roi_align",

@@ -5,7 +5,7 @@ Legend: B images, N boxes, P bins a side, R sample points a side of a bin, S cel
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -18,11 +18,11 @@ CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, E
 FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
 
 
-class _Tap(NamedTuple):
-    """One of the 2R cells that a bin reads along one axis, and its weight in the bin's mean: each [B, N, P]."""
+class _Taps(NamedTuple):
+    """The 2R cells that a bin reads along one axis, and their weights in the bin's mean: each [2R, B, N, P]."""
 
-    cell: Any
-    weight: Any
+    cells: Any
+    weights: Any
 
 
 def roi_align(
@@ -94,18 +94,18 @@ def _pool(
     offset, height, width = (ops.take(sizes, levels) for sizes in table[1:])  # [B, N]
     rows = _taps(boxes[..., 1], boxes[..., 3], ops.cast(height, "float32"), bins[0], sampling_ratio, aligned)
     columns = _taps(boxes[..., 0], boxes[..., 2], ops.cast(width, "float32"), bins[1], sampling_ratio, aligned)
-    rows = [_Tap(offset[..., None] + cell * width[..., None], weight) for cell, weight in rows]
+    rows = rows._replace(cells=offset[..., None] + rows.cells * width[..., None])
     return ops.cast(_average(table.cells, rows, columns), features[0].dtype)
 
 
-def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> list[_Tap]:
+def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, aligned: bool) -> _Taps:
     """What the bins read along one axis, from box sides and map sizes in cells, each [B, N]."""
     if aligned:
         start, size = start - 0.5, end - start
     else:
         size = ops.maximum(end - start, 1.0)
     start, size, limit = (values[..., None] for values in (start, size, limit))  # [B, N, 1]
-    taps = []
+    cells, weights = [], []
     for sample in range(sampling_ratio):
         steps = ops.arange(bins, dtype="float32") + (sample + 0.5) / sampling_ratio  # in bins
         points = start + steps * (size / bins)  # [B, N, P]
@@ -115,12 +115,12 @@ def _taps(start: Any, end: Any, limit: Any, bins: int, sampling_ratio: int, alig
         low = ops.floor(points)
         high = ops.minimum(low + 1.0, limit - 1.0)
         fraction = points - low
-        taps.append(_Tap(ops.cast(low, "int32"), (1.0 - fraction) * share))
-        taps.append(_Tap(ops.cast(high, "int32"), fraction * share))
-    return taps
+        cells += [ops.cast(low, "int32"), ops.cast(high, "int32")]
+        weights += [(1.0 - fraction) * share, fraction * share]
+    return _Taps(ops.stack(cells), ops.stack(weights))
 
 
-def _average(table: Any, rows: list[_Tap], columns: list[_Tap]) -> Any:
+def _average(table: Any, rows: _Taps, columns: _Taps) -> Any:
     """Weighted sum of the cells [B, S, C] that each bin reads, float32 [B, N, P, P, C]; rows come as offsets.
 
     The gradient is added to one table, the taps of one row at a time: all cells that 512 boxes read are 1.6 GB at
@@ -128,35 +128,35 @@ def _average(table: Any, rows: list[_Tap], columns: list[_Tap]) -> Any:
     hundreds of boxes may meet in one cell.
     """
 
-    def pairs(row: _Tap) -> Iterator[tuple[Any, Any]]:
-        """Cells and weights of a row's taps with all of the columns', [B, N, P, P] each."""
-        for column in columns:
-            yield (
-                row.cell[..., :, None] + column.cell[..., None, :],
-                row.weight[..., :, None] * column.weight[..., None, :],
-            )
-
-    @ops.custom_gradient
-    def average(table: Any) -> Any:
+    @ops.custom_gradient  # of its arguments only: JAX lets it see no other values where it is in a branch
+    def average(table: Any, *taps: Any) -> Any:
+        rows, columns = _Taps(*taps[:2]), _Taps(*taps[2:])
         batch, size, _ = ops.shape(table)
+        count = rows.cells.shape[0]
+
+        def read_by(row: int) -> tuple[Any, Any]:
+            """Cells and weights of a row's taps with all of the columns': [2R, B, N, P, P] each."""
+            cell, weight = (ops.expand_dims(values[row], -1) for values in rows)  # [B, N, P, 1]
+            return cell + ops.expand_dims(columns.cells, -2), weight * ops.expand_dims(columns.weights, -2)
+
         pooled = 0.0
-        for row in rows:
-            for cells, weights in pairs(row):
+        for row in range(count):
+            for cells, weights in zip(*(ops.unstack(values, count) for values in read_by(row)), strict=True):
                 values = gather_rows(table, ops.reshape(cells, (batch, -1)))
                 values = ops.reshape(values, (*ops.shape(cells), table.shape[-1]))
                 pooled = pooled + ops.cast(values, "float32") * weights[..., None]
 
-        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, ...]:
             upstream = arguments[0] if upstream is None else upstream
 
-            def chunk(row: _Tap, upstream: Any) -> tuple[Any, Any]:
-                cells, weights = (ops.stack(parts, axis=1) for parts in zip(*pairs(row), strict=True))
+            def chunk(row: int, upstream: Any) -> tuple[Any, Any]:
+                cells, weights = (ops.moveaxis(values, 0, 1) for values in read_by(row))
                 values = upstream[:, None] * weights[..., None]  # [B, 2R, N, P, P, C]
                 return ops.reshape(cells, (batch, -1)), ops.reshape(values, (batch, -1, table.shape[-1]))
 
-            chunks = [functools.partial(chunk, row) for row in rows]
-            return ops.cast(sum_rows(chunks, upstream, size), table.dtype)
+            total = sum_rows([functools.partial(chunk, row) for row in range(count)], upstream, size)
+            return (ops.cast(total, table.dtype), *[None] * len(taps))
 
         return pooled, gradient
 
-    return average(table)
+    return average(table, *rows, *columns)

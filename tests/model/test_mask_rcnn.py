@@ -119,6 +119,22 @@ def test_empty_mask_slots_are_left_out(micro):
     assert (ours[positive] > 0).all()
 
 
+def test_a_step_on_a_part_of_the_slots_is_that_on_all(micro, monkeypatch):
+    """Compiled, with gradients through the branches: mask slots, and the objects' slots in the RPN's matching."""
+    config = micro.override({"data.max_instances": 8})
+    config = dataclasses.replace(config, categories=CATEGORIES)
+    batch, steps = make_batch(config), []
+    for mask_sizes, many_slots in ((1, 1000), (3, 8)):
+        monkeypatch.setattr("maskrcnn.model.rpn.MANY_SLOTS", many_slots)
+        keras.utils.set_random_seed(0)
+        model = MaskRCNN(config.override({"mask_head.slot_sizes": mask_sizes, "train.seed": 0}))
+        model.compile(keras.optimizers.SGD(0.01), jit_compile=keras.backend.backend() == "jax")
+        model.train_on_batch(batch)
+        steps.append(model.get_weights())
+    for ours, wanted in zip(*reversed(steps), strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def exact_losses(config):
     """A model's losses in float32, and its weights."""
