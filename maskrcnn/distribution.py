@@ -4,10 +4,13 @@ One machine: TensorFlow's MirroredStrategy, or Keras' DataParallel on JAX. Sever
 JAX's own multi-process runtime under the same DataParallel. Each process loads its part of every batch.
 """
 
+import atexit
 import contextlib
+import logging
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +24,7 @@ from maskrcnn.sharing import JAXPredictor, Predictor, TensorFlowPredictor
 
 HEARTBEAT_SECONDS = 30  # without a sign of a JAX process, and the others end
 SHUTDOWN_SECONDS = 15  # that JAX waits at the end for processes that may be gone
+EXIT_STATUS = 2  # of a process that lost another one
 SLURM_PORT = 8888  # of TensorFlow's first process on a machine, under SLURM
 # what JAX and TensorFlow raise when a process does not answer
 SILENCE = re.compile(
@@ -130,6 +134,7 @@ class Devices:
         except Exception as error:
             if self.processes == 1 or type(error).__name__ not in LOST or "RESOURCE_EXHAUSTED" in str(error):
                 raise
+            _leave_without_the_lost()
             lines = str(error).strip().splitlines() or [""]
             reason = next((line for line in lines if SILENCE.search(line)), lines[0])[:200]
             raise UserError(
@@ -181,8 +186,9 @@ def adapt(model: Any, devices: Devices) -> None:
     """Mends what Keras 3.15 does wrong with a compiled model on several TensorFlow devices.
 
     It clips, accumulates and checks the gradients of each device by itself before it adds them up: here they are added
-    up first. To build what is built already, it reduces a batch to its mean over the devices, which booleans have not.
-    It averages losses of several machines over an axis that numbers do not have: they get one.
+    up first. It accumulates in a branch that TensorFlow cannot leave to reach the other devices. To build what is built
+    already, it reduces a batch to its mean over the devices, which booleans have not. It averages losses of several
+    machines over an axis that numbers do not have: they get one.
     """
     if devices.strategy is None or backend.active_backend() == "jax":
         return
@@ -198,12 +204,69 @@ def adapt(model: Any, devices: Devices) -> None:
 
     optimizer.apply = apply_sums
     inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    if inner.gradient_accumulation_steps:
+        _accumulate_on_all(inner)
     model._maybe_symbolic_build = lambda iterator=None, data_batch=None: None
     if devices.processes > 1:
         compute = model.compute_metrics
         model.compute_metrics = lambda *arguments, **named: {
             name: keras.ops.reshape(value, (1,)) for name, value in compute(*arguments, **named).items()
         }
+
+
+def _accumulate_on_all(optimizer: Any) -> None:
+    """Lets all devices choose together whether a batch's gradients update the weights or are only added up.
+
+    They meet in every update of a variable, which TensorFlow allows within a branch only if the branch itself was
+    chosen outside of the single devices.
+    """
+    import tensorflow as tf
+
+    steps, update, averages = (
+        optimizer.gradient_accumulation_steps,
+        optimizer._backend_apply_gradients,
+        optimizer.use_ema,
+    )
+
+    def apply_mean(gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
+        means = [(gradient + total) / steps for gradient, total in zip(gradients, sums, strict=True)]
+        optimizer.gradient_accumulation_steps, optimizer.use_ema = None, False  # what is left is Keras' plain update
+        try:
+            update(means, variables)
+        finally:
+            optimizer.gradient_accumulation_steps, optimizer.use_ema = steps, averages
+        optimizer._backend_reset_gradient_accumulators()
+
+    def choose(strategy: Any, gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
+        def on_each(function: Any, *arguments: Any) -> Any:
+            return lambda: strategy.extended.call_for_each_replica(function, args=arguments)
+
+        keras.ops.cond(
+            (optimizer._iterations + 1) % steps == 0,
+            on_each(apply_mean, gradients, sums, variables),
+            on_each(optimizer._backend_increment_gradient_accumulators, gradients, sums),
+        )
+
+    def apply(gradients: list[Any], variables: list[Any]) -> None:
+        sums = [optimizer._accumulated_gradients[optimizer._get_variable_index(variable)] for variable in variables]
+        context: Any = tf.distribute.get_replica_context()
+        context.merge_call(choose, args=(gradients, sums, variables))
+        if averages:
+            optimizer._update_model_variables_moving_average(optimizer._trainable_variables)
+
+    optimizer._backend_apply_gradients = apply
+
+
+def _leave_without_the_lost() -> None:
+    """JAX would wait for the lost process when this one ends, and then abort: before that, it leaves by itself."""
+    if backend.active_backend() != "jax":
+        return
+    import jax
+
+    if jax.distributed.is_initialized():
+        atexit.register(os._exit, EXIT_STATUS)  # the last one registered is the first one called, before JAX's own
+        atexit.register(logging.shutdown)
+        atexit.register(sys.stdout.flush)
 
 
 def _initialize_jax(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

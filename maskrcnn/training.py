@@ -168,8 +168,8 @@ def run_epochs(run: Run, checkpoints: Path, interruption: Interruption) -> None:
 
 def finish(run: Run, model_dir: Path) -> Metrics:
     """Saves the trained model, evaluates it and writes the metrics."""
-    if run.devices.writes:
-        with averaged_weights(run.model):
+    with averaged_weights(run.model):  # of all processes together: under JAX they compare what they set
+        if run.devices.writes:
             save_model(run.model, run.config, model_dir)
     memory = {f"peak_{where}_bytes": value for where, value in backend.peak_memory()._asdict().items()}
     metrics = {**run.evaluator.evaluate(run.plan.epochs), "training": {**run.log.speed(), **memory}}

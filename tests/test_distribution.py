@@ -33,7 +33,8 @@ from maskrcnn.dlll import LogOptions
 from maskrcnn.tasks import evaluate_folder
 maskrcnn.training.MaskRCNN = maskrcnn.folder.MaskRCNN = conftest.StandIn
 settings = {"train.seed": 1, "train.epochs": 1, "train.steps_per_epoch": 4, "train.batch_size": batch,
-            "train.clip_norm": 0.01, "train.ema": 0.5, "train.learning_rate_boundaries": [0, 1, 2]}
+            "train.clip_norm": 0.01, "train.accumulate": 2, "train.ema": 0.5,
+            "train.learning_rate_boundaries": [0, 1, 2]}
 config = Config.tiny().override({**conftest.MICRO, **settings})
 maskrcnn.training.train(config, data_dir=data, model_dir=model, logs=LogOptions(every=1))
 evaluated = evaluate_folder(model, data, logs=LogOptions(model + "/evaluation.json"))
@@ -55,7 +56,7 @@ def train(devices, batch, data, model):
 
 
 def test_two_devices_with_two_images_are_one_with_four(shapes_dir, tmp_path):
-    """The gradients are clipped: each device's by itself would not be those of the whole batch."""
+    """The gradients are accumulated and clipped: each device's by itself would not be those of the whole batch."""
     losses, rates, state, evaluated = train(1, 4, shapes_dir, tmp_path / "one")
     others = train(2, 2, shapes_dir, tmp_path / "two")
     assert len(losses) == 4
