@@ -14,13 +14,10 @@ import argparse
 import collections
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-os.environ["KERAS_BACKEND"] = "jax"
 
 RESULTS = Path(__file__).parent / "results"
 # NVIDIA's data sheet of the H100 SXM: dense bfloat16 or float16, TF32, float32 outside tensor cores; HBM3.
