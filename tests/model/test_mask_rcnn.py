@@ -150,7 +150,8 @@ def near_edge_batch(config):
     return batch
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+# Under JAX one of the two, as it compiles each for half a minute.
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"][keras.backend.backend() == "jax" :])
 def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
     exact, weights = exact_losses
     batch = near_edge_batch(config)

@@ -114,7 +114,8 @@ def test_training_follows_torchvision(state: dict[str, Any]) -> None:
     losses = run_step(trained, training_batch())
     check([*compare_losses(losses, golden), *compare_gradients(trained, recorder, golden, state)])
 
-    check(list(compare_steps(trained, losses, steps=2)))  # all ten: make parity
+    # All ten: make parity. On a CPU one takes JAX a minute.
+    check(list(compare_steps(trained, losses, steps=1 if keras.backend.backend() == "jax" else 2)))
 
     set_state(trained, state)
     losses = run_step(trained, training_batch(objects=False))
