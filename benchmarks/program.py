@@ -154,7 +154,7 @@ def summarise(works: list[Work], text: str, precision: str, variables: int) -> d
         "convolutions": len(convolutions),
         "convolutions not channels-last": sum(not work.channels_last for work in convolutions),
         "callbacks to the host": len(re.findall(r"callback|infeed|outfeed", text)),
-        "64-bit values": len(re.findall(r"x[fi]64>", text)),
+        "operations on 64-bit numbers": sum(work.dtype.endswith("64") for work in works),
         "custom calls": dict(collections.Counter(re.findall(r"custom_call @([\w$.]+)", text))),
         "buffers given back": text.count("tf.aliasing_output") + text.count("jax.buffer_donor"),
         "variables": variables,
