@@ -68,6 +68,7 @@ def read_operations(trace: Path) -> collections.Counter[str]:
         names = {key: value.name for key, value in plane.event_metadata.items()}
         for event in (event for line in plane.lines for event in line.events):
             _, colon, operation = names[event.metadata_id].rpartition(":")  # "layer/name:Operation"
+            operation = operation.strip()
             if colon and operation and not operation.startswith(CONTAINERS):
                 seconds[operation] += event.duration_ps / 1e12
     return seconds
