@@ -20,6 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent / "peers"))
 import problem
 
 
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Which step: what `make_config` and `make_batch` read, but for ``what`` and ``xla``."""
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
+
+
 def make_config(options: argparse.Namespace) -> Any:
     from maskrcnn.config import Category, Config
 
@@ -141,14 +149,11 @@ def measure_training(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("training", "inference"))
-    parser.add_argument("--batch_size", type=int, default=1)
+    add_flags(parser)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--warmup_steps", type=int, default=1)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
     parser.add_argument("--xla", action="store_true")
     parser.add_argument("--compile_cache", metavar="DIR")
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
     options = parser.parse_args()
     from maskrcnn import backend
 

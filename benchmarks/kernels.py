@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import contestant
+
 # The first that fits. What is sought in: source files of the instruction, its operation and layer names, its opcode.
 SOURCES = (
     ("RoIAlign", "ops/roi_align.py"),
@@ -142,8 +144,6 @@ def _idle(busy: list[tuple[float, float]]) -> float:
 
 def prepare(options: argparse.Namespace) -> Callable[[int], None]:
     """A function that runs so many steps."""
-    from benchmarks import contestant
-
     if options.what == "training":
         model, batch = contestant.compiled_model(options), contestant.make_batch(options)
 
@@ -179,11 +179,8 @@ def measure(options: argparse.Namespace, dump: Path, trace: Path) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("training", "inference"))
-    parser.add_argument("--batch_size", type=int, default=1)
+    contestant.add_flags(parser)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     options.xla = True

@@ -27,8 +27,9 @@ FRAGMENTS = ROOT / "docs" / "performance"  # Markdown by hand, and the plots
 INTRODUCTION = """# How fast it is
 
 Times of a CPU hold for the machine named beside them; what carries over is the ratio, measured in turns within one run.
-Every number has a JSON file in `benchmarks/results/` and the command that wrote it. This page is made of those files by
-`make performance`, which measures nothing.
+The first sections have a JSON file in `benchmarks/results/` for every number and the command that wrote it; the later
+ones, of what was changed and tried, name it where there is one. Other numbers there were taken once, in passing, to
+choose between two ways. This page is made of those files and texts by `make performance`, which measures nothing.
 """
 SECTIONS = {  # file of docs/performance -> its title; others follow in alphabetical order
     "model.md": "The model: what was slow, and what became of it",

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import contestant
+
 RESULTS = Path(__file__).parent / "results"
 # NVIDIA's data sheet of the H100 SXM: dense bfloat16 or float16, TF32, float32 outside tensor cores; HBM3.
 FLOPS = {"bfloat16": 989e12, "float16": 989e12, "tf32": 494e12, "float32": 67e12}
@@ -98,13 +100,17 @@ def describe(equation: Any, part: str) -> Work:
         per_output = 2 * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
         dilation = math.prod(equation.params["lhs_dilation"])  # zeros between the inputs, of a strided one's gradient
         flops = math.prod(outputs[0].shape) * per_output // dilation
-        channels_last = numbers.lhs_spec[1] == len(kernel) - 1 or numbers.lhs_spec[0] == len(kernel) - 1
+        channels_last = len(kernel) - 1 in numbers.lhs_spec[:2]  # the kernel's gradient takes the batch for channels
     elif name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         flops = 2 * math.prod(outputs[0].shape) * math.prod(inputs[0].shape[axis] for axis in contracted)
     moved = 0 if name in FREE else sum(_bytes(aval) for aval in (*inputs, *outputs))
-    if name in ("gather", "scatter", "scatter-add", "dynamic_slice"):  # of the table only the rows that are used
-        moved = 2 * min(_bytes(aval) for aval in (*inputs, *outputs) if aval.shape) + (_bytes(outputs[0]))
+    if name == "gather":  # of a table only the rows that are used, and their indices
+        moved = _bytes(inputs[1]) + 2 * _bytes(outputs[0])
+    elif name.startswith("scatter"):  # in place: rows of the table are read and written
+        moved = _bytes(inputs[1]) + 3 * _bytes(inputs[2])
+    elif name == "dynamic_slice":
+        moved = 2 * _bytes(outputs[0])
     dtype = str(getattr(inputs[0], "dtype", "")) if inputs else ""
     return Work(name, part, flops, moved, dtype, channels_last)
 
@@ -113,12 +119,7 @@ def trace(what: str, options: argparse.Namespace) -> tuple[Any, str]:
     """The traced program, and the text of what XLA gets for a GPU."""
     import jax
 
-    from benchmarks import contestant
-
-    given = argparse.Namespace(
-        what=what, batch_size=options.batch_size, precision=options.precision, size=options.size, xla=True
-    )
-    given.assignments = options.assignments
+    given = argparse.Namespace(**{**vars(options), "what": what, "xla": True})
     model, batch = contestant.compiled_model(given), contestant.make_batch(given)
     parts = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
     if what == "training":
@@ -171,10 +172,8 @@ def format_table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float16", "float32"))
-    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
+    contestant.add_flags(parser)
+    parser.set_defaults(batch_size=8, precision="bfloat16")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/program_PRECISION.json")
     options = parser.parse_args()
     from maskrcnn import backend

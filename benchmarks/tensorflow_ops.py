@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import contestant
+
 RESULTS = Path(__file__).parent / "results"
 KINDS = (  # what the name of an operation begins with -> row of the table
     ("convolutions", ("_MklNativeConv", "_MklNativeFusedConv", "_MklNativePadWithFusedConv", "Conv2D", "_FusedConv")),
@@ -29,8 +31,6 @@ CONTAINERS = ("Process", "Run", "__inference", "_wrapped", "StatefulPartitionedC
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a step, seconds of all threads by operation, and the tensors' peak in bytes."""
     import tensorflow as tf
-
-    from benchmarks import contestant
 
     if options.what == "training":
         model, batch = contestant.compiled_model(options), contestant.make_batch(options)
@@ -91,11 +91,8 @@ def format_table(kinds: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("training", "inference"))
-    parser.add_argument("--batch_size", type=int, default=1)
+    contestant.add_flags(parser)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/tensorflow_ops_WHAT.json")
     options = parser.parse_args()
     options.xla = False

@@ -222,11 +222,8 @@ def _accumulate_on_all(optimizer: Any) -> None:
     """
     import tensorflow as tf
 
-    steps, update, averages = (
-        optimizer.gradient_accumulation_steps,
-        optimizer._backend_apply_gradients,
-        optimizer.use_ema,
-    )
+    steps, averages = optimizer.gradient_accumulation_steps, optimizer.use_ema
+    update = optimizer._backend_apply_gradients
 
     def apply_mean(gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
         means = [(gradient + total) / steps for gradient, total in zip(gradients, sums, strict=True)]

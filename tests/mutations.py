@@ -54,8 +54,8 @@ MUTATIONS = (
     Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
     Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
     # select
-    Mutation("select", "indices + ops.expand_dims(first, 1), axis=0", "indices, axis=0"),
-    Mutation("select", "ops.reshape(indices + ops.expand_dims(first, 1), (-1,))", "ops.reshape(indices, (-1,))"),
+    Mutation("select", "_flat_indices(indices, size), axis=0", "indices, axis=0"),
+    Mutation("select", "ops.reshape(_flat_indices(indices, size), (-1,))", "ops.reshape(indices, (-1,))"),
     Mutation("select", "else table + sums", "else sums"),
     Mutation("select", "ops.where(filled, slots, 0)", "ops.where(filled, 1, 0)"),
     Mutation("select", "found = values > 0", "found = values >= 0"),

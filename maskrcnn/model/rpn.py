@@ -104,7 +104,7 @@ class RPN(keras.layers.Layer):
         """
         config = self.config
         anchors = ops.concatenate(anchors, axis=0)  # [A, 4]
-        matched, labels = self.match(anchors, targets)
+        matched, labels = self.match_anchors(anchors, targets)
         sampled = sample_labels(
             labels, num_samples=config.samples, positive_fraction=config.positive_fraction, seed=seed
         )
@@ -123,8 +123,8 @@ class RPN(keras.layers.Layer):
             box_loss(deltas, target_deltas, positive, valid, beta=config.smooth_l1_beta),
         )
 
-    def match(self, anchors, targets: Targets) -> tuple[Tensor, Tensor]:
-        """The ground truth of each anchor [A, 4], and its label: int [B, A] both; see `match`.
+    def match_anchors(self, anchors, targets: Targets) -> tuple[Tensor, Tensor]:
+        """The ground truth of each anchor [A, 4], and its label: int [B, A] both; see `ops.matching.match`.
 
         An image has 7 objects on average and 100 slots for them (COCO): where a quarter of them holds all, only those
         are looked at.

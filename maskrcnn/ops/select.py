@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
 from maskrcnn import backend
@@ -12,13 +11,11 @@ from maskrcnn import backend
 
 def gather_rows(table: Any, indices: Any) -> Any:
     """Rows of each image's table: [B, S, C], int [B, K] -> [B, K, C]. Indices must lie in [0, S)."""
-    if keras.backend.backend() == "jax":
+    if backend.active_backend() == "jax":
         # A gather with a batch dimension, which stays on its device when the batch is sharded; a flat one does not.
         return ops.vectorized_map(lambda row: ops.take(row[0], row[1], axis=0), (table, indices))
     batch, size, channels = ops.shape(table)
-    first = ops.cast(ops.arange(batch, dtype="int32") * size, indices.dtype)
-    flat = ops.reshape(table, (batch * size, channels))
-    return ops.take(flat, indices + ops.expand_dims(first, 1), axis=0)
+    return ops.take(ops.reshape(table, (batch * size, channels)), _flat_indices(indices, size), axis=0)
 
 
 def sum_rows(chunks: Sequence[Callable[[Any], tuple[Any, Any]]], source: Any, size: int) -> Any:
@@ -30,23 +27,33 @@ def sum_rows(chunks: Sequence[Callable[[Any], tuple[Any, Any]]], source: Any, si
         source: a tensor.
         size: S.
     """
-    table = None
-    for chunk in chunks:
-        indices, rows = chunk(source if table is None else backend.after(source, table))
-        batch, _, channels = ops.shape(rows)
-        if keras.backend.backend() == "jax":  # for the same reason, and in place
-            table = ops.zeros((batch, size, channels), "float32") if table is None else table
-            table = ops.vectorized_map(
-                lambda one: ops.scatter_update(one[0], one[1][:, None], one[2], reduction="add"), (table, indices, rows)
-            )
-            continue
-        # TensorFlow would scatter on a single core of a CPU, but sums segments on all of them.
-        first = ops.cast(ops.arange(batch, dtype="int32") * size, indices.dtype)
-        segments = ops.reshape(indices + ops.expand_dims(first, 1), (-1,))
-        sums = ops.segment_sum(ops.reshape(rows, (-1, rows.shape[-1])), segments, num_segments=batch * size)
-        sums = ops.reshape(sums, (batch, size, channels))
-        table = sums if table is None else table + sums
+    first, *others = chunks
+    table = _add_rows(None, *first(source), size)
+    for chunk in others:
+        table = _add_rows(table, *chunk(backend.after(source, table)), size)
     return table
+
+
+def _add_rows(table: Any, indices: Any, rows: Any, size: int) -> Any:
+    """A table of ``size`` rows, or one of zeros, with more rows added to it."""
+    batch, _, channels = ops.shape(rows)
+    if backend.active_backend() == "jax":  # in place, and with a batch dimension for the same reason as above
+        table = ops.zeros((batch, size, channels), "float32") if table is None else table
+        return ops.vectorized_map(
+            lambda one: ops.scatter_update(one[0], one[1][:, None], one[2], reduction="add"), (table, indices, rows)
+        )
+    # TensorFlow would scatter on a single core of a CPU, but sums segments on all of them; and its constant folding
+    # would keep a table of zeros for good.
+    segments = ops.reshape(_flat_indices(indices, size), (-1,))
+    sums = ops.segment_sum(ops.reshape(rows, (-1, rows.shape[-1])), segments, num_segments=batch * size)
+    sums = ops.reshape(sums, (batch, size, channels))
+    return sums if table is None else table + sums
+
+
+def _flat_indices(indices: Any, size: int) -> Any:
+    """Of rows of each image's table, int [B, K], those in the table of all: image b's begins at b * size."""
+    first = ops.cast(ops.arange(ops.shape(indices)[0], dtype="int32") * size, indices.dtype)
+    return indices + ops.expand_dims(first, 1)
 
 
 def top_positive(keys: Any, count: int) -> tuple[Any, Any]:
