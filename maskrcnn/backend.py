@@ -3,6 +3,7 @@
 `select_backend` must run before Keras is imported; the rest may run at any time before the first model is built.
 """
 
+import functools
 import importlib.util
 import os
 import resource
@@ -151,6 +152,60 @@ def after(value: Any, other: Any) -> Any:
 
     with tf.control_dependencies([other]):
         return tf.identity(value)
+
+
+def computes_on_cpu() -> bool:
+    """Whether the model runs on processors, and not on a GPU or a TPU."""
+    if active_backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "cpu"
+    import tensorflow as tf
+
+    return not tf.config.get_visible_devices("GPU")
+
+
+def map_in_turn(function: Callable[[Any], Any], count: Any) -> Any:
+    """``function(0), function(1), ..`` stacked, one after the other; ``count`` may be a tensor under TensorFlow.
+
+    `keras.ops.map` lets TensorFlow work on ten at once, and hold what they need.
+    """
+    if active_backend() != "tensorflow":
+        import jax
+
+        return jax.lax.map(function, jax.numpy.arange(count))
+    import tensorflow as tf
+
+    signature = tf.TensorSpec.from_tensor(function(tf.constant(0)))
+    return tf.map_fn(function, tf.range(count), parallel_iterations=1, fn_output_signature=signature)
+
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors that TensorFlow traces and optimises once for each shape, not anew wherever it is called."""
+    if active_backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, experimental_attributes={"_noinline": True})
+
+
+def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors as one program, also where TensorFlow runs the rest operation by operation.
+
+    JAX compiles whole steps.
+    """
+    if active_backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    compiled = tf.function(function, jit_compile=True)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        # In the gradient of a branch, `cond_v2` loses what is captured by a compiled function itself.
+        return compiled(*tf.nest.map_structure(lambda a: tf.identity(a) if tf.is_tensor(a) else a, arguments))
+
+    return call
 
 
 def device_memory() -> int | None:

@@ -3,7 +3,11 @@
 import keras
 from keras import ops
 
+from maskrcnn import backend
 from maskrcnn.config import NormConfig
+from maskrcnn.ops.winograd import convolve3x3
+
+WINOGRAD_CHANNELS = 128  # in and out; with fewer the transforms take the time that the products leave
 
 
 class ConvNorm(keras.layers.Layer):
@@ -60,9 +64,10 @@ class ConvNorm(keras.layers.Layer):
     def call(self, inputs, training=False):
         outputs = inputs if self.pad is None else self.pad(inputs)
         if self.norm is None:
-            outputs = self.conv(outputs)
+            outputs = self._convolve(outputs, self.conv.kernel, self.conv.bias, padding=self.conv.padding)
         elif training and self.norm.trainable:
-            outputs = self.norm(self.conv(outputs), training=True)
+            outputs = self._convolve(outputs, self.conv.kernel, padding=self.conv.padding)
+            outputs = self.norm(outputs, training=True)
         else:
             outputs = self._convolve_folded(outputs)
         return ops.relu(outputs) if self.relu else outputs
@@ -82,10 +87,24 @@ class ConvNorm(keras.layers.Layer):
         shift = self.norm.beta - self.norm.moving_mean * scale
         return self._convolve(inputs, self.conv.kernel * scale, shift, padding=self.conv.padding)
 
-    def _convolve(self, inputs, kernel, bias, *, padding: str):
-        inputs, kernel, bias = (ops.cast(tensor, self.compute_dtype) for tensor in (inputs, kernel, bias))
-        outputs = ops.conv(inputs, kernel, self.conv.strides, padding, data_format="channels_last")
-        return ops.add(outputs, bias)
+    def _convolve(self, inputs, kernel, bias=None, *, padding: str):
+        inputs, kernel = (ops.cast(tensor, self.compute_dtype) for tensor in (inputs, kernel))
+        if self._suits_winograd(kernel, padding):
+            outputs = convolve3x3(inputs, kernel)
+        else:
+            outputs = ops.conv(inputs, kernel, self.conv.strides, padding, data_format="channels_last")
+        return outputs if bias is None else ops.add(outputs, ops.cast(bias, self.compute_dtype))
+
+    def _suits_winograd(self, kernel, padding: str) -> bool:
+        """On a CPU, oneDNN and XLA compute all products; a GPU's library chooses among algorithms itself."""
+        return (
+            self.conv.kernel_size == (3, 3)
+            and self.conv.strides == (1, 1)
+            and padding == "same"
+            and self.compute_dtype == "float32"
+            and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+            and backend.computes_on_cpu()
+        )
 
     def compute_output_shape(self, input_shape):
         shape = input_shape if self.pad is None else self.pad.compute_output_shape(input_shape)

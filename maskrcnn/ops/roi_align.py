@@ -4,15 +4,15 @@ The numbers are torchvision's: with ``aligned=False`` there is no half-pixel shi
 Legend: B images, N boxes, P bins a side, R sample points a side of a bin, S cells of all maps.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras import ops
 
+from maskrcnn import backend
 from maskrcnn.ops.boxes import area
 from maskrcnn.ops.cells import flatten_pyramid
-from maskrcnn.ops.select import gather_rows, sum_rows
+from maskrcnn.ops.select import add_rows, gather_rows
 
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, Eq. 1
 FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
@@ -131,32 +131,45 @@ def _average(table: Any, rows: _Taps, columns: _Taps) -> Any:
     @ops.custom_gradient  # of its arguments only: JAX lets it see no other values where it is in a branch
     def average(table: Any, *taps: Any) -> Any:
         rows, columns = _Taps(*taps[:2]), _Taps(*taps[2:])
-        batch, size, _ = ops.shape(table)
-        count = rows.cells.shape[0]
-
-        def read_by(row: int) -> tuple[Any, Any]:
-            """Cells and weights of a row's taps with all of the columns': [2R, B, N, P, P] each."""
-            cell, weight = (ops.expand_dims(values[row], -1) for values in rows)  # [B, N, P, 1]
-            return cell + ops.expand_dims(columns.cells, -2), weight * ops.expand_dims(columns.weights, -2)
-
-        pooled = 0.0
-        for row in range(count):
-            for cells, weights in zip(*(ops.unstack(values, count) for values in read_by(row)), strict=True):
-                values = gather_rows(table, ops.reshape(cells, (batch, -1)))
-                values = ops.reshape(values, (*ops.shape(cells), table.shape[-1]))
-                pooled = pooled + ops.cast(values, "float32") * weights[..., None]
 
         def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, ...]:
             upstream = arguments[0] if upstream is None else upstream
-
-            def chunk(row: int, upstream: Any) -> tuple[Any, Any]:
-                cells, weights = (ops.moveaxis(values, 0, 1) for values in read_by(row))
-                values = upstream[:, None] * weights[..., None]  # [B, 2R, N, P, P, C]
-                return ops.reshape(cells, (batch, -1)), ops.reshape(values, (batch, -1, table.shape[-1]))
-
-            total = sum_rows([functools.partial(chunk, row) for row in range(count)], upstream, size)
+            total = _spread(upstream, rows, columns, ops.shape(table)[1])
             return (ops.cast(total, table.dtype), *[None] * len(taps))
 
-        return pooled, gradient
+        return _weighted_sum(table, rows, columns), gradient
 
     return average(table, *rows, *columns)
+
+
+@backend.compiled_by_xla  # as one pass over the result, not one for each of 16 taps
+def _weighted_sum(table: Any, rows: _Taps, columns: _Taps) -> Any:
+    batch, _, channels = ops.shape(table)
+    count = rows.cells.shape[0]
+    pooled = 0.0
+    for row in range(count):
+        taps = (ops.unstack(values, count) for values in _read_by(row, rows, columns))
+        for cells, weights in zip(*taps, strict=True):
+            values = gather_rows(table, ops.reshape(cells, (batch, -1)))
+            values = ops.reshape(values, (*ops.shape(cells), channels))
+            pooled = pooled + ops.cast(values, "float32") * weights[..., None]
+    return pooled
+
+
+@backend.compiled_by_xla
+def _spread(upstream: Any, rows: _Taps, columns: _Taps, size: int) -> Any:
+    """The transpose of `_weighted_sum`: what arrives at the bins [B, N, P, P, C], on the cells they read [B, S, C]."""
+    batch, channels = ops.shape(upstream)[0], upstream.shape[-1]
+
+    def add(row: Any, table: Any) -> Any:
+        cells, weights = (ops.moveaxis(values, 0, 1) for values in _read_by(row, rows, columns))
+        values = upstream[:, None] * weights[..., None]  # [B, 2R, N, P, P, C]
+        return add_rows(table, ops.reshape(cells, (batch, -1)), ops.reshape(values, (batch, -1, channels)))
+
+    return ops.fori_loop(0, rows.cells.shape[0], add, ops.zeros((batch, size, channels), "float32"))
+
+
+def _read_by(row: Any, rows: _Taps, columns: _Taps) -> tuple[Any, Any]:
+    """Cells and weights of a row's taps with all of the columns': [2R, B, N, P, P] each."""
+    cell, weight = (ops.expand_dims(values[row], -1) for values in rows)  # [B, N, P, 1]
+    return cell + ops.expand_dims(columns.cells, -2), weight * ops.expand_dims(columns.weights, -2)

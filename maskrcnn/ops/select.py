@@ -18,36 +18,17 @@ def gather_rows(table: Any, indices: Any) -> Any:
     return ops.take(ops.reshape(table, (batch * size, channels)), _flat_indices(indices, size), axis=0)
 
 
-def sum_rows(chunks: Sequence[Callable[[Any], tuple[Any, Any]]], source: Any, size: int) -> Any:
-    """The transpose of ``gather_rows``: rows added up in a table by their indices, float32 [B, S, C].
-
-    Args:
-        chunks: functions that make indices int [B, K] and rows [B, K, C] from ``source``. One is called after the
-            other is done, so that never more than one chunk of rows is held.
-        source: a tensor.
-        size: S.
-    """
-    first, *others = chunks
-    table = _add_rows(None, *first(source), size)
-    for chunk in others:
-        table = _add_rows(table, *chunk(backend.after(source, table)), size)
-    return table
-
-
-def _add_rows(table: Any, indices: Any, rows: Any, size: int) -> Any:
-    """A table of ``size`` rows, or one of zeros, with more rows added to it."""
-    batch, _, channels = ops.shape(rows)
-    if backend.active_backend() == "jax":  # in place, and with a batch dimension for the same reason as above
-        table = ops.zeros((batch, size, channels), "float32") if table is None else table
+def add_rows(table: Any, indices: Any, rows: Any) -> Any:
+    """The transpose of ``gather_rows``: [B, S, C] with rows [B, K, C] added to those at indices int [B, K]."""
+    if backend.active_backend() == "jax":
         return ops.vectorized_map(
             lambda one: ops.scatter_update(one[0], one[1][:, None], one[2], reduction="add"), (table, indices, rows)
         )
-    # TensorFlow would scatter on a single core of a CPU, but sums segments on all of them; and its constant folding
-    # would keep a table of zeros for good.
-    segments = ops.reshape(_flat_indices(indices, size), (-1,))
-    sums = ops.segment_sum(ops.reshape(rows, (-1, rows.shape[-1])), segments, num_segments=batch * size)
-    sums = ops.reshape(sums, (batch, size, channels))
-    return sums if table is None else table + sums
+    batch, size, channels = ops.shape(table)
+    flat = ops.reshape(table, (batch * size, channels))
+    indices = ops.reshape(_flat_indices(indices, size), (-1, 1))
+    flat = ops.scatter_update(flat, indices, ops.reshape(rows, (-1, channels)), reduction="add")
+    return ops.reshape(flat, (batch, size, channels))
 
 
 def _flat_indices(indices: Any, size: int) -> Any:

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from maskrcnn.ops.select import gather_rows, on_filled_slots, sum_rows, top_positive
+from maskrcnn.ops.select import add_rows, gather_rows, on_filled_slots, top_positive
 
 
 def test_each_image_reads_its_own_rows(run):
@@ -71,15 +71,11 @@ def test_filled_slots_may_come_in_any_order(run):
     )
 
 
-def test_rows_of_several_chunks_are_added_up_by_image(run):
+def test_rows_are_added_up_by_image(run):
     rng = np.random.default_rng(0)
-    indices, rows = rng.integers(0, 5, (2, 2, 7)).astype("int32"), rng.normal(size=(2, 2, 7, 3)).astype("float32")
-    expected = np.zeros((2, 5, 3), "float32")
-    for chunk in range(2):
-        for image in range(2):
-            np.add.at(expected[image], indices[chunk, image], 2 * rows[chunk, image])
-
-    def add_up(source):
-        return sum_rows([lambda s, chunk=chunk: (indices[chunk], s * rows[chunk]) for chunk in range(2)], source, 5)
-
-    np.testing.assert_allclose(run(add_up, np.float32(2.0)), expected, rtol=1e-5)
+    indices, rows = rng.integers(0, 5, (2, 7)).astype("int32"), rng.normal(size=(2, 7, 3)).astype("float32")
+    table = rng.normal(size=(2, 5, 3)).astype("float32")
+    expected = table.copy()
+    for image in range(2):
+        np.add.at(expected[image], indices[image], rows[image])
+    np.testing.assert_allclose(run(add_rows, table, indices, rows), expected, rtol=1e-5)
