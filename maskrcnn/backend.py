@@ -181,7 +181,7 @@ def map_in_turn(function: Callable[[Any], Any], count: Any) -> Any:
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors that TensorFlow traces and optimises once for each shape, not anew wherever it is called."""
+    """A function of tensors that TensorFlow traces and optimises once for each shape, not at each call anew."""
     if active_backend() != "tensorflow":
         return function
     import tensorflow as tf

@@ -124,10 +124,12 @@ MUTATIONS = (
     Mutation("roi_align", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
     # winograd
     Mutation("winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
-    Mutation("winograd", "/ np.prod(root - others)", "/ np.prod(others - 2 * root)"),
+    Mutation("winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),
     Mutation("winograd", "inputs[5], kernel[5, 2], outputs[3, 5] =", "inputs[5], kernel[5, 1], outputs[3, 5] ="),
     Mutation("winograd", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
-    Mutation("winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"),
+    Mutation(
+        "winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"
+    ),
     Mutation("winograd", "outputs[:batch, :height, :width]", "outputs[-batch:, :height, :width]"),
     Mutation("winograd", "total + of_strip(index)", "of_strip(index)"),
     Mutation("winograd", "fori_loop(1, strips.count", "fori_loop(0, strips.count"),
@@ -136,7 +138,7 @@ MUTATIONS = (
     Mutation("winograd", "index % self.parts * self.rows", "index % self.parts"),
     Mutation("winograd", "_range(side)[:, None] * width", "_range(side)[:, None] * height"),
     Mutation("winograd", "(2, 3, 0, 4, 1, 5)", "(2, 3, 1, 4, 0, 5)"),
-    Mutation("winograd", "max(size, 1) if", "size + 1 if"),
+    Mutation("winograd", "max(size, 1) if", "size if"),
     Mutation("winograd", "else ops.maximum(size, 1)", "else size"),
     # masks
     Mutation("masks", 'masks = ops.cast(masks, "float32")', 'masks = ops.cast(masks, "float32") * 0.5'),
