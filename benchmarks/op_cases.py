@@ -17,6 +17,7 @@ from maskrcnn.model.structures import Proposals, Targets
 from maskrcnn.ops.masks import crop_masks
 from maskrcnn.ops.nms import nms, suppress
 from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.ops.winograd import convolve3x3
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments, on the device
 CLASSES = 91
@@ -102,6 +103,26 @@ def _roi_align_backward(number: int, size: int) -> Callable[[Sizes], Case]:
         return _gradient(loss), (features, boxes, upstream)
 
     return case
+
+
+def _convolution(function: Callable[..., Any], level: int, *, backward: bool = False) -> Callable[[Sizes], Case]:
+    """3x3 of all channels to as many, on P_l; backward: the gradients of the map and of the kernel."""
+
+    def case(sizes: Sizes) -> Case:
+        rng = np.random.default_rng(0)
+        features = sizes.pyramid(rng)[level - 2]
+        kernel = (rng.normal(size=(3, 3, sizes.channels, sizes.channels)) / 50).astype(np.float32)
+        upstream = ops.convert_to_tensor(rng.normal(size=features.shape).astype(np.float32))
+        arguments = _on_device(features, kernel)
+        if not backward:
+            return function, arguments
+        return _gradient(lambda arguments: ops.sum(function(*arguments) * upstream)), (arguments,)
+
+    return case
+
+
+def _all_products(maps: Any, kernel: Any) -> Any:
+    return ops.conv(maps, kernel, 1, "same", data_format="channels_last")
 
 
 def _gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,6 +231,10 @@ def _crop_masks(sizes: Sizes) -> Case:
 
 
 CASES: dict[str, Callable[[Sizes], Case]] = {
+    "convolution 3x3, P2, all products": _convolution(_all_products, 2),
+    "convolution 3x3, P2, Winograd": _convolution(convolve3x3, 2),
+    "convolution 3x3, P2, all products, backward": _convolution(_all_products, 2, backward=True),
+    "convolution 3x3, P2, Winograd, backward": _convolution(convolve3x3, 2, backward=True),
     "suppress 5 x 2000 boxes (RPN, training)": _suppress(2000),
     "suppress 5 x 1000 boxes (RPN, inference)": _suppress(1000),
     "nms 2000 boxes by class (detections)": _class_nms,

@@ -64,7 +64,7 @@ def operations(jaxpr: Any, outer: str = "other") -> Iterator[Work]:
             branches = [list(operations(branch, part)) for branch in inner]
             yield from max(branches, key=lambda works: sum(work.flops + work.bytes for work in works))
         elif inner:
-            for sub in inner:
+            for sub in inner * equation.params.get("length", 1):  # of a loop whose turns are known
                 yield from operations(sub, part)
         else:
             yield describe(equation, part)

@@ -43,6 +43,19 @@ def remove_stale(directory: Path) -> None:
 
 
 @contextlib.contextmanager
+def making(directory: Path) -> Iterator[None]:
+    """Makes a folder if need be; what was made, the folders above it too, is removed again if it stays empty."""
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it has something in it, or is gone
+            for folder in made:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
 def claimed(directory: Path) -> Iterator[None]:
     """Claims a folder for this process, and removes what a killed one left half-written in it.
 
@@ -51,24 +64,20 @@ def claimed(directory: Path) -> Iterator[None]:
     Raises:
         UserError: another process has claimed it.
     """
-    made = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
+    with making(directory):
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            problem = "another run is working in this folder"
-            raise UserError(f"{directory}: {problem}; wait for its end, or give another folder") from error
-        except OSError:  # a file system without locks
-            pass
-        remove_stale(directory)
-        yield
-    finally:
-        os.close(descriptor)  # which ends the lock, as the end of the process does
-        if made:
-            with contextlib.suppress(OSError):  # it has something in it, or is gone
-                directory.rmdir()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                problem = "another run is working in this folder"
+                raise UserError(f"{directory}: {problem}; wait for its end, or give another folder") from error
+            except OSError:  # a file system without locks
+                pass
+            remove_stale(directory)
+            yield
+        finally:
+            os.close(descriptor)  # which ends the lock, as the end of the process does
 
 
 def _is_alive(process: int) -> bool:

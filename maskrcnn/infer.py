@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.files import replacing
+from maskrcnn.files import making, replacing
 from maskrcnn.images import list_images, load_image
 from maskrcnn.predict import Detections, Predictor, predict_batches
 
@@ -45,7 +45,7 @@ def writing_results(path: Path) -> Iterator[ResultWriter]:
         UserError: no image was added, or the file cannot be written.
     """
     try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with making(path.parent), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             writer = ResultWriter(file)
             yield writer
             if not writer.images:
@@ -82,7 +82,7 @@ def infer_images(
         UserError: no image, one that cannot be read, or a folder that cannot be written.
     """
     files = _find_images([Path(path) for path in paths])
-    out_dir = _make_folder(out_dir)
+    out_dir = Path(out_dir)
     names = _picture_names([file.stem for file in files])
     skipped: list[str] = []
     with writing_results(out_dir / PREDICTIONS_FILE) as writer:
@@ -122,7 +122,7 @@ def infer_batches(
     Raises:
         UserError: no image, or a folder that cannot be written.
     """
-    out_dir = _make_folder(out_dir)
+    out_dir = Path(out_dir)
     predictions = predict_batches(predictor.model, dataset, predictor.config.categories)
     with writing_results(out_dir / PREDICTIONS_FILE) as writer:
         for image_id, detections, image in tqdm(
@@ -168,15 +168,6 @@ def _numbered(stem: str) -> Iterator[str]:
     while True:
         yield f"{stem}_{number}.png"
         number += 1
-
-
-def _make_folder(path: str | Path) -> Path:
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out_dir") from error
-    return folder
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -123,3 +123,31 @@ def test_graph_is_counted_and_written(tmp_path):
     assert counts["MatMul"] == 1
     (events,) = tmp_path.iterdir()
     assert b"MatMul" in events.read_bytes()
+
+
+def test_mapped_in_turn_is_stacked():
+    assert np.asarray(backend.map_in_turn(lambda index: index * np.array([1, 2]), 3)).tolist() == [
+        [0, 0],
+        [1, 2],
+        [2, 4],
+    ]
+
+
+def test_a_function_compiled_by_xla_works_in_the_gradient_of_a_branch():
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX compiles whole steps")
+    scale = backend.compiled_by_xla(lambda values, count: values * tf.cast(count, "float32"))
+
+    @tf.custom_gradient
+    def scaled(values, count):
+        return scale(values, count), lambda upstream: (scale(upstream, count), None)
+
+    @tf.function
+    def slope(values, index):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            outputs = tf.switch_case(index, [lambda: scaled(values, index + 3), lambda: scaled(values, index + 6)])
+        return tape.gradient(outputs, values)
+
+    assert slope(tf.ones(2), tf.constant(1)).numpy().tolist() == [7, 7]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.files import claimed, remove_stale, replacing
+from maskrcnn.files import claimed, making, remove_stale, replacing
 
 
 def dead_process():
@@ -23,6 +23,16 @@ def test_replacing_leaves_all_or_nothing(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(path) as temporary:
         temporary.with_name("missing").rename(temporary)
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.json", "whole")]
+
+
+def test_folders_that_stay_empty_go_again(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(UserError), making(tmp_path / "old" / "outer" / "inner"):
+        raise UserError("in vain")
+    assert not list((tmp_path / "old").iterdir())
+    with making(tmp_path / "old" / "outer" / "inner"):
+        (tmp_path / "old" / "outer" / "a.json").touch()
+    assert [path.name for path in (tmp_path / "old" / "outer").iterdir()] == ["a.json"]
 
 
 def test_only_files_of_dead_processes_are_stale(tmp_path):

@@ -1,6 +1,5 @@
 """COCO to TFRecords, once: shards, an index that makes them valid, and the checked annotations for the evaluation."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +20,7 @@ from maskrcnn.data.segmentation import encode_rle
 from maskrcnn.data.shards import Part, Record, Workshop
 from maskrcnn.data.tfrecord import RecordIndex, object_area, record_spans, serialize
 from maskrcnn.errors import UserError
-from maskrcnn.files import claimed, replacing
+from maskrcnn.files import claimed, making, replacing
 
 VERSION = 1  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of photographs
@@ -114,13 +113,12 @@ def _is_same_source(recorded: dict[str, Any], source: Path) -> bool:
 def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: bool, progress: bool) -> None:
     """Writes shard after shard into a hidden folder, where an earlier start may have left some; at the end all are
     renamed to their places, and the index comes last."""
-    out_dir.mkdir(parents=True, exist_ok=True)
     groups = [dataset.images[start : start + SHARD_IMAGES] for start in range(0, len(dataset.images), SHARD_IMAGES)]
     files = [out_dir / f"{name}-{shard:05d}-of-{len(groups):05d}.tfrecord" for shard in range(len(groups))]
     source = fingerprint(dataset.path)
     key = {"version": VERSION, "mask_size": MASK_SIZE, "sha256": source["sha256"], "skip_bad": skip_bad}
     workshop = Workshop(out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset)
-    try:
+    with making(out_dir):
         with claimed(workshop.folder):
             parts = list(_make_parts(workshop, files, groups, skip_bad=skip_bad, progress=progress))
             faults = [fault for part in parts for fault in part.faults]
@@ -128,9 +126,6 @@ def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: b
                 raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
             _publish(workshop, files, parts, source, name)
         workshop.remove()
-    finally:
-        with contextlib.suppress(OSError):
-            workshop.folder.rmdir()  # if no shard was finished
     if faults:
         warn_skipped(dataset.path, faults)
 

@@ -49,6 +49,17 @@ def test_the_gradient_of_a_convolution_costs_twice_as_much():
     assert both == pytest.approx(3 * forward, rel=0.2)  # the zeros between the outputs do not divide evenly
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="traces a JAX program")
+def test_a_loop_counts_as_often_as_it_turns():
+    import jax
+
+    def loop(matrix):
+        return jax.lax.fori_loop(0, 3, lambda _, values: values @ values, matrix)
+
+    works = list(program.operations(jax.make_jaxpr(loop)(np.ones((4, 4), "float32")).jaxpr))
+    assert sum(work.flops for work in works) == 3 * 2 * 4**3
+
+
 def test_exchange_of_gradients():
     assert scaling.exchange_seconds(800, 1, within=100, between=1) == pytest.approx(2 * 7 / 8 * 8)
     assert scaling.exchange_seconds(800, 2, within=100, between=10) == pytest.approx(14 + 2 * 1 / 2 * 100 / 10)
