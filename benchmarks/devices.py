@@ -31,7 +31,7 @@ SETTINGS = {
     "image.max_side": 64,
     "norm.train": False,  # statistics of a batch would be those of a device
     "backbone.width": 8,
-    "fpn.channels": 8,
+    "fpn.channels": 128,  # of which 3x3 convolutions have a form of their own on a CPU
     "rpn.samples": 4096,  # more than there are anchors
     "rpn.train_candidates": 20,
     "rpn.train_proposals": 16,
@@ -42,7 +42,7 @@ SETTINGS = {
     "box_head.test_candidates": 20,
     "box_head.detections": 5,
     "box_head.score_threshold": 0.0,
-    "mask_head.channels": 8,
+    "mask_head.channels": 128,
     "mask_head.convolutions": 1,
     "data.max_instances": 8,
     "train.eval_batch_size": 2,
