@@ -171,9 +171,9 @@ def map_in_turn(function: Callable[[Any], Any], count: Any) -> Any:
     `keras.ops.map` lets TensorFlow work on ten at once, and hold what they need.
     """
     if active_backend() != "tensorflow":
-        import jax
+        from keras import ops
 
-        return jax.lax.map(function, jax.numpy.arange(count))
+        return ops.map(function, ops.arange(count))
     import tensorflow as tf
 
     signature = tf.TensorSpec.from_tensor(function(tf.constant(0)))

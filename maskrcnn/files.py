@@ -14,14 +14,17 @@ TEMPORARY = re.compile(r"\.(\d+)\..")  # process number
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` to write to, and renames it at the end; on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Gives a temporary path beside ``path`` to write to, and renames it at the end.
+
+    On an error it is removed, and with it the folders that were made for it.
+    """
+    with making(path.parent):
+        temporary = temporary_name(path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:

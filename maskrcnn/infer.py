@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.files import making, replacing
+from maskrcnn.files import replacing
 from maskrcnn.images import list_images, load_image
 from maskrcnn.predict import Detections, Predictor, predict_batches
 
@@ -45,7 +45,7 @@ def writing_results(path: Path) -> Iterator[ResultWriter]:
         UserError: no image was added, or the file cannot be written.
     """
     try:
-        with making(path.parent), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             writer = ResultWriter(file)
             yield writer
             if not writer.images:

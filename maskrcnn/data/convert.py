@@ -20,7 +20,7 @@ from maskrcnn.data.segmentation import encode_rle
 from maskrcnn.data.shards import Part, Record, Workshop
 from maskrcnn.data.tfrecord import RecordIndex, object_area, record_spans, serialize
 from maskrcnn.errors import UserError
-from maskrcnn.files import claimed, making, replacing
+from maskrcnn.files import claimed, replacing
 
 VERSION = 1  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of photographs
@@ -118,14 +118,13 @@ def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: b
     source = fingerprint(dataset.path)
     key = {"version": VERSION, "mask_size": MASK_SIZE, "sha256": source["sha256"], "skip_bad": skip_bad}
     workshop = Workshop(out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset)
-    with making(out_dir):
-        with claimed(workshop.folder):
-            parts = list(_make_parts(workshop, files, groups, skip_bad=skip_bad, progress=progress))
-            faults = [fault for part in parts for fault in part.faults]
-            if not any(part.images for part in parts):
-                raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
-            _publish(workshop, files, parts, source, name)
-        workshop.remove()
+    with claimed(workshop.folder):
+        parts = list(_make_parts(workshop, files, groups, skip_bad=skip_bad, progress=progress))
+        faults = [fault for part in parts for fault in part.faults]
+        if not any(part.images for part in parts):
+            raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
+        _publish(workshop, files, parts, source, name)
+    workshop.remove()
     if faults:
         warn_skipped(dataset.path, faults)
 

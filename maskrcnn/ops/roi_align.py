@@ -131,10 +131,11 @@ def _average(table: Any, rows: _Taps, columns: _Taps) -> Any:
     @ops.custom_gradient  # of its arguments only: JAX lets it see no other values where it is in a branch
     def average(table: Any, *taps: Any) -> Any:
         rows, columns = _Taps(*taps[:2]), _Taps(*taps[2:])
+        size = ops.shape(table)[1]  # the gradient needs no more of the table, and must not keep it
 
         def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, ...]:
             upstream = arguments[0] if upstream is None else upstream
-            total = _spread(upstream, rows, columns, ops.shape(table)[1])
+            total = _spread(upstream, rows, columns, size)
             return (ops.cast(total, table.dtype), *[None] * len(taps))
 
         return _weighted_sum(table, rows, columns), gradient

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from maskrcnn.model.layers import WINOGRAD_CHANNELS, ConvNorm
 from maskrcnn.ops import winograd
 from maskrcnn.ops.winograd import convolve3x3
 
@@ -70,26 +69,3 @@ def test_rounding_is_near_a_plain_convolutions(compute, rng):
     kernel = (rng.normal(size=(3, 3, 256, 8)) / 48).astype("float32")  # outputs of variance 1
     error = np.abs(compute(convolve3x3, inputs, kernel) - convolve_naively(inputs, kernel)).max()
     assert error < 1.5e-5
-
-
-@pytest.mark.parametrize("channels", [WINOGRAD_CHANNELS, WINOGRAD_CHANNELS - 1])
-@pytest.mark.parametrize("settings", [{}, {"kernel_size": 1}, {"strides": 2}, {"dtype": "bfloat16"}])
-def test_layers_use_it_for_many_channels_in_float32(monkeypatch, rng, channels, settings):
-    calls = []
-    monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", lambda *inputs: calls.append(1) or convolve3x3(*inputs))
-    monkeypatch.setattr("maskrcnn.backend.computes_on_cpu", lambda: True)
-    layer = ConvNorm(WINOGRAD_CHANNELS, **{"kernel_size": 3, **settings})
-    layer.build((None, None, None, channels))
-    inputs = ops.cast(rng.normal(size=(1, 4, 4, channels)), layer.compute_dtype)
-    outputs = layer(inputs)
-    assert len(calls) == (channels == WINOGRAD_CHANNELS and not settings)
-    plain = layer.conv(inputs if layer.pad is None else layer.pad(inputs))
-    np.testing.assert_allclose(ops.cast(outputs, "float32"), ops.cast(plain, "float32"), atol=1e-4)
-
-
-def test_layers_leave_a_gpu_its_own_algorithms(monkeypatch):
-    monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", None)
-    monkeypatch.setattr("maskrcnn.backend.computes_on_cpu", lambda: False)
-    layer = ConvNorm(WINOGRAD_CHANNELS, 3)
-    layer.build((None, None, None, WINOGRAD_CHANNELS))
-    assert layer(ops.ones((1, 4, 4, WINOGRAD_CHANNELS))).shape == (1, 4, 4, WINOGRAD_CHANNELS)
