@@ -22,8 +22,8 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.record import Row, write_result
 from maskrcnn.config import Category
-from maskrcnn.evaluate import CocoScorer
-from maskrcnn.predict import Detections
+from maskrcnn.evaluation.coco_metrics import CocoScorer
+from maskrcnn.inference.detections import Detections
 
 Dataset = tuple[dict[str, list[Any]], dict[int, Detections]]  # COCO's lists, detections by image id
 

@@ -56,7 +56,7 @@ def make_batch(options: argparse.Namespace) -> dict[str, np.ndarray]:
     if options.what == "inference":
         return batch
     from maskrcnn.config import Config
-    from maskrcnn.data.synthetic import synthetic_batch
+    from maskrcnn.data.loader.synthetic import synthetic_batch
 
     rng = np.random.default_rng(0)
     config = Config().override({"image.min_side": min(height, width), "image.max_side": max(height, width)})
@@ -87,9 +87,9 @@ def build_model(config: Any) -> Any:
 
 def prepare_inference(options: argparse.Namespace) -> Callable[[], dict[str, np.ndarray]]:
     """A function that gives the results of the batch, on the host."""
-    from maskrcnn import backend
+    from maskrcnn.runtime import compiler
 
-    forward, batch = backend.compile_inference(build_model(make_config(options)), xla=options.xla), make_batch(options)
+    forward, batch = compiler.compile_inference(build_model(make_config(options)), xla=options.xla), make_batch(options)
     return lambda: {name: np.asarray(value) for name, value in forward(batch).items()}
 
 
@@ -106,11 +106,11 @@ def compiled_model(options: argparse.Namespace) -> Any:
     """The model ready for `fit`."""
     import keras
 
-    from maskrcnn import backend
+    from maskrcnn.runtime import compiler
 
     model = build_model(make_config(options))
     optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
-    model.compile(optimizer, **backend.compile_options(xla=options.xla))
+    model.compile(optimizer, **compiler.compile_options(xla=options.xla))
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -119,7 +119,7 @@ def fit(model: Any, batch: dict[str, np.ndarray], *, steps: int, warmup_steps: i
     """Trains on the same batch again and again; as `problem.time_steps`, and the mean losses."""
     from tqdm import tqdm
 
-    from maskrcnn.stopwatch import StepClock
+    from maskrcnn.benchmark.step_clock import StepClock
 
     total = warmup_steps + steps
     data = (one for one in itertools.repeat((batch,)))  # of all iterators, Keras takes a generator
@@ -141,7 +141,7 @@ def fit(model: Any, batch: dict[str, np.ndarray], *, steps: int, warmup_steps: i
 
 
 def measure_training(options: argparse.Namespace) -> dict[str, Any]:
-    """Keras' `fit`; see `maskrcnn.stopwatch.StepClock`."""
+    """Keras' `fit`; see `maskrcnn.benchmark.step_clock.StepClock`."""
     model, batch = compiled_model(options), make_batch(options)
     return fit(model, batch, steps=options.steps, warmup_steps=options.warmup_steps)
 
@@ -155,19 +155,19 @@ def main() -> None:
     parser.add_argument("--xla", action="store_true")
     parser.add_argument("--compile_cache", metavar="DIR")
     options = parser.parse_args()
-    from maskrcnn import backend
+    from maskrcnn.runtime import backend, compiler, hardware
 
     backend.select_backend()
     backend.set_precision(options.precision)
     if options.compile_cache:
-        backend.cache_compilations(options.compile_cache)
+        compiler.cache_compilations(options.compile_cache)
     record = measure_training(options) if options.what == "training" else measure_inference(options)
     memory = problem.peak_memory()
     name = backend.active_backend()
     extra = {
         "host_bytes": memory,
-        "device_bytes": backend.peak_memory().device,
-        "device": backend.device_name(),
+        "device_bytes": hardware.peak_memory().device,
+        "device": hardware.device_name(),
         "versions": {package: importlib.metadata.version(package) for package in ("keras", name)},
         "threads": len(os.sched_getaffinity(0)),
     }

@@ -2,7 +2,7 @@
 
     python benchmarks/devices.py --backend tensorflow
 
-trains a small whole Mask R-CNN on drawn shapes three times, through `maskrcnn.training.train`: four images on one
+trains a small whole Mask R-CNN on drawn shapes three times, through `maskrcnn.training.run.train`: four images on one
 device, two on each of two virtual devices, two in each of two processes. The images are the same, and the samplers take
 everything, so that no random choice depends on the device. Once as it is, once with clipped and accumulated gradients
 and averaged weights. Then one of two processes is killed in the middle: the other must say so, and the same command
@@ -61,8 +61,8 @@ VARIANTS = {
 
 def worker(options: argparse.Namespace) -> None:
     """One process of a run."""
-    from maskrcnn.backend import select_backend
     from maskrcnn.config import Config
+    from maskrcnn.runtime.backend import select_backend
 
     if options.devices > 1 and options.backend == "jax":
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
@@ -72,13 +72,13 @@ def worker(options: argparse.Namespace) -> None:
 
         (cpu,) = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.devices)
-    from maskrcnn.distribution import connect
+    from maskrcnn.runtime.distribution import connect
 
     arguments = json.loads(options.connect)
     devices = connect(*arguments)
-    from maskrcnn.dlll import LogOptions
     from maskrcnn.errors import UserError
-    from maskrcnn.training import train
+    from maskrcnn.logs.dllogger import LogOptions
+    from maskrcnn.training.run import train
 
     config = Config.tiny().override({**SETTINGS, **VARIANTS[options.variant], "train.batch_size": options.batch})
     try:
@@ -121,7 +121,7 @@ class Job:
         return self.result(name)
 
     def result(self, name: str) -> dict[str, Any]:
-        from maskrcnn.history import read_history
+        from maskrcnn.logs.history import read_history
 
         folder = self.root / name
         with np.load(folder / "checkpoints" / "step-00000010.npz") as arrays:
@@ -183,7 +183,7 @@ def main() -> None:
         worker(options)
         return
     from maskrcnn.data.shapes import write_shapes
-    from maskrcnn.machine import describe_machine
+    from maskrcnn.runtime.hardware import describe_machine
 
     root = Path(tempfile.mkdtemp(prefix="devices-"))
     results: dict[str, Any] = {}

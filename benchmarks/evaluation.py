@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
 from maskrcnn.config import Category
-from maskrcnn.evaluate import CocoScorer
-from maskrcnn.predict import predict_batches
+from maskrcnn.evaluation.coco_metrics import CocoScorer
+from maskrcnn.inference.predictor import predict_batches
 
 IMAGES = 5000  # COCO val 2017
 OBJECTS_AN_IMAGE = 36781 / 5000

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from maskrcnn.machine import describe_machine
+from maskrcnn.runtime.hardware import describe_machine
 
 RESULT = Path(__file__).parent / "results" / "help.json"
 RUNS, WARMUP = 30, 3

@@ -188,12 +188,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dump, trace = Path(folder) / "dump", Path(folder) / "trace"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text"
-        from maskrcnn import backend
+        from maskrcnn.runtime import backend, hardware
 
         backend.select_backend("jax")
         backend.set_precision(options.precision)
         times = measure(options, dump, trace)
-        device = backend.device_name()
+        device = hardware.device_name()
     milliseconds = {kind: value / 1000 / options.steps for kind, value in times.items()}
     print(format_table(milliseconds))
     if options.out:

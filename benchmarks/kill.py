@@ -27,7 +27,7 @@ import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
-from maskrcnn.machine import describe_machine
+from maskrcnn.runtime.hardware import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = {

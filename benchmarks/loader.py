@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.record import Row, cpu_seconds, rss_gib, write_result
 from maskrcnn.config import Config
-from maskrcnn.data.convert import Converted, convert_coco
-from maskrcnn.data.pipeline import train_dataset
+from maskrcnn.data.loader.pipeline import train_dataset
+from maskrcnn.data.records.convert import Converted, convert_coco
 from maskrcnn.data.splits import Split, find_coco
 
 BATCH = 4

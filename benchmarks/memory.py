@@ -19,10 +19,10 @@ import keras
 import numpy as np
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.synthetic import synthetic_batch
-from maskrcnn.machine import describe_machine
-from maskrcnn.memory import estimate_memory
+from maskrcnn.data.loader.synthetic import synthetic_batch
 from maskrcnn.model import MaskRCNN
+from maskrcnn.runtime.hardware import describe_machine
+from maskrcnn.training.memory import estimate_memory
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 CASES: list[tuple[str, int, dict[str, Any]]] = [

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.demo import demo_config
-from maskrcnn.machine import describe_machine
+from maskrcnn.runtime.hardware import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 STEPS, EPOCHS, WARMUP = 600, 6, 100

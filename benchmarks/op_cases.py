@@ -14,10 +14,10 @@ from maskrcnn.config import AnchorConfig, Config
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.rpn import RPN
 from maskrcnn.model.structures import Proposals, Targets
+from maskrcnn.ops.fast.winograd import convolve3x3
 from maskrcnn.ops.masks import crop_masks
 from maskrcnn.ops.nms import nms, suppress
 from maskrcnn.ops.roi_align import multilevel_roi_align
-from maskrcnn.ops.winograd import convolve3x3
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments, on the device
 CLASSES = 91

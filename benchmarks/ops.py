@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn.machine import describe_machine
-from maskrcnn.paste import paste_and_encode
+from maskrcnn.imaging.mask_paste import paste_and_encode
+from maskrcnn.runtime.hardware import describe_machine
 
 BACKENDS = ("tensorflow", "tensorflow-xla", "jax")
 RESULTS = Path(__file__).parent / "results" / "ops.json"

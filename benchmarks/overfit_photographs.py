@@ -35,11 +35,11 @@ from maskrcnn.config import (
     RPNConfig,
     TrainConfig,
 )
-from maskrcnn.data.coco import read_coco_json
+from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.splits import find_coco
-from maskrcnn.history import read_history
-from maskrcnn.tasks import LOG_FILE
-from maskrcnn.training import train
+from maskrcnn.evaluation.run import LOG_FILE
+from maskrcnn.logs.history import read_history
+from maskrcnn.training.run import train
 
 MAX_OBJECTS = 6
 

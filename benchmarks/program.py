@@ -176,8 +176,8 @@ def main() -> None:
     parser.set_defaults(batch_size=8, precision="bfloat16")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/program_PRECISION.json")
     options = parser.parse_args()
-    from maskrcnn import backend
-    from maskrcnn.machine import describe_machine
+    from maskrcnn.runtime import backend
+    from maskrcnn.runtime.hardware import describe_machine
 
     backend.select_backend("jax")
     backend.set_precision(options.precision)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maskrcnn.machine import describe_machine
+from maskrcnn.runtime.hardware import describe_machine
 
 
 class Row(NamedTuple):

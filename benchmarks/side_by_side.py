@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.machine import describe_machine
+from maskrcnn.runtime.hardware import describe_machine
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -97,8 +97,8 @@ def main() -> None:
     options = parser.parse_args()
     options.xla = False
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    from maskrcnn import backend
-    from maskrcnn.machine import describe_machine
+    from maskrcnn.runtime import backend
+    from maskrcnn.runtime.hardware import describe_machine
 
     backend.select_backend("tensorflow")
     backend.set_precision(options.precision)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskrcnn.config import Category, Config, load_config
     from maskrcnn.errors import UserError
+    from maskrcnn.evaluation.run import evaluate_folder
+    from maskrcnn.inference.detections import Detections
+    from maskrcnn.inference.predictor import Predictor, load
+    from maskrcnn.inference.run import infer_folder
     from maskrcnn.model import MaskRCNN
-    from maskrcnn.predict import Detections, Predictor, load
-    from maskrcnn.tasks import evaluate_folder, infer_folder
-    from maskrcnn.training import train
+    from maskrcnn.training.run import train
 
 __all__ = [
     "Config",
@@ -35,12 +37,12 @@ _HOMES = {
     "load_config": "config",
     "UserError": "errors",
     "MaskRCNN": "model",
-    "train": "training",
-    "evaluate_folder": "tasks",
-    "infer_folder": "tasks",
-    "load": "predict",
-    "Predictor": "predict",
-    "Detections": "predict",
+    "train": "training.run",
+    "evaluate_folder": "evaluation.run",
+    "infer_folder": "inference.run",
+    "load": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Detections": "inference.detections",
 }
 
 

@@ -5,18 +5,19 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from maskrcnn.backend import describe_devices
 from maskrcnn.config import Config
-from maskrcnn.data.pipeline import eval_dataset
+from maskrcnn.data.loader.pipeline import eval_dataset
 from maskrcnn.data.shapes import write_shapes
-from maskrcnn.dlll import LogOptions
-from maskrcnn.evaluate import Metrics
-from maskrcnn.folder import load_model
-from maskrcnn.history import read_history
-from maskrcnn.predict import predict_batches
-from maskrcnn.report import compare_pictures, write_report
-from maskrcnn.tasks import LOG_FILE, infer_folder, open_val_split
-from maskrcnn.training import train
+from maskrcnn.evaluation.coco_metrics import Metrics
+from maskrcnn.evaluation.run import LOG_FILE, open_val_split
+from maskrcnn.inference.predictor import predict_batches
+from maskrcnn.inference.run import infer_folder
+from maskrcnn.logs.dllogger import LogOptions
+from maskrcnn.logs.history import read_history
+from maskrcnn.reports.run_report import compare_pictures, write_report
+from maskrcnn.runtime.hardware import describe_devices
+from maskrcnn.training.run import train
+from maskrcnn.weights.model_folder import load_model
 
 PICTURES = 16  # in the report
 

@@ -12,9 +12,9 @@ import keras
 import pytest
 from keras import ops
 
-from maskrcnn import backend
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
+from maskrcnn.runtime import backend
 
 MICRO = {
     "image.min_side": 64,
@@ -93,8 +93,8 @@ def _determinism_ends_with_the_test():
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     """Makes training and model folders use `StandIn`."""
-    monkeypatch.setattr("maskrcnn.training.MaskRCNN", StandIn)
-    monkeypatch.setattr("maskrcnn.folder.MaskRCNN", StandIn)
+    monkeypatch.setattr("maskrcnn.training.run.MaskRCNN", StandIn)
+    monkeypatch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
     return StandIn
 
 
@@ -107,7 +107,7 @@ def micro() -> Config:
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory: pytest.TempPathFactory):
     """A COCO folder of 6 + 3 images of 64 px, converted already; not to be changed."""
-    from maskrcnn.data.tools import convert_folder
+    from maskrcnn.data.folder import convert_folder
 
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, train_images=6, val_images=3, image_size=64, seed=1, progress=False)

@@ -54,29 +54,29 @@ MUTATIONS = (
     Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
     Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
     # select
-    Mutation("select", "_flat_indices(indices, size), axis=0", "indices, axis=0"),
-    Mutation("select", "ops.reshape(_flat_indices(indices, size), (-1, 1))", "ops.reshape(indices, (-1, 1))"),
-    Mutation("select", "scatter_update(flat, indices", "scatter_update(ops.zeros_like(flat), indices"),
-    Mutation("select", "ops.where(filled, slots, 0)", "ops.where(filled, 1, 0)"),
-    Mutation("select", "found = values > 0", "found = values >= 0"),
-    Mutation("select", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
-    Mutation("select", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
-    Mutation("select", "needed > size", "needed >= size"),
-    Mutation("select", "needed = ops.max(", "needed = ops.min("),
-    Mutation("select", "for size in sizes[:-1])", "for size in sizes[:-2])"),
+    Mutation("indexing", "_flat_indices(indices, size), axis=0", "indices, axis=0"),
+    Mutation("indexing", "ops.reshape(_flat_indices(indices, size), (-1, 1))", "ops.reshape(indices, (-1, 1))"),
+    Mutation("indexing", "scatter_update(flat, indices", "scatter_update(ops.zeros_like(flat), indices"),
+    Mutation("indexing", "ops.where(filled, slots, 0)", "ops.where(filled, 1, 0)"),
+    Mutation("indexing", "found = values > 0", "found = values >= 0"),
+    Mutation("indexing", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
+    Mutation("indexing", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
+    Mutation("indexing", "needed > size", "needed >= size"),
+    Mutation("indexing", "needed = ops.max(", "needed = ops.min("),
+    Mutation("indexing", "for size in sizes[:-1])", "for size in sizes[:-2])"),
     # cells
-    Mutation("cells", "offsets[-1] + height * width", "offsets[-1] + height"),
-    Mutation("cells", "positions[..., None] >= table.offsets[1:]", "positions[..., None] > table.offsets[1:]"),
-    Mutation("cells", "positions[..., None, None] - offset", "positions[..., None, None]"),
+    Mutation("indexing", "offsets[-1] + height * width", "offsets[-1] + height"),
+    Mutation("indexing", "positions[..., None] >= table.offsets[1:]", "positions[..., None] > table.offsets[1:]"),
+    Mutation("indexing", "positions[..., None, None] - offset", "positions[..., None, None]"),
     Mutation(
-        "cells",
+        "indexing",
         "local // width + steps[:, None], local % width + steps",
         "local // width + steps, local % width + steps[:, None]",
     ),
-    Mutation("cells", "- side // 2", "- side // 2 + 1"),
-    Mutation("cells", "(rows >= 0) & ", ""),
-    Mutation("cells", "(columns < width)", "(columns <= width)"),
-    Mutation("cells", "ops.clip(columns, 0, width - 1)", "columns"),
+    Mutation("indexing", "- side // 2", "- side // 2 + 1"),
+    Mutation("indexing", "(rows >= 0) & ", ""),
+    Mutation("indexing", "(columns < width)", "(columns <= width)"),
+    Mutation("indexing", "ops.clip(columns, 0, width - 1)", "columns"),
     # sampling
     Mutation("sampling", "= int(num_samples * positive_fraction)", "= round(num_samples * positive_fraction)"),
     Mutation("sampling", "room = num_samples - ops.sum(", "room = num_samples - max_positives + 0 * ops.sum("),
@@ -123,23 +123,23 @@ MUTATIONS = (
     Mutation("roi_align", "ops.clip(level, min_level, max_level)", "level"),
     Mutation("roi_align", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
     # winograd
-    Mutation("winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
-    Mutation("winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),
-    Mutation("winograd", "inputs[5], kernel[5, 2], outputs[3, 5] =", "inputs[5], kernel[5, 1], outputs[3, 5] ="),
-    Mutation("winograd", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
+    Mutation("fast/winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
+    Mutation("fast/winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),
+    Mutation("fast/winograd", "inputs[5], kernel[5, 2], outputs[3, 5] =", "inputs[5], kernel[5, 1], outputs[3, 5] ="),
+    Mutation("fast/winograd", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
     Mutation(
-        "winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"
+        "fast/winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"
     ),
-    Mutation("winograd", "outputs[:batch, :height, :width]", "outputs[-batch:, :height, :width]"),
-    Mutation("winograd", "total + of_strip(index)", "of_strip(index)"),
-    Mutation("winograd", "fori_loop(1, strips.count", "fori_loop(0, strips.count"),
-    Mutation("winograd", "(margin, right), (0, 0)", "(right, margin), (0, 0)"),
-    Mutation("winograd", "index // self.parts * self.maps", "index // self.parts"),
-    Mutation("winograd", "index % self.parts * self.rows", "index % self.parts"),
-    Mutation("winograd", "_range(side)[:, None] * width", "_range(side)[:, None] * height"),
-    Mutation("winograd", "(2, 3, 0, 4, 1, 5)", "(2, 3, 1, 4, 0, 5)"),
-    Mutation("winograd", "max(size, 1) if", "size if"),
-    Mutation("winograd", "else ops.maximum(size, 1)", "else size"),
+    Mutation("fast/winograd", "outputs[:batch, :height, :width]", "outputs[-batch:, :height, :width]"),
+    Mutation("fast/winograd", "total + of_strip(index)", "of_strip(index)"),
+    Mutation("fast/winograd", "fori_loop(1, strips.count", "fori_loop(0, strips.count"),
+    Mutation("fast/winograd", "(margin, right), (0, 0)", "(right, margin), (0, 0)"),
+    Mutation("fast/winograd", "index // self.parts * self.maps", "index // self.parts"),
+    Mutation("fast/winograd", "index % self.parts * self.rows", "index % self.parts"),
+    Mutation("fast/winograd", "_range(side)[:, None] * width", "_range(side)[:, None] * height"),
+    Mutation("fast/winograd", "(2, 3, 0, 4, 1, 5)", "(2, 3, 1, 4, 0, 5)"),
+    Mutation("fast/winograd", "max(size, 1) if", "size if"),
+    Mutation("fast/winograd", "else ops.maximum(size, 1)", "else size"),
     # masks
     Mutation("masks", 'masks = ops.cast(masks, "float32")', 'masks = ops.cast(masks, "float32") * 0.5'),
     Mutation("masks", "frames[..., 1::2], boxes[..., 1::2]", "frames[..., 0::2], boxes[..., 0::2]"),
@@ -178,7 +178,9 @@ def run_tests(folder: Path, modules: list[str]) -> int:
 
     A fault that keeps the tests from ending counts as a failure.
     """
-    tests = [str(folder / "tests" / "ops" / f"test_{module}.py") for module in modules]
+    tests = [
+        str(folder / "tests" / "ops" / f"{Path(module).parent}" / f"test_{Path(module).name}.py") for module in modules
+    ]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from benchmarks.parity.goldens import LEVELS, Array, Batch, Row
+from maskrcnn.imaging.mask_paste import paste_mask, paste_probabilities
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.mask_rcnn import normalise
-from maskrcnn.paste import paste_mask, paste_probabilities
 
 SAMPLED_ROIS, SAMPLED_MASKS = 8, 2  # of which the pooled features are recorded
 

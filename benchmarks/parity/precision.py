@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from benchmarks.parity.goldens import Array, Batch, build_model, golden_config
-from maskrcnn.backend import precision_policy
 from maskrcnn.config import BackboneConfig
+from maskrcnn.runtime.backend import precision_policy
 
 MATCH_IOU = 0.9
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from benchmarks.parity.goldens import FOLDER, Array, Batch, Row, build_model, golden_config, training_batch
 from maskrcnn.config import BoxHeadConfig, Config, MaskHeadConfig, RPNConfig
-from maskrcnn.data.rasterize import resample_mask
+from maskrcnn.data.records.rasterize import resample_mask
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.rules import TORCHVISION, convert
 from maskrcnn.weights.variables import model_variables

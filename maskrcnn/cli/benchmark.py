@@ -40,19 +40,20 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
     if options.xla and options.no_xla:
         raise UserError("--xla and --no_xla contradict each other; give one of them")
     config = _config(name, options).override({field: options.batch_size, "train.xla": not options.no_xla})
-    from maskrcnn.backend import cache_compilations, select_backend
+    from maskrcnn.runtime.backend import select_backend
+    from maskrcnn.runtime.compiler import cache_compilations
 
     select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
     if options.compile_cache:
         cache_compilations(options.compile_cache)
-    from maskrcnn import benchmark
+    from maskrcnn.benchmark.run import BenchmarkOptions, append_record, benchmark_inference, benchmark_training
 
-    what = benchmark.BenchmarkOptions(
+    what = BenchmarkOptions(
         options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir
     )
-    measure = benchmark.benchmark_training if name == "training" else benchmark.benchmark_inference
+    measure = benchmark_training if name == "training" else benchmark_inference
     record = measure(config, what)
-    benchmark.append_record(record, options.out_file)
+    append_record(record, options.out_file)
     print(format_record(record))
     print(f"a line was added to {options.out_file}")
 

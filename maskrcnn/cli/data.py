@@ -41,14 +41,14 @@ def add_commands(commands: Any) -> None:
 
 
 def convert(options: argparse.Namespace) -> None:
-    from maskrcnn.data.tools import convert_folder
+    from maskrcnn.data.folder import convert_folder
 
     for name, converted in convert_folder(options.data_dir, options.out_dir, skip_bad=options.skip_bad).items():
         print(f"{name}: {len(converted.index)} images in {converted.index.files[0].parent}")
 
 
 def check(options: argparse.Namespace) -> None:
-    from maskrcnn.data.tools import check_folder
+    from maskrcnn.data.folder import check_folder
 
     faults = check_folder(options.data_dir)
     for fault in faults:
@@ -59,7 +59,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def browse(options: argparse.Namespace) -> None:
-    from maskrcnn.browse import write_contact_sheet
+    from maskrcnn.reports.contact_sheet import write_contact_sheet
 
     page = write_contact_sheet(
         options.data_dir,
@@ -85,7 +85,7 @@ def shapes(options: argparse.Namespace) -> None:
 
 
 def coco(options: argparse.Namespace) -> None:
-    from maskrcnn.data.download import BASE_URL, download_coco
+    from maskrcnn.data.coco.download import BASE_URL, download_coco
 
     path = download_coco(options.out_dir, base_url=options.base_url or BASE_URL, splits=tuple(options.splits))
     print(f"COCO 2017 is in {path}")
@@ -99,7 +99,7 @@ def _add_action(actions: Any, name: str, help: str, action: Any) -> argparse.Arg
 
 
 def _run(action: Any, options: argparse.Namespace) -> None:
-    from maskrcnn.backend import import_tensorflow
+    from maskrcnn.runtime.backend import import_tensorflow
 
     import_tensorflow(verbose=options.verbose)
     action(options)

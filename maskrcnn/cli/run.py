@@ -101,7 +101,7 @@ def demo(options: argparse.Namespace) -> None:
     changes = settings(options)
     _select_backend(options)
     from maskrcnn.demo import demo_config, run_demo
-    from maskrcnn.evaluate import format_metrics
+    from maskrcnn.evaluation.coco_metrics import format_metrics
 
     print(format_metrics(run_demo(options.out_dir, demo_config().override(changes))))
 
@@ -111,12 +111,12 @@ def train(options: argparse.Namespace) -> None:
     if bool(options.data_dir) == options.use_synthetic_data:
         raise UserError("give either --data_dir or --use_synthetic_data")
     _select_backend(options)
-    from maskrcnn.distribution import connect
-    from maskrcnn.dlll import LogOptions
+    from maskrcnn.logs.dllogger import LogOptions
+    from maskrcnn.runtime.distribution import connect
 
     devices = connect(options.coordinator, options.num_processes, options.process_id)  # before anything computes
-    from maskrcnn.evaluate import format_metrics
-    from maskrcnn.training import train
+    from maskrcnn.evaluation.coco_metrics import format_metrics
+    from maskrcnn.training.run import train
     from maskrcnn.weights.transfer import weights_config
 
     if options.weights and not options.config:
@@ -142,9 +142,9 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     changes = settings(options)
     _select_backend(options)
-    from maskrcnn.dlll import LogOptions
-    from maskrcnn.evaluate import format_metrics
-    from maskrcnn.tasks import evaluate_folder
+    from maskrcnn.evaluation.coco_metrics import format_metrics
+    from maskrcnn.evaluation.run import evaluate_folder
+    from maskrcnn.logs.dllogger import LogOptions
 
     metrics = evaluate_folder(
         options.model_dir,
@@ -159,7 +159,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def infer(options: argparse.Namespace) -> None:
     changes = settings(options)
     _select_backend(options)
-    from maskrcnn.tasks import infer_folder
+    from maskrcnn.inference.run import infer_folder
 
     out_dir = options.out_dir or f"{options.model_dir}/predictions"
     infer_folder(
@@ -174,6 +174,6 @@ def infer(options: argparse.Namespace) -> None:
 
 
 def _select_backend(options: argparse.Namespace) -> None:
-    from maskrcnn.backend import select_backend
+    from maskrcnn.runtime.backend import select_backend
 
     select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)

@@ -70,7 +70,7 @@ def _add_import_flags(parser: argparse.ArgumentParser) -> None:
 
 def _import(path: Any, options: argparse.Namespace) -> None:
     changes = settings(options)
-    from maskrcnn.backend import select_backend
+    from maskrcnn.runtime.backend import select_backend
 
     select_backend(options.backend, verbose=options.verbose)
     from maskrcnn.weights.importing import import_checkpoint

@@ -1,5 +1,5 @@
 """How images and annotations reach the model: COCO JSON or TFRecords in, padded batches out."""
 
-from maskrcnn.backend import leave_accelerators_to_jax
+from maskrcnn.runtime.backend import leave_accelerators_to_jax
 
 leave_accelerators_to_jax()

@@ -15,7 +15,7 @@ from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.files import replacing
+from maskrcnn.runtime.files import replacing
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 DESCRIPTION = "maskrcnn shapes"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco import read_coco_json
-from maskrcnn.data.convert import convert_coco, read_converted
-from maskrcnn.data.foreign import Scanned, scan_records, write_annotations
-from maskrcnn.data.tfrecord import RecordIndex
+from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.records.convert import convert_coco, read_converted
+from maskrcnn.data.records.tfrecord import RecordIndex
+from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
 from maskrcnn.errors import UserError
 
 SplitName = Literal["train", "val"]

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from maskrcnn import backend
 from maskrcnn.config import NormConfig
-from maskrcnn.ops.winograd import convolve3x3
+from maskrcnn.ops.fast.winograd import convolve3x3
+from maskrcnn.runtime import hardware
 
 WINOGRAD_CHANNELS = 128  # in and out; with fewer the transforms take the time that the products leave
 
@@ -103,7 +103,7 @@ class ConvNorm(keras.layers.Layer):
             and padding == "same"
             and self.compute_dtype == "float32"
             and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
-            and backend.computes_on_cpu()
+            and hardware.computes_on_cpu()
         )
 
     def compute_output_shape(self, input_shape):

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from maskrcnn import backend
 from maskrcnn.config import Config, ImageConfig
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
@@ -18,8 +17,9 @@ from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.resnet import resnet
 from maskrcnn.model.rpn import RPN
 from maskrcnn.model.structures import Detections, RoIs, Targets, Tensor
+from maskrcnn.ops.fast.padding_buckets import on_filled_slots
 from maskrcnn.ops.roi_align import multilevel_roi_align
-from maskrcnn.ops.select import on_filled_slots
+from maskrcnn.runtime import backend
 
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
 

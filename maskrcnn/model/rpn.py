@@ -9,11 +9,11 @@ from maskrcnn.model.losses import box_loss, objectness_loss
 from maskrcnn.model.structures import Proposals, Targets, Tensor
 from maskrcnn.ops.anchors import base_anchors, grid_anchors
 from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
-from maskrcnn.ops.cells import gather_patches
+from maskrcnn.ops.fast.padding_buckets import on_filled_slots
+from maskrcnn.ops.indexing import gather_patches
 from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import suppress
 from maskrcnn.ops.sampling import sample_labels, take_sampled
-from maskrcnn.ops.select import on_filled_slots
 
 MANY_SLOTS = 32  # of ground truth; below, it is not worth a branch
 

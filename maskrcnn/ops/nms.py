@@ -10,7 +10,7 @@ from typing import Any
 from keras import ops
 
 from maskrcnn.ops.boxes import pairwise_iou
-from maskrcnn.ops.select import top_positive
+from maskrcnn.ops.indexing import top_positive
 
 
 def suppress(boxes: Any, valid: Any, *, iou_threshold: float, groups: Any = None) -> Any:

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from maskrcnn import backend
 from maskrcnn.ops.boxes import area
-from maskrcnn.ops.cells import flatten_pyramid
-from maskrcnn.ops.select import add_rows, gather_rows
+from maskrcnn.ops.indexing import add_rows, flatten_pyramid, gather_rows
+from maskrcnn.runtime import compiler
 
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224.0  # k0 and the ImageNet size of FPN, Eq. 1
 FIRST_LEVEL = 2  # of the pyramid that boxes are pooled from
@@ -143,7 +142,7 @@ def _average(table: Any, rows: _Taps, columns: _Taps) -> Any:
     return average(table, *rows, *columns)
 
 
-@backend.compiled_by_xla  # as one pass over the result, not one for each of 16 taps
+@compiler.compiled_by_xla  # as one pass over the result, not one for each of 16 taps
 def _weighted_sum(table: Any, rows: _Taps, columns: _Taps) -> Any:
     batch, _, channels = ops.shape(table)
     count = rows.cells.shape[0]
@@ -157,7 +156,7 @@ def _weighted_sum(table: Any, rows: _Taps, columns: _Taps) -> Any:
     return pooled
 
 
-@backend.compiled_by_xla
+@compiler.compiled_by_xla
 def _spread(upstream: Any, rows: _Taps, columns: _Taps, size: int) -> Any:
     """The transpose of `_weighted_sum`: what arrives at the bins [B, N, P, P, C], on the cells they read [B, S, C]."""
     batch, channels = ops.shape(upstream)[0], upstream.shape[-1]

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from maskrcnn.ops.indexing import top_positive
 from maskrcnn.ops.matching import NEGATIVE, POSITIVE
-from maskrcnn.ops.select import top_positive
 
 
 def sample_labels(labels: Any, *, num_samples: int, positive_fraction: float, seed: Any) -> Any:

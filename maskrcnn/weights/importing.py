@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
-from maskrcnn.files import replacing
-from maskrcnn.folder import WEIGHTS_FILE, save_config, save_model
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.resnet import resnet
+from maskrcnn.runtime.files import replacing
 from maskrcnn.weights.architectures import COCO_CHANNELS, Checkpoint, read_checkpoint
-from maskrcnn.weights.coco import NAMES, coco_categories
-from maskrcnn.weights.readers import read_tensors
+from maskrcnn.weights.coco_categories import NAMES, coco_categories
+from maskrcnn.weights.formats.checkpoint_files import read_tensors
+from maskrcnn.weights.model_folder import WEIGHTS_FILE, save_config, save_model
 from maskrcnn.weights.rules import DETECTRON2
 from maskrcnn.weights.variables import assign, model_variables
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.data.download import fetch
+from maskrcnn.data.coco.download import fetch
 from maskrcnn.errors import UserError
 
 DOWNLOADS = Path("weights")  # where downloads go unless told

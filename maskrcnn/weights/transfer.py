@@ -10,14 +10,14 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from maskrcnn import folder
 from maskrcnn.config import Category, Config, ModelConfig
 from maskrcnn.errors import UserError
 from maskrcnn.model import MaskRCNN
+from maskrcnn.weights import model_folder
 from maskrcnn.weights.architectures import read_checkpoint
+from maskrcnn.weights.formats.checkpoint_files import read_tensors
 from maskrcnn.weights.importing import BACKBONE_FILE, categories_of
 from maskrcnn.weights.published import find_downloaded
-from maskrcnn.weights.readers import read_tensors
 from maskrcnn.weights.rules import Converted, listed
 from maskrcnn.weights.variables import assign, backbone_variables, model_variables
 
@@ -86,7 +86,7 @@ def load_backbone(model: MaskRCNN, path: str | Path) -> None:
     if (path / BACKBONE_FILE).is_file():
         path = path / BACKBONE_FILE
     if path.is_dir() or not path.is_file() or path.suffix == ".h5":
-        folder.load_backbone(model, path)
+        model_folder.load_backbone(model, path)
         return
     checkpoint = read_checkpoint(read_tensors(path), path)
     _check_settings(checkpoint.config, model.config, path, BACKBONE_SETTINGS)
@@ -116,7 +116,7 @@ def weights_config(path: str | Path) -> ModelConfig:
     """
     path = find_downloaded(path)
     if path.is_dir():
-        return folder.load_model_config(path).model
+        return model_folder.load_model_config(path).model
     return read_checkpoint(read_tensors(path), path).config.model
 
 
@@ -162,7 +162,7 @@ def format_transfers(rows: list[Transfer]) -> str:
 
 def _read_source(path: Path, config: Config) -> Source:
     if path.is_dir():
-        model, saved = folder.load_model(path)
+        model, saved = model_folder.load_model(path)
         _check_settings(saved, config, path, WHOLE_SETTINGS)
         values = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in model_variables(model).items()}
         return Source(values, saved.categories)

@@ -49,7 +49,7 @@ def test_browse_writes_a_page(drawn, tmp_path, capsys):
 def test_coco_passes_its_flags_on(monkeypatch, tmp_path, capsys):
     calls = []
     monkeypatch.setattr(
-        "maskrcnn.data.download.download_coco", lambda out_dir, **flags: calls.append((out_dir, flags)) or out_dir
+        "maskrcnn.data.coco.download.download_coco", lambda out_dir, **flags: calls.append((out_dir, flags)) or out_dir
     )
     assert main(["data", "coco", str(tmp_path), "--splits", "val", "--base_url", "http://localhost:1"]) == 0
     assert calls == [(str(tmp_path), {"base_url": "http://localhost:1", "splits": ("val",)})]

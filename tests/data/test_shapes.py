@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from maskrcnn.data import shapes
-from maskrcnn.data.coco import load_coco
-from maskrcnn.data.rasterize import decode_mask
+from maskrcnn.data.coco.annotations import load_coco
+from maskrcnn.data.records.rasterize import decode_mask
 from maskrcnn.data.shapes import CLASSES, MIN_VISIBLE, draw_picture, write_shapes
 from maskrcnn.errors import UserError
 

@@ -8,11 +8,11 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn.config import Config
 from maskrcnn.data import splits
-from maskrcnn.data.coco import load_coco
-from maskrcnn.data.pipeline import train_dataset
-from maskrcnn.data.rasterize import decode_mask
+from maskrcnn.data.coco.annotations import load_coco
+from maskrcnn.data.folder import check_folder, convert_folder
+from maskrcnn.data.loader.pipeline import train_dataset
+from maskrcnn.data.records.rasterize import decode_mask
 from maskrcnn.data.splits import find_coco, open_split
-from maskrcnn.data.tools import check_folder, convert_folder
 from maskrcnn.errors import UserError
 
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from maskrcnn.config import NormConfig
 from maskrcnn.model.layers import WINOGRAD_CHANNELS, ConvNorm
-from maskrcnn.ops.winograd import convolve3x3
+from maskrcnn.ops.fast.winograd import convolve3x3
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -40,7 +40,7 @@ def test_a_norm_that_learns_uses_the_batch():
 def test_layers_use_it_for_many_channels_in_float32(monkeypatch, channels, settings):
     calls = []
     monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", lambda *inputs: calls.append(1) or convolve3x3(*inputs))
-    monkeypatch.setattr("maskrcnn.backend.computes_on_cpu", lambda: True)
+    monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: True)
     layer = ConvNorm(WINOGRAD_CHANNELS, **{"kernel_size": 3, **settings})
     layer.build((None, None, None, channels))
     inputs = ops.cast(np.random.default_rng(0).normal(size=(1, 4, 4, channels)), layer.compute_dtype)
@@ -52,7 +52,7 @@ def test_layers_use_it_for_many_channels_in_float32(monkeypatch, channels, setti
 
 def test_layers_leave_a_gpu_its_own_algorithms(monkeypatch):
     monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", None)
-    monkeypatch.setattr("maskrcnn.backend.computes_on_cpu", lambda: False)
+    monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: False)
     layer = ConvNorm(WINOGRAD_CHANNELS, 3)
     layer.build((None, None, None, WINOGRAD_CHANNELS))
     assert layer(ops.ones((1, 4, 4, WINOGRAD_CHANNELS))).shape == (1, 4, 4, WINOGRAD_CHANNELS)

@@ -10,9 +10,9 @@ from keras import ops
 
 from maskrcnn.config import load_config
 from maskrcnn.errors import UserError
-from maskrcnn.folder import load_model
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.importing import import_checkpoint, read_labels
+from maskrcnn.weights.model_folder import load_model
 from maskrcnn.weights.rules import DETECTRON2, convert
 from maskrcnn.weights.variables import model_variables
 

@@ -9,10 +9,10 @@ from keras import ops
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
-from maskrcnn.folder import save_model
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.importing import import_checkpoint
+from maskrcnn.weights.model_folder import save_model
 from maskrcnn.weights.transfer import Transfer, format_transfers, load_backbone, load_start, load_whole, weights_config
 from maskrcnn.weights.variables import model_variables
 

@@ -1,0 +1,1 @@
+"""How fast training and inference are, and how much memory they take."""

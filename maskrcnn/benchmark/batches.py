@@ -1,0 +1,68 @@
+"""Batches to measure with: random ones from memory, or real ones from their loader."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from maskrcnn.config import Config
+from maskrcnn.data.loader.synthetic import DISTINCT_BATCHES, synthetic_batch
+from maskrcnn.imaging.canvas import prepare
+from maskrcnn.runtime import backend
+
+if TYPE_CHECKING:
+    from maskrcnn.data.splits import Split
+
+PHOTOGRAPH = (480, 640)  # height and width of most of COCO's, px
+
+
+class Batch(NamedTuple):
+    """Images ready for the model."""
+
+    inputs: dict[str, np.ndarray]  # images [B, H, W, 3] and image_sizes [B, 2]
+    original_sizes: list[tuple[int, int]]
+
+
+def training_batches(config: Config, split: "Split | None") -> tuple[Any, Callable[[], float]]:
+    """Endless batches for `fit`, and the seconds that were waited for them so far.
+
+    They come from NumPy, without TensorFlow, where JAX runs and there is no ``split``.
+    """
+    if split is not None or backend.active_backend() == "tensorflow":
+        from maskrcnn.training.batches import TrainingData  # imports TensorFlow
+
+        data = TrainingData(split, config, seed=0)
+        return data.batches(0), data.waited
+    rng = np.random.default_rng(0)
+    distinct = [(synthetic_batch(config, config.train.batch_size, rng),) for _ in range(DISTINCT_BATCHES)]
+    return (batch for batch in itertools.cycle(distinct)), lambda: 0.0  # of all iterators, Keras takes a generator
+
+
+def inference_batches(config: Config, split: "Split | None") -> Iterator[Batch]:
+    """Endless batches of ``config.train.eval_batch_size`` images; without a split, of photographs, resized anew."""
+    if split:
+        return _stored_batches(config, split)
+    rng, size = np.random.default_rng(0), config.train.eval_batch_size
+    return _photographs(config, [rng.integers(0, 256, (*PHOTOGRAPH, 3), np.uint8) for _ in range(size)])
+
+
+def _stored_batches(config: Config, split: "Split") -> Iterator[Batch]:
+    """The val split, again and again."""
+    from maskrcnn.data.loader.pipeline import eval_dataset
+
+    train = config.train
+    while True:
+        for batch in eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples):
+            inputs = {name: np.asarray(batch[name]) for name in ("images", "image_sizes")}
+            yield Batch(inputs, [(int(height), int(width)) for height, width in np.asarray(batch["original_sizes"])])
+
+
+def _photographs(config: Config, photographs: list[np.ndarray]) -> Iterator[Batch]:
+    while True:
+        prepared = [prepare(photograph, config.model.image) for photograph in photographs]
+        inputs = {
+            "images": np.stack([one.canvas for one in prepared]),
+            "image_sizes": np.array([one.image_size for one in prepared], np.float32),
+        }
+        yield Batch(inputs, [one.original_size for one in prepared])

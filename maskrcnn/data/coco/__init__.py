@@ -1,0 +1,1 @@
+"""COCO annotations: reading and checking them, segmentations, downloading COCO 2017."""

@@ -1,0 +1,238 @@
+"""Batches from records: order, decode, flip, resize, pad, batch.
+
+The order of the records is drawn in NumPy, whole epochs at a time, before anything is read: a run is resumed at any
+batch for nothing, and gives the batches that it would have given.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maskrcnn.config import Config, DataConfig
+from maskrcnn.data.loader.augment import color_jitter, copy_paste, draw_scale, fold_in, limit_instances, scale_jitter
+from maskrcnn.data.loader.transforms import (
+    IMAGE_FEATURES,
+    Example,
+    decode,
+    decode_image,
+    flip_horizontal,
+    pad_instances,
+    resize_to_canvas,
+)
+from maskrcnn.data.records.tfrecord import RecordReader
+from maskrcnn.data.splits import Split
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.canvas import canvas_size, resized_size
+
+COLOR, SCALE, PLACE, DONOR = range(1, 5)  # what an example's seed is folded with; by itself it decides on the mirror
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of the data, where several train or evaluate together."""
+
+    process: int = 0
+    processes: int = 1
+    pieces: int = 1  # batches that its part of a training batch is cut into
+
+
+def train_dataset(
+    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0, share: Share | None = None
+) -> tf.data.Dataset:
+    """Training batches without end, each of one orientation; ``skip_batches`` are left out before anything is read.
+
+    Of each batch of ``batch_size`` images, this process's ``share`` is read: the same images as without shares.
+
+    Raises:
+        UserError: the data have categories that ``config`` does not know, or an augmentation cannot be.
+    """
+    check_augmentation(config.data)
+    indices = _class_indices(split, config)
+    share = share or Share()
+    size = batch_size // share.processes
+    ours = slice(share.process * size, (share.process + 1) * size)
+
+    def order() -> Iterator[dict[str, np.ndarray]]:
+        batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
+        for position, records in islice(batches, skip_batches, None):
+            seeds = np.stack([np.full(batch_size, seed), position * batch_size + np.arange(batch_size)], axis=1)
+            slots = {**_slots(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
+            yield slots | (_donors(split, config, records, seed, position, ours) if config.data.copy_paste else {})
+
+    def prepare(span: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, read: Any) -> Example:
+        example = decode(
+            read(span),
+            category_ids=list(indices),
+            class_indices=list(indices.values()),
+            max_instances=config.data.max_instances,
+        )
+        return augment(example, size, canvas, seed, config.data)
+
+    def load(slot: Example, read: Any) -> Example:
+        example = prepare(slot["span"], slot["size"], slot["canvas"], slot["seed"], read)
+        if config.data.copy_paste:
+            seed = fold_in(slot["seed"], DONOR)
+            example = tf.cond(
+                tf.random.stateless_uniform([], seed) < config.data.copy_paste,
+                lambda: copy_paste(
+                    example,
+                    prepare(slot["donor_span"], slot["donor_size"], slot["canvas"], seed, read),
+                    fold_in(seed, DONOR),
+                ),
+                lambda: dict(example),
+            )
+            example = limit_instances(example, config.data.max_instances)
+        example = pad_instances(example, config.data.max_instances)
+        return {"images": example.pop("image"), **example}
+
+    specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
+    if config.data.copy_paste:
+        specs |= {"donor_span": tf.TensorSpec([None, 3], tf.int64), "donor_size": tf.TensorSpec([None, 2], tf.int32)}
+    return _batches(split, config, order, load, size // share.pieces, specs)
+
+
+def check_augmentation(config: DataConfig) -> None:
+    """Raises a ``UserError`` for numbers that mean nothing."""
+    low, high = config.scale_jitter or (1.0, 1.0)
+    if not 0 < low <= high:
+        raise UserError(f"--scale_jitter {low} {high}: give the least and the largest scale, such as 0.1 2.0")
+    if not 0 <= config.color_jitter <= 1:
+        raise UserError(f"--color_jitter {config.color_jitter}: the strength must lie between 0 and 1")
+    if not 0 <= config.copy_paste <= 1:
+        raise UserError(f"--copy_paste {config.copy_paste}: the share of images must lie between 0 and 1")
+
+
+def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, config: DataConfig) -> Example:
+    """A decoded example mirrored, recoloured, scaled and cropped as the config says, on its canvas."""
+    if config.horizontal_flip:
+        example = flip_horizontal(example, seed)
+    if config.color_jitter:
+        example = color_jitter(example, config.color_jitter, fold_in(seed, COLOR))
+    if config.scale_jitter:
+        scale = draw_scale(config.scale_jitter, fold_in(seed, SCALE))
+        example, size = scale_jitter(example, canvas, scale, fold_in(seed, PLACE))
+    return resize_to_canvas(example, size, canvas)
+
+
+def _donors(
+    split: Split, config: Config, records: np.ndarray, seed: int, position: int, ours: slice
+) -> dict[str, np.ndarray]:
+    """For each image of a batch another of its orientation, to copy objects of; the batch's number alone decides."""
+    portrait = _portrait(split, config)
+    like = np.flatnonzero(portrait == portrait[records[0]])
+    slots = _slots(split, config, np.random.default_rng([seed, position, DONOR]).choice(like, len(records))[ours])
+    return {"donor_span": slots["span"], "donor_size": slots["size"]}
+
+
+def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: int, batch: int) -> list[int]:
+    """The images of one of the batches of `train_dataset`, from 0."""
+    records = next(islice(_training_order(_portrait(split, config), batch_size, seed), batch, None))
+    return split.index.image_ids[records].tolist()
+
+
+def eval_dataset(
+    split: Split, config: Config, *, batch_size: int, num_samples: int | None = None, share: Share | None = None
+) -> tf.data.Dataset:
+    """Every image once, or the first ``num_samples``, landscape before portrait; those of this process's ``share``.
+
+    Where images run out, the last one is repeated with ``image_valid`` False.
+    """
+    share = share or Share()
+
+    def order() -> Iterator[dict[str, np.ndarray]]:
+        portrait = _portrait(split, config)[:num_samples]
+        for side in (False, True):
+            records = np.flatnonzero(portrait == side)[share.process :: share.processes]
+            for start in range(0, len(records), batch_size):
+                positions = np.arange(start, start + batch_size)
+                batch = records[positions.clip(max=len(records) - 1)]
+                yield {
+                    **_slots(split, config, batch),
+                    "image_ids": split.index.image_ids[batch],
+                    "original_sizes": split.index.sizes[batch],
+                    "image_valid": positions < len(records),
+                }
+
+    def load(slot: Example, read: Any) -> Example:
+        encoded = tf.io.parse_single_example(read(slot["span"]), IMAGE_FEATURES)["image/encoded"]
+        example = resize_to_canvas({"image": decode_image(encoded)}, slot["size"], slot["canvas"])
+        kept = {key: slot[key] for key in ("image_ids", "original_sizes", "image_valid")}
+        return {"images": example["image"], "image_sizes": example["image_sizes"], **kept}
+
+    specs = {
+        "image_ids": tf.TensorSpec([None], tf.int64),
+        "original_sizes": tf.TensorSpec([None, 2], tf.int32),
+        "image_valid": tf.TensorSpec([None], tf.bool),
+    }
+    return _batches(split, config, order, load, batch_size, specs)
+
+
+def _class_indices(split: Split, config: Config) -> dict[int, int]:
+    """Category id -> class index of the model."""
+    known = {category.id: category.index for category in config.categories or split.categories}
+    unknown = [f"{category.id} ({category.name})" for category in split.categories if category.id not in known]
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise UserError(
+            f"{split.name} split: categories {listed} are unknown to the model, which has {len(known)}; "
+            "train a new model in another --model_dir"
+        )
+    return known
+
+
+def _portrait(split: Split, config: Config) -> np.ndarray:
+    """Bool [N]: which images go on the portrait canvas; none where both canvases are the same."""
+    sizes = split.index.sizes
+    return (sizes[:, 0] > sizes[:, 1]) & (
+        canvas_size(1, 2, config.model.image) != canvas_size(2, 1, config.model.image)
+    )
+
+
+def _training_order(portrait: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Record numbers [B] of one orientation each, epoch after epoch; what does not fill a batch waits for the next."""
+    waiting: dict[bool, list[int]] = {False: [], True: []}
+    epoch = 0
+    while True:
+        for record in np.random.default_rng([seed, epoch]).permutation(len(portrait)):
+            group = waiting[bool(portrait[record])]
+            group.append(record)
+            if len(group) == batch_size:
+                yield np.array(group)
+                group.clear()
+        epoch += 1
+
+
+def _slots(split: Split, config: Config, records: np.ndarray) -> dict[str, np.ndarray]:
+    """What the loader must know of a batch of records before it reads them."""
+    sizes = split.index.sizes[records].tolist()
+    return {
+        "span": split.index.spans[records],
+        "size": np.array([resized_size(height, width, config.model.image) for height, width in sizes], np.int32),
+        "canvas": np.array([canvas_size(height, width, config.model.image) for height, width in sizes], np.int32),
+    }
+
+
+def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, specs: dict) -> tf.data.Dataset:
+    """Runs ``load(slot, read)`` over the slots of ``order``, in parallel and in order, and batches the results."""
+    reader = RecordReader(split.index.files)
+
+    def read(span: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(reader.read, [span], tf.string, stateful=False), [])
+
+    slots = {
+        "span": tf.TensorSpec([None, 3], tf.int64),
+        "size": tf.TensorSpec([None, 2], tf.int32),
+        "canvas": tf.TensorSpec([None, 2], tf.int32),
+        **specs,
+    }
+    dataset = tf.data.Dataset.from_generator(order, output_signature=slots).unbatch()
+    dataset = dataset.map(lambda slot: load(slot, read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    landscape, portrait = canvas_size(1, 2, config.model.image), canvas_size(2, 1, config.model.image)
+    shape = [batch_size, *(landscape if landscape == portrait else (None, None)), 3]
+    dataset = dataset.map(lambda batch: {**batch, "images": tf.ensure_shape(batch["images"], shape)})
+    return dataset.prefetch(tf.data.AUTOTUNE)

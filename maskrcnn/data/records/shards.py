@@ -1,0 +1,93 @@
+"""Finished parts of a conversion: a shard of records with a note of what went into it, kept until all are there.
+
+They lie in a hidden folder beside the records to be, so that a conversion that was stopped goes on where it was.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from maskrcnn.data.coco.annotations import CocoDataset, Fault, ImageEntry
+from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one shard holds."""
+
+    images: list[dict[str, Any]]  # fields of `ImageEntry`
+    annotations: list[dict[str, Any]]  # COCO's
+    faults: list[Fault]  # of what was left out
+
+
+Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialised; annotations as COCO's
+
+
+class Workshop:
+    """The folder of finished shards.
+
+    Args:
+        folder: the hidden folder.
+        key: of the conversion; shards of another one are removed.
+        dataset: what is converted.
+    """
+
+    def __init__(self, folder: Path, key: dict[str, Any], dataset: CocoDataset) -> None:
+        self.folder, self.key, self.dataset = folder, key, dataset
+
+    def finished(self, shard: Path, images: tuple[ImageEntry, ...]) -> Part | None:
+        """The shard if it was written by an earlier start from the same annotations and the same image files."""
+        try:
+            note = json.loads(self._note(shard).read_bytes())
+            if note["key"] != self.key or note["source"] != self._state(images):
+                return None
+            if (self.folder / shard.name).stat().st_size != note["bytes"]:
+                return None
+            faults = [Fault(Path(file), *texts) for file, *texts in note["faults"]]
+            return Part(note["images"], note["annotations"], faults)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, shard: Path, images: tuple[ImageEntry, ...], records: Callable[[list[Fault]], Iterator]) -> Part:
+        """Writes the ``records`` of a shard, then its note: with the note, the shard counts."""
+        state, part = self._state(images), Part([], [], [])
+        with replacing(self.folder / shard.name) as temporary:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for serialized, entry, annotations in records(part.faults):
+                    writer.write(serialized)
+                    part.images.append(dataclasses.asdict(entry))
+                    part.annotations.extend(annotations)
+            size = temporary.stat().st_size
+        faults = [[str(fault.file), fault.item, fault.problem, fault.remedy] for fault in part.faults]
+        content = {"images": part.images, "annotations": part.annotations, "faults": faults}
+        with replacing(self._note(shard)) as temporary:
+            temporary.write_text(json.dumps({"key": self.key, "source": state, "bytes": size, **content}))
+        return part
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _note(self, shard: Path) -> Path:
+        return self.folder / f"{shard.name}.json"
+
+    def _state(self, images: tuple[ImageEntry, ...]) -> list[list[int]]:
+        """Id, bytes and time of change of each image file.
+
+        Raises:
+            UserError: a file that was there before has gone.
+        """
+        state = []
+        for image in images:
+            path = self.dataset.image_dir / image.file_name
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+            state.append([image.id, status.st_size, status.st_mtime_ns])
+        return state

@@ -1,0 +1,125 @@
+"""TFRecords with the feature names of the TF Object Detection API.
+
+Our own records hold masks as ``image/object/mask_bits`` (see ``rasterize``); those of others hold full-size PNGs in
+``image/object/mask``. Boxes are stored relative to the image's size.
+"""
+
+import os
+import struct
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from maskrcnn.data.coco.annotations import Annotation
+from maskrcnn.data.records.prepare import PreparedImage
+from maskrcnn.data.records.rasterize import pack_masks
+from maskrcnn.errors import UserError
+
+HEADER = struct.Struct("<QI")  # length of the data, its checksum
+FOOTER_BYTES = 4  # checksum of the data
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Where records lie and what must be known of them before they are read."""
+
+    files: tuple[Path, ...]
+    spans: np.ndarray  # int64 [N, 3]: position in ``files``, offset and length of the data in bytes
+    sizes: np.ndarray  # int32 [N, 2]: height and width of the image
+    image_ids: np.ndarray  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+class RecordReader:
+    """Reads single records; safe to call from many threads."""
+
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
+
+    def read(self, span: np.ndarray) -> bytes:
+        """The serialised example at ``span`` [3]: file, offset, length."""
+        file, offset, length = (int(value) for value in span)
+        return os.pread(self._descriptors[file], length, offset)
+
+
+def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
+    """An image as a serialised ``tf.train.Example``."""
+    stored, annotations = image.stored, image.annotations
+    boxes = np.array([annotation.box for annotation in annotations], np.float64).reshape(-1, 4)
+    boxes = boxes / [stored.width, stored.height, stored.width, stored.height]
+    area = [object_area(annotation, mask) for annotation, mask in zip(annotations, image.masks, strict=True)]
+    file_name = image.entry.file_name.encode()
+    features = {
+        "image/encoded": _bytes([stored.data]),
+        "image/format": _bytes([stored.format.encode()]),
+        "image/filename": _bytes([file_name]),
+        "image/source_id": _bytes([str(image.entry.id).encode()]),
+        "image/height": _integers([stored.height]),
+        "image/width": _integers([stored.width]),
+        "image/object/bbox/xmin": _floats(boxes[:, 0]),
+        "image/object/bbox/ymin": _floats(boxes[:, 1]),
+        "image/object/bbox/xmax": _floats(boxes[:, 2]),
+        "image/object/bbox/ymax": _floats(boxes[:, 3]),
+        "image/object/class/label": _integers([annotation.category_id for annotation in annotations]),
+        "image/object/class/text": _bytes([names[annotation.category_id].encode() for annotation in annotations]),
+        "image/object/is_crowd": _integers([int(annotation.is_crowd) for annotation in annotations]),
+        "image/object/area": _floats(area),
+        "image/object/mask_bits": _bytes([pack_masks(image.masks)]),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def object_area(annotation: Annotation, mask: np.ndarray) -> float:
+    """Area in px as annotated, or else of the mask in its box."""
+    if annotation.area is not None:
+        return annotation.area
+    x1, y1, x2, y2 = annotation.box
+    return float(mask.mean()) * (x2 - x1) * (y2 - y1)
+
+
+def _bytes(values: Iterable[bytes]) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _integers(values: Iterable[int]) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+def _floats(values: Iterable[float]) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def record_spans(files: tuple[Path, ...]) -> np.ndarray:
+    """Spans of all records, found by hopping from header to header: int64 [N, 3].
+
+    Raises:
+        UserError: a file that cannot be read or ends within a record.
+    """
+    return np.concatenate([_file_spans(number, path) for number, path in enumerate(files)])
+
+
+def _file_spans(number: int, path: Path) -> np.ndarray:
+    spans, offset = [], 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            end = os.fstat(file.fileno()).st_size
+            while offset < end:
+                header = os.pread(file.fileno(), HEADER.size, offset)
+                length = HEADER.unpack(header)[0] if len(header) == HEADER.size else end
+                start, offset = offset + HEADER.size, offset + HEADER.size + length + FOOTER_BYTES
+                if offset > end:
+                    raise UserError(
+                        f"{path}: record {len(spans)}: the file is truncated or not a TFRecord; delete it and convert "
+                        "or copy it again"
+                    )
+                spans.append((number, start, length))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    return np.array(spans, np.int64).reshape(-1, 3)

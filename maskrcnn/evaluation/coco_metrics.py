@@ -1,0 +1,232 @@
+"""COCO's metrics of detections: average precision and recall of boxes and masks."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hotcoco
+import numpy as np
+from pycocotools import mask as pycocotools_mask
+from tqdm import tqdm
+
+from maskrcnn.config import Config
+from maskrcnn.data.coco.annotations import ImageEntry, clipped_box, index_categories, read_coco_json
+from maskrcnn.data.coco.segmentation import check_segmentation, encode_rle
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.mask_paste import RLE
+from maskrcnn.inference.detections import Detections
+from maskrcnn.inference.predictor import Model, predict_batches
+
+Metrics = dict[str, Any]
+Found = tuple[int, Detections]  # an image's id, and what was found in it
+
+coco_mask: Any = pycocotools_mask  # its published types name a private class
+
+# the order of COCOeval.stats
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KINDS = {"bbox": "box", "segm": "mask"}  # COCO's words and the papers'
+
+
+class CocoScorer:
+    """Collects detections image by image, as run-length codes, and scores them at the end."""
+
+    def __init__(self, annotation_file: str | Path) -> None:
+        """Reads the ground truth.
+
+        Raises:
+            UserError: the file is missing or is not COCO's JSON.
+        """
+        self.annotation_file = Path(annotation_file)
+        self._ground_truth, self.left_out = _load_ground_truth(self.annotation_file)
+        self._known_ids = {image["id"] for image in self._ground_truth["images"]}
+        self._image_ids: set[int] = set()
+        self._rows: list[np.ndarray] = []  # of each image: image id, x, y, w, h, score, category id [K, 7]
+        self._rles: list[RLE] = []
+
+    def add(self, image_id: int, detections: Detections) -> None:
+        """Takes in the detections of one image, which counts also if there are none.
+
+        Raises:
+            UserError: the annotation file has no such image, or it came before.
+        """
+        if image_id not in self._known_ids:
+            problem = (
+                f"no image with id {image_id}, which the data set has; give the annotation file of the same images"
+            )
+            raise UserError(f"{self.annotation_file}: {problem}")
+        if image_id in self._image_ids:
+            raise UserError(f"{self.annotation_file}: two images of the data set have id {image_id}; make ids unique")
+        self._image_ids.add(image_id)
+        ids = {category.index: category.id for category in detections.categories}
+        kept = [i for i, index in enumerate(detections.classes.tolist()) if index in ids]
+        rows = np.empty((len(kept), 7))
+        rows[:, 0] = image_id
+        rows[:, 1:5] = detections.boxes[kept]
+        rows[:, 3:5] -= rows[:, 1:3]
+        rows[:, 5] = detections.scores[kept]
+        rows[:, 6] = [ids[int(detections.classes[i])] for i in kept]
+        self._rows.append(rows)
+        self._rles += [detections.rles[i] for i in kept]
+
+    def metrics(self) -> Metrics:
+        """Metrics over the images added; a value is None where the ground truth has no object to find."""
+        values: Metrics = {}
+        per_class: dict[str, dict[str, float | None]] = {}
+        names = {category["id"]: category["name"] for category in self._ground_truth["categories"]}
+        for kind in KINDS:
+            evaluation = self.evaluation(kind)
+            values[kind] = {name: _known(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
+            # [T, R, K] IoU thresholds, recalls, categories; 0: objects of all sizes, -1: up to 100 detections
+            precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
+            for k, category_id in enumerate(evaluation.params.catIds):
+                found = precision[:, :, k][precision[:, :, k] > -1]
+                average = float(found.mean()) if found.size else None
+                per_class.setdefault(names[category_id], {})[f"{kind}_AP"] = average
+        return {**values, "images": len(self._image_ids), "per_class": per_class}
+
+    def evaluation(self, kind: str) -> Any:
+        """COCOeval of boxes ("bbox") or masks ("segm"), summarised: its ``eval`` and ``stats`` are pycocotools' own."""
+        truth = hotcoco.COCO(self._ground_truth)
+        detections = hotcoco.COCO({**self._ground_truth, "annotations": []})
+        if self._rles:
+            masks: Any = self._rles if kind == "segm" else None
+            detections = truth.load_res(np.concatenate(self._rows), segmentation=masks)
+        if self._rles and kind == "segm":  # small, medium, large: by the mask's own area, not its box's
+            areas = np.array([_mask_area(rle) for rle in self._rles])
+            detections.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
+        evaluation: Any = hotcoco.COCOeval(truth, detections, kind)
+        evaluation.params.imgIds = sorted(self._image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.summarize()
+        return evaluation
+
+
+def evaluate(
+    model: Model,
+    dataset: Iterable[dict[str, Any]],
+    annotation_file: str | Path,
+    config: Config,
+    *,
+    num_images: int | None = None,
+    progress: bool = True,
+    merge: Callable[[Iterable[Found]], Iterable[Found]] = iter,
+) -> Metrics:
+    """COCO metrics of a model over evaluation batches, each image counted once.
+
+    Args:
+        model: returns detections, see MaskRCNN.
+        dataset: evaluation batches.
+        annotation_file: the ground truth of these images, and perhaps of others, which do not count.
+        config: names the categories.
+        num_images: how many there will be, for the progress bar.
+        progress: whether to show a bar.
+        merge: makes what this process has found into what all have, where several share the images.
+
+    Returns:
+        {"bbox": {"AP": ..}, "segm": {..}, "images": N, "per_class": {name: {"bbox_AP": .., "segm_AP": ..}}}
+
+    Raises:
+        UserError: no image at all, or images that the annotation file does not know.
+    """
+    scorer = CocoScorer(annotation_file)
+    predictions = predict_batches(model, dataset, config.categories)
+    shown = tqdm(predictions, "evaluating", num_images, unit="image", disable=not progress)
+    images = 0
+    for image_id, detections in merge((prediction.image_id, prediction.detections) for prediction in shown):
+        scorer.add(image_id, detections)
+        images += 1
+    if not images:
+        raise UserError(f"{annotation_file}: the evaluation data set has no image; check --data_dir and --eval_samples")
+    return scorer.metrics()
+
+
+def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
+    """The metrics as a table to print; classes too, unless there are more than ``max_classes``."""
+    lines = ["      " + "".join(f"{name:>7}" for name in NAMES)]
+    for kind, title in KINDS.items():
+        lines.append(f"{title:<6}" + "".join(f"{_format(metrics[kind][name]):>7}" for name in NAMES))
+    per_class = metrics["per_class"]
+    if per_class and len(per_class) <= max_classes:
+        width = max(len(name) for name in [*per_class, "class"])
+        lines += ["", f"{'class':<{width}}  box AP  mask AP"]
+        for name, values in per_class.items():
+            lines.append(f"{name:<{width}}  {_format(values['bbox_AP']):>6}  {_format(values['segm_AP']):>7}")
+    lines.append(f"\n{metrics['images']} images")
+    return "\n".join(lines)
+
+
+def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, Detections]]:
+    """The ground truth as if it had been detected, with score 1: image ids and detections; crowds are left out.
+
+    Raises:
+        UserError: the file is missing or is not COCO's JSON.
+    """
+    content = _load_ground_truth(Path(annotation_file))[0]
+    categories = index_categories({category["id"]: category["name"] for category in content["categories"]})
+    index = {category.id: category.index for category in categories}
+    of_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"] and annotation["category_id"] in index:
+            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    for image in content["images"]:
+        objects = of_image.get(image["id"], [])
+        boxes = np.array([a["bbox"] for a in objects], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        classes = np.array([index[a["category_id"]] for a in objects], np.int32)
+        rles = [a["segmentation"] for a in objects]
+        size = int(image["height"]), int(image["width"])
+        scores = np.ones(len(objects), np.float32)
+        yield int(image["id"]), Detections(boxes.astype(np.float32), classes, scores, rles, size, categories)
+
+
+def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
+    """Metrics of the ground truth held against itself: 1.0 wherever there is an object, if scoring is right."""
+    scorer = CocoScorer(annotation_file)
+    for image_id, detections in ground_truth_detections(annotation_file):
+        scorer.add(image_id, detections)
+    return scorer.metrics()
+
+
+def _load_ground_truth(path: Path) -> tuple[dict[str, list[Any]], int]:
+    """COCO's three lists, every annotation complete and its mask a run-length code; and how many were left out."""
+    content = read_coco_json(path)
+    images = {image["id"]: image for image in content["images"]}
+    complete = []
+    for annotation in content["annotations"]:
+        # a faulty one has stopped the reader of the data before, or is left out there too
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            # ids are renumbered: COCOeval takes 0 for "no match", and two that are equal for one object
+            complete.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(complete) + 1})
+    lists = {"images": content["images"], "annotations": complete, "categories": content["categories"]}
+    return lists, len(content["annotations"]) - len(complete)
+
+
+def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """The annotation with every field that COCOeval reads, its mask as a run-length code.
+
+    Raises:
+        ValueError: it has no usable mask or box.
+    """
+    height, width, segmentation = int(image["height"]), int(image["width"]), annotation["segmentation"]
+    check_segmentation(segmentation, (height, width))
+    rle = encode_rle(segmentation, height, width)
+    bbox = annotation.get("bbox") or coco_mask.toBbox(rle).tolist()
+    clipped_box(bbox, ImageEntry(image["id"], image.get("file_name", ""), height, width))
+    area = annotation.get("area", _mask_area(rle))
+    return {**annotation, "bbox": bbox, "segmentation": rle, "area": area, "iscrowd": annotation.get("iscrowd", 0)}
+
+
+def _mask_area(rle: RLE) -> float:
+    return float(coco_mask.area(rle))
+
+
+def _known(value: float) -> float | None:
+    return None if value < 0 else float(value)  # COCOeval's -1; JSON has no NaN either
+
+
+def _format(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

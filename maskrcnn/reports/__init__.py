@@ -1,0 +1,1 @@
+"""HTML pages: the report of a run, charts, the contact sheet of a dataset."""

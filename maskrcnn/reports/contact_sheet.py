@@ -1,0 +1,94 @@
+"""A contact sheet of a data set: images with the boxes and masks that training would see."""
+
+import base64
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from maskrcnn.config import DataConfig
+from maskrcnn.data.loader.transforms import decode
+from maskrcnn.data.records.tfrecord import RecordReader
+from maskrcnn.data.splits import Split, SplitName, open_split
+from maskrcnn.imaging.draw import Instance, color_of, draw_instances
+from maskrcnn.runtime.files import replacing
+
+PICTURE_SIDE = 512  # px of a picture's longer side at most
+
+
+def write_contact_sheet(
+    data_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    split: SplitName = "train",
+    num_images: int = 48,
+    skip_bad: bool = False,
+) -> Path:
+    """Writes ``SPLIT.html`` with ``num_images`` images spread evenly over a split; it needs no other file.
+
+    Raises:
+        UserError: the split cannot be opened.
+    """
+    opened = open_split(data_dir, split, cache_dir=out_dir, skip_bad=skip_bad)
+    positions = np.unique(np.linspace(0, opened.num_examples - 1, min(num_images, opened.num_examples)).round())
+    pictures, counts = [], Counter()
+    for position in positions.astype(int):
+        image, instances = read_instances(opened, position)
+        counts.update(instance.label for instance in instances)
+        pictures.append(
+            {
+                "id": int(opened.index.image_ids[position]),
+                "size": f"{image.shape[1]} x {image.shape[0]}",
+                "objects": len(instances),
+                "data": _embed(image, instances),
+            }
+        )
+    environment = Environment(loader=PackageLoader("maskrcnn.reports"), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("browse.html").render(
+        title=f"{Path(data_dir).resolve().name}, {split}",
+        total=opened.num_examples,
+        categories=[(category.name, counts[category.name]) for category in opened.categories],
+        pictures=pictures,
+    )
+    path = Path(out_dir) / f"{split}.html"
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def read_instances(split: Split, position: int) -> tuple[NDArray[np.uint8], list[Instance]]:
+    """An image of a split, RGB [H, W, 3], and its objects, crowds left out."""
+    categories = {category.index: category for category in split.categories}
+    example = decode(
+        RecordReader(split.index.files).read(split.index.spans[position]),
+        category_ids=[category.id for category in split.categories],
+        class_indices=list(categories),
+        max_instances=DataConfig().max_instances,
+    )
+    image = example["image"].numpy()
+    objects = zip(example["boxes"].numpy(), example["classes"].numpy(), example["masks"].numpy(), strict=True)
+    instances = [
+        Instance(box, spread_mask(mask, box, *image.shape[:2]), categories[number].name, color_of(number))
+        for box, number, mask in objects
+    ]
+    return image, instances
+
+
+def spread_mask(mask: NDArray[np.uint8], box: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
+    """A mask [M, M] relative to ``box``, spread over its image: [height, width]; the nearest cell to each pixel."""
+    inside, cells = [], []
+    for low, high, side, count in ((box[1], box[3], height, len(mask)), (box[0], box[2], width, mask.shape[1])):
+        cell = np.floor((np.arange(side) + 0.5 - low) / (high - low) * count).astype(int)
+        inside.append((cell >= 0) & (cell < count))
+        cells.append(cell.clip(0, count - 1))
+    return mask[np.ix_(*cells)].astype(bool) & np.outer(*inside)
+
+
+def _embed(image: NDArray[np.uint8], instances: list[Instance]) -> str:
+    drawn = draw_instances(image, instances, scale=min(PICTURE_SIDE / max(image.shape[:2]), 2.0))
+    buffer = io.BytesIO()
+    drawn.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()

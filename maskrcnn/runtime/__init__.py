@@ -1,0 +1,1 @@
+"""The machine and the backend: choosing, compiling, distributing; files and hardware."""

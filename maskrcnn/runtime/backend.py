@@ -1,0 +1,134 @@
+"""The one place that knows which back-end runs: choosing it, its devices, precision, determinism and memory.
+
+`select_backend` must run before Keras is imported; the rest may run at any time before the first model is built.
+"""
+
+import importlib.util
+import os
+import sys
+from typing import Any
+
+from maskrcnn.errors import UserError
+
+BACKENDS = {"tensorflow": "tensorflow", "jax": "maskrcnn[jax]"}  # name -> what to install
+POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+
+
+def select_backend(name: str | None = None, *, gpus: int | None = None, verbose: bool = False) -> str:
+    """Makes Keras use back-end ``name`` (or ``KERAS_BACKEND``, or TensorFlow) and returns its name.
+
+    Args:
+        name: "tensorflow" or "jax".
+        gpus: use only the first so many of the visible GPUs; 0 is the CPU, None is all.
+        verbose: let the libraries print their own logs.
+
+    Raises:
+        UserError: an unknown or uninstalled back-end, or Keras already runs on another one.
+    """
+    name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in BACKENDS:
+        raise UserError(f"back-end {name!r} is not one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"back-end {name!r} is not installed; run: pip install '{BACKENDS[name]}'")
+    if "keras" in sys.modules and active_backend() != name:
+        raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
+    os.environ["KERAS_BACKEND"] = name
+    if gpus is not None:
+        _show_gpus(gpus)
+    if name == "tensorflow" or has_tensorflow():
+        import_tensorflow(verbose=verbose)
+    return name
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed; JAX needs it only to read data."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def import_tensorflow(*, verbose: bool = False) -> None:
+    """Imports TensorFlow, which also reads the data for JAX, without its chatter unless ``verbose``."""
+    if verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # its libraries log while they load, before they read that variable
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
+def active_backend() -> str:
+    import keras
+
+    return keras.backend.backend()
+
+
+def precision_policy(precision: str) -> str:
+    """The Keras dtype policy of ``float32``, ``tf32``, ``float16`` or ``bfloat16``."""
+    return POLICIES[precision]
+
+
+def set_precision(precision: str) -> None:
+    """Sets the dtype policy of the layers built from now on, and how exact float32 products are on a GPU.
+
+    "float32" multiplies in full float32, the others in TensorFloat-32 (10 bits of mantissa) where the device has it.
+    """
+    import keras
+
+    keras.config.set_dtype_policy(precision_policy(precision))
+    if active_backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest" if precision == "float32" else "tensorfloat32")
+    else:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(precision != "float32")
+
+
+def set_seed(seed: int, *, xla: bool = False) -> None:
+    """Seeds Python, NumPy and the back-end, and makes TensorFlow's operations deterministic.
+
+    The latter not where XLA compiles them (``xla``): Keras refuses the two together.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if active_backend() == "tensorflow" and not xla:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def share_of_loss(loss: Any) -> Any:
+    """A device's part of the mean loss of all: under TensorFlow their gradients are added up, not averaged."""
+    if active_backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _show_gpus(count: int) -> None:
+    """Hides all but the first ``count`` GPUs; works for both back-ends, before either starts."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names) if names else "-1"
+
+
+def leave_accelerators_to_jax() -> None:
+    """Hides GPUs and TPUs from TensorFlow where Keras runs on JAX: TensorFlow then only reads the data.
+
+    Called by `maskrcnn.data` when it loads TensorFlow, which would otherwise take nearly all of the GPU's memory.
+    """
+    name = active_backend() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND")
+    if name == "jax" and has_tensorflow():
+        import tensorflow as tf
+
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as mask_utils
+
+from maskrcnn.data.coco.segmentation import bounding_box, check_segmentation, encode_rle, run_lengths
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 300), st.integers(1, 50))
+def test_run_lengths_are_those_of_the_mask(seed, height, width, runs):
+    edges = np.random.default_rng(seed).integers(0, height * width, runs)
+    mask = np.isin(np.arange(height * width), edges).cumsum() % 2
+    mask = mask.astype(np.uint8).reshape(height, width, order="F")
+    lengths = run_lengths(mask_utils.encode(np.asfortranarray(mask))["counts"].decode())
+    assert sum(lengths) == height * width
+    rebuilt = np.repeat(np.arange(len(lengths)) % 2, lengths)
+    np.testing.assert_array_equal(rebuilt.reshape(height, width, order="F"), mask)
+
+
+@pytest.mark.parametrize("counts", ["zz~~zz", "0X1", "o", "\u00e9", "oooooooooooo1", "321O10O12O"])
+def test_broken_counts_are_refused(counts):
+    with pytest.raises(ValueError, match="RLE counts"):
+        check_segmentation({"size": [40, 64], "counts": counts}, (40, 64))
+
+
+def test_polygons_become_one_rle():
+    rle = encode_rle([[0, 0, 2, 0, 2, 2, 0, 2], [4, 4, 8, 4, 8, 6, 4, 6]], 10, 10)
+    assert mask_utils.area(rle) == 4 + 8
+    assert bounding_box({"size": rle["size"], "counts": rle["counts"].decode()}) == [0, 0, 8, 6]

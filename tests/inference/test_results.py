@@ -1,0 +1,135 @@
+"""The files that prediction leaves: complete, named apart, or not there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn.config import Category, Config
+from maskrcnn.errors import UserError
+from maskrcnn.inference.predictor import Predictor
+from maskrcnn.inference.results import infer_batches, infer_images
+
+CONFIG = Config(model=Config.tiny().model, categories=(Category(1, 4, "cat"),))
+
+
+class WholeImageModel:
+    """Finds one cat that fills the image."""
+
+    def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(x["images"])
+        sizes = x["image_sizes"]
+        return {
+            "boxes": np.stack([[[0, 0, width, height]] for height, width in sizes]).astype(np.float32),
+            "classes": np.ones((count, 1), np.int32),
+            "scores": np.full((count, 1), 0.75, np.float32),
+            "masks": np.ones((count, 1, 28, 28), np.float32),
+            "valid": np.ones((count, 1), np.bool_),
+        }
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(WholeImageModel(), CONFIG)
+
+
+def _save(path: Path, height: int = 20, width: int = 30) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
+    return path
+
+
+def test_files_and_folders_give_results_and_pictures(tmp_path: Path, predictor: Predictor) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    _save(folder / "a.png")
+    _save(folder / "inner" / "a.jpg", 30, 20)
+    single = _save(tmp_path / "A.bmp")
+    assert infer_images(predictor, [folder, single, single], out, progress=False) == []
+    assert sorted(path.name for path in out.iterdir()) == ["A_3.png", "a.png", "a_2.png", "predictions.json"]
+    results = json.loads((out / "predictions.json").read_text())
+    assert [(r["image_id"], Path(r["file_name"]).name, r["category_id"]) for r in results] == [
+        (1, "a.png", 4),
+        (2, "a.jpg", 4),
+        (3, "A.bmp", 4),
+    ]
+    assert results[1]["segmentation"]["size"] == [30, 20]
+    with Image.open(out / "a_2.png") as picture:
+        assert picture.size == (20, 30)
+        assert (np.asarray(picture) != 90).any()
+
+
+def test_the_score_threshold_is_for_pictures_only(tmp_path: Path, predictor: Predictor) -> None:
+    infer_images(predictor, [_save(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.8, progress=False)
+    with Image.open(tmp_path / "out" / "a.png") as picture:
+        assert (np.asarray(picture) == 90).all()
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 1
+
+
+def test_an_unreadable_image_stops_and_leaves_no_results(tmp_path: Path, predictor: Predictor) -> None:
+    good, bad = _save(tmp_path / "good.png"), tmp_path / "bad.png"
+    bad.write_bytes(good.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"bad\.png"):
+        infer_images(predictor, [good, bad], tmp_path / "out", progress=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+def test_an_unreadable_image_can_be_left_out(tmp_path: Path, predictor: Predictor) -> None:
+    good, bad = _save(tmp_path / "good.png"), tmp_path / "bad.png"
+    bad.write_bytes(good.read_bytes()[:50])
+    (problem,) = infer_images(predictor, [bad, good], tmp_path / "out", skip_bad=True, progress=False)
+    assert "bad.png" in problem
+    assert [result["image_id"] for result in json.loads((tmp_path / "out" / "predictions.json").read_text())] == [2]
+    with pytest.raises(UserError, match=r"none of 1 images can be read.*bad\.png"):
+        infer_images(predictor, [bad], tmp_path / "none", skip_bad=True, progress=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_nothing_to_predict_is_said(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no image in this folder"):
+        infer_images(predictor, [tmp_path / "empty"], tmp_path / "out", progress=False)
+    with pytest.raises(UserError, match="no such file or folder"):
+        infer_images(predictor, [tmp_path / "nowhere"], tmp_path / "out", progress=False)
+    with pytest.raises(UserError, match="no image given"):
+        infer_images(predictor, [], tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predictor) -> None:
+    image = _save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png/out/predictions\.json: cannot be written"):
+        infer_images(predictor, [image], image / "out", progress=False)
+
+
+def test_a_data_set_gives_results_by_its_own_ids(tmp_path: Path, predictor: Predictor) -> None:
+    def batch(ids: list[int], valid: list[bool]) -> dict[str, Any]:
+        return {
+            "images": np.full((2, 128, 128, 3), 90, np.uint8),
+            "image_sizes": np.array([[64, 128]] * 2, np.float32),
+            "image_ids": np.array(ids),
+            "original_sizes": np.array([[32, 64]] * 2, np.int32),
+            "image_valid": np.array(valid),
+        }
+
+    batches = [batch([12, 40], [True, True]), batch([5, 5], [True, False])]
+    assert infer_batches(predictor, batches, tmp_path / "out", progress=False) == 3
+    results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [result["image_id"] for result in results] == [12, 40, 5]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["12.png", "40.png", "5.png"]
+    with Image.open(tmp_path / "out" / "5.png") as picture:
+        assert picture.size == (64, 32)
+    with pytest.raises(UserError, match="no image"):
+        infer_batches(predictor, [], tmp_path / "none", progress=False)
+    assert not (tmp_path / "none" / "predictions.json").exists()
+
+
+def test_images_without_objects_make_valid_json(tmp_path: Path, predictor: Predictor) -> None:
+    class NothingModel(WholeImageModel):
+        def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {**super().predict_on_batch(x), "valid": np.zeros((len(x["images"]), 1), np.bool_)}
+
+    infer_images(Predictor(NothingModel(), CONFIG), [_save(tmp_path / "a.png")], tmp_path / "out", progress=False)
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []

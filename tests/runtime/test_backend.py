@@ -1,0 +1,153 @@
+"""Choosing the back-end, and what depends on it. What must happen before Keras loads runs in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from maskrcnn.errors import UserError
+from maskrcnn.runtime import backend, compiler, hardware
+
+
+def run(code, **environment):
+    variables = {**os.environ, "KERAS_BACKEND": "", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "expected"), [(None, "", "tensorflow"), (None, "jax", "jax"), ("jax", "tensorflow", "jax")]
+)
+def test_flag_then_variable_then_tensorflow(name, variable, expected):
+    code = f"""
+from maskrcnn.runtime.backend import *
+print(select_backend({name!r}), active_backend())"""
+    result = run(code, KERAS_BACKEND=variable)
+    assert result.stdout.split() == [expected] * 2
+    assert result.stderr == ""  # nor any chatter
+
+
+def test_unknown_and_late_choices():
+    with pytest.raises(UserError, match="'torch' is not one of tensorflow, jax"):
+        backend.select_backend("torch")
+    assert backend.select_backend(keras.backend.backend()) == keras.backend.backend()
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
+    with pytest.raises(UserError, match=f"already runs on {keras.backend.backend()}"):
+        backend.select_backend(other)
+
+
+def test_missing_back_end_names_the_remedy(monkeypatch):
+    monkeypatch.setattr("maskrcnn.runtime.backend.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'maskrcnn\[jax\]'"):
+        backend.select_backend("jax")
+
+
+@pytest.mark.parametrize(
+    ("before", "gpus", "after"), [(None, 2, "0,1"), ("4,5,6", 2, "4,5"), ("4,5,6", 0, "-1"), ("3", 5, "3")]
+)
+def test_gpus_are_the_first_of_the_visible_ones(before, gpus, after, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    backend.select_backend(keras.backend.backend(), gpus=gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+
+
+@pytest.mark.parametrize(
+    ("precision", "compute"),
+    [("float32", "float32"), ("tf32", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16")],
+)
+def test_precision_sets_the_layers_policy(precision, compute):
+    try:
+        backend.set_precision(precision)
+        policy = keras.config.dtype_policy()
+        assert (policy.compute_dtype, policy.variable_dtype) == (compute, "float32")
+        assert _fast_products() == (precision != "float32")
+    finally:
+        backend.set_precision("float32")
+
+
+def _fast_products() -> bool:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision != "highest"
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_seed_repeats_random_numbers():
+    values = []
+    for seed in (1, 1, 2):
+        backend.set_seed(seed)
+        values.append((np.random.random(), float(keras.random.uniform(()))))
+    assert values[0] == values[1] != values[2]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is deterministic, and always compiled")
+@pytest.mark.parametrize("xla", [False, True])
+def test_seed_makes_operations_deterministic_unless_xla_compiles_them(xla):
+    from tensorflow.python.framework import config
+
+    backend.set_seed(1, xla=xla)
+    assert config.is_op_determinism_enabled() == (not xla)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", **compiler.compile_options(xla=xla))  # warns, which is an error here, where they clash
+    assert model.jit_compile == xla
+
+
+def test_compile_options():
+    always = keras.backend.backend() == "jax"
+    assert compiler.compile_options() == {"jit_compile": always, "run_eagerly": False}
+    assert compiler.compile_options(xla=True) == {"jit_compile": True, "run_eagerly": False}
+    assert compiler.compile_options(xla=True, eagerly=True) == {"jit_compile": False, "run_eagerly": True}
+
+
+def test_device_and_memory():
+    assert hardware.describe_devices().startswith(f"{keras.backend.backend()} ")
+    peak = hardware.peak_memory()
+    assert 50e6 < peak.host < 1e12  # bytes: an interpreter with TensorFlow in it
+    assert peak.host < hardware.device_memory() < 1e14
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has graphs")
+def test_graph_is_counted_and_written(tmp_path):
+    counts = compiler.write_graph(
+        lambda batch: keras.ops.matmul(batch["x"], batch["x"]), {"x": np.eye(2)}, str(tmp_path)
+    )
+    assert counts["MatMul"] == 1
+    (events,) = tmp_path.iterdir()
+    assert b"MatMul" in events.read_bytes()
+
+
+def test_mapped_in_turn_is_stacked():
+    assert np.asarray(compiler.map_in_turn(lambda index: index * np.array([1, 2]), 3)).tolist() == [
+        [0, 0],
+        [1, 2],
+        [2, 4],
+    ]
+
+
+def test_a_function_compiled_by_xla_works_in_the_gradient_of_a_branch():
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX compiles whole steps")
+    scale = compiler.compiled_by_xla(lambda values, count: values * tf.cast(count, "float32"))
+
+    @tf.custom_gradient
+    def scaled(values, count):
+        return scale(values, count), lambda upstream: (scale(upstream, count), None)
+
+    @tf.function
+    def slope(values, index):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            outputs = tf.switch_case(index, [lambda: scaled(values, index + 3), lambda: scaled(values, index + 6)])
+        return tape.gradient(outputs, values)
+
+    assert slope(tf.ones(2), tf.constant(1)).numpy().tolist() == [7, 7]

@@ -1,0 +1,63 @@
+"""Temporary files of killed processes, and folders that one run has to itself."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import claimed, making, remove_stale, replacing
+
+
+def dead_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_replacing_leaves_all_or_nothing(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+    with pytest.raises(FileNotFoundError), replacing(path) as temporary:
+        temporary.with_name("missing").rename(temporary)
+    assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.json", "whole")]
+
+
+def test_folders_that_stay_empty_go_again(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(UserError), making(tmp_path / "old" / "outer" / "inner"):
+        raise UserError("in vain")
+    assert not list((tmp_path / "old").iterdir())
+    with making(tmp_path / "old" / "outer" / "inner"):
+        (tmp_path / "old" / "outer" / "a.json").touch()
+    assert [path.name for path in (tmp_path / "old" / "outer").iterdir()] == ["a.json"]
+
+
+def test_only_files_of_dead_processes_are_stale(tmp_path):
+    alive = f".{os.getppid()}.a.json"
+    kept = [alive, ".hidden", "step-1.npz", ".12x.a"]
+    for name in [*kept, f".{dead_process()}.step-1.npz", f".{os.getpid()}.a.json"]:
+        (tmp_path / name).touch()
+    remove_stale(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+    code = f"""
+import pathlib
+from maskrcnn.runtime.files import claimed
+with claimed(pathlib.Path({str(tmp_path)!r})):
+    pass
+"""
+    with claimed(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        assert "another run is working in this folder" in other.stderr
+    with claimed(tmp_path):  # it is free again, and taken by none of its files
+        assert not list(tmp_path.iterdir())
+
+
+def test_claiming_twice_fails_at_once(tmp_path):
+    with claimed(tmp_path), pytest.raises(UserError, match="another run"), claimed(tmp_path):
+        pass

@@ -1,0 +1,65 @@
+"""The model folder, with the real model."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import maskrcnn
+from maskrcnn.config import Category
+from maskrcnn.errors import UserError
+from maskrcnn.model import MaskRCNN
+from maskrcnn.weights.model_folder import load_backbone, load_model, save_model
+
+
+@pytest.fixture
+def model(micro):
+    config = dataclasses.replace(micro, categories=(Category(1, 18, "dog"), Category(2, 44, "bottle")))
+    return MaskRCNN(config)
+
+
+def test_round_trip(model, tmp_path):
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    model.optimizer.build(model.trainable_variables)
+    optimizer = model.optimizer
+    save_model(model, model.config, tmp_path)
+    assert model.optimizer is optimizer
+    copy, config = load_model(tmp_path)
+    assert config == model.config
+    for value, expected in zip(copy.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    parameters = sum(value.nbytes for value in model.get_weights())
+    assert (tmp_path / "model.weights.h5").stat().st_size < 1.5 * parameters + 200_000  # without the momentum
+
+
+def test_load_gives_a_predictor(model, tmp_path):
+    save_model(model, model.config, tmp_path)
+    assert maskrcnn.load(tmp_path).config == model.config
+
+
+def test_backbone_of_a_folder_and_of_a_file(model, micro, tmp_path):
+    save_model(model, model.config, tmp_path)
+    model.resnet.save_weights(tmp_path / "backbone.weights.h5")
+    expected = model.resnet.get_weights()
+    for source in (tmp_path, tmp_path / "backbone.weights.h5"):
+        other = MaskRCNN(micro)
+        load_backbone(other, source)
+        for value, wanted in zip(other.resnet.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    wider = MaskRCNN(micro.override({"backbone.width": 16}))
+    for source in (tmp_path, tmp_path / "backbone.weights.h5"):
+        with pytest.raises(UserError, match=r"backbone|architecture"):
+            load_backbone(wider, source)
+    with pytest.raises(UserError, match="no such file or folder"):
+        load_backbone(wider, tmp_path / "none")
+
+
+def test_damaged_or_missing_files_are_named(model, tmp_path):
+    with pytest.raises(UserError, match=r"no model\.weights\.h5"):
+        load_model(tmp_path)
+    save_model(model, model.config, tmp_path)
+    weights = tmp_path / "model.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"model\.weights\.h5: not weights"):
+        load_model(tmp_path)
