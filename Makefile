@@ -1,5 +1,5 @@
 # make demo   train on drawn shapes and look at the result (runs/demo/report.html)
-# make test   the tests, on both back-ends
+# make test   the tests, on both backends
 # make check  format, lint, types, import rules and the tests: what CI runs
 # Needs Python 3.11 or newer and make; everything else goes into .venv. Another Python: make PYTHON=/path/to/python demo
 
@@ -58,7 +58,7 @@ clean:
 	find maskrcnn tests scripts -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: parity
-parity: .venv/.installed  # every stage against torchvision's numbers, on both back-ends; writes docs/parity.md (half an hour)
+parity: .venv/.installed  # every stage against torchvision's numbers, on both backends; writes docs/parity.md (half an hour)
 	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m benchmarks.parity
 
 # What benchmarks/gpu.sh needs beside JAX and torch, for a machine without a network (Python 3.12, x86-64).

@@ -1,4 +1,4 @@
-"""Holds COCO's metrics as this project computes them against pycocotools, to the last digit, on random data sets.
+"""Holds COCO's metrics as this project computes them against pycocotools, to the last digit, on random datasets.
 
 The sets have crowds, images without objects or detections, equal scores, objects of all sizes, more than 100 detections
 in an image, and images that are not evaluated.
@@ -29,7 +29,7 @@ Dataset = tuple[dict[str, list[Any]], dict[int, Detections]]  # COCO's lists, de
 
 
 def random_dataset(seed: int) -> Dataset:
-    """A small data set and its detections; half of the seeds have whole pixels and scores of one digit, so ties."""
+    """A small dataset and its detections; half of the seeds have whole pixels and scores of one digit, so ties."""
     rng = np.random.default_rng(seed)
     ties = bool(rng.random() < 0.5)
     categories = tuple(Category(k, 3 * k, str(k)) for k in range(1, rng.integers(2, 7)))
@@ -157,8 +157,8 @@ def main() -> None:
             if found:
                 print(f"seed {seed}: {', '.join(found)}")
     rows = [
-        Row("random data sets", options.sets, ""),
-        Row("data sets with any difference", wrong, ""),
+        Row("random datasets", options.sets, ""),
+        Row("datasets with any difference", wrong, ""),
         Row("time", time.perf_counter() - began, "s"),
     ]
     write_result("COCOeval by hotcoco against pycocotools: stats, precision, recall, scores", rows, options.result)

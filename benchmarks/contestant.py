@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.side_by_side`: one measurement on the back-end at hand, printed as a line of JSON.
+"""Our side of `benchmarks.side_by_side`: one measurement on the backend at hand, printed as a line of JSON.
 
 KERAS_BACKEND=jax python -m benchmarks.contestant inference --batch_size 1 --steps 3
 """
@@ -68,7 +68,7 @@ def make_batch(options: argparse.Namespace) -> dict[str, np.ndarray]:
     given["boxes"][:, :filled], given["classes"][:, :filled] = boxes, classes
     given["masks"][:] = 0
     given["masks"][:, :filled] = _ellipse(given["masks"].shape[2:])
-    return {**given, **batch, "mask_frames": given["boxes"]}
+    return {**given, **batch, "mask_regions": given["boxes"]}
 
 
 def _ellipse(shape: tuple[int, ...]) -> np.ndarray:
@@ -126,7 +126,7 @@ def fit(model: Any, batch: dict[str, np.ndarray], *, steps: int, warmup_steps: i
     processor = [0.0]
 
     def begin() -> None:
-        problem.forget_peak_memory()
+        problem.reset_peak_memory()
         processor[0] = time.process_time()
 
     with tqdm(total=total, disable=True) as progress:

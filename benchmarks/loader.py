@@ -55,7 +55,7 @@ def measure_loader(converted: Converted, records: int) -> list[Row]:
 
 
 def measure_conversion(annotation_file: Path, image_dir: Path, images: int, folder: Path) -> list[Row]:
-    """The data set repeated under new ids, to so many images; what is read lies in the page cache."""
+    """The dataset repeated under new ids, to so many images; what is read lies in the page cache."""
     content = json.loads(annotation_file.read_bytes())
     repeated = {"images": [], "annotations": [], "categories": content["categories"]}
     ids = {image["id"]: number for number, image in enumerate(content["images"])}

@@ -1,10 +1,10 @@
 """Times the model's operations one by one, compiled, at the sizes of the 832x1344 model.
 
-    python -m benchmarks.ops                                  # all back-ends; writes benchmarks/results/ops.json
-    python -m benchmarks.ops --backend jax --only roi_align   # one back-end, operations whose name has "roi_align"
+    python -m benchmarks.ops                                  # all backends; writes benchmarks/results/ops.json
+    python -m benchmarks.ops --backend jax --only roi_align   # one backend, operations whose name has "roi_align"
 
-Each back-end runs in a process of its own. A time is the median of at least five runs after two of warm-up, the device
-synchronised after each; `tensorflow` is a `tf.function`, `tensorflow-xla` the same with `jit_compile`.
+Each backend runs in a process of its own. A time is the median of at least five runs after two of warm-up, the device
+synchronized after each; `tensorflow` is a `tf.function`, `tensorflow-xla` the same with `jit_compile`.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def paste_case() -> tuple[Callable[[], Any], tuple[()]]:
 
 
 def format_table(columns: dict[str, dict[str, float]]) -> str:
-    """Operations down, back-ends across, milliseconds."""
+    """Operations down, backends across, milliseconds."""
     names = list(next(iter(columns.values())))
     lines = [f"{'ms':45}" + "".join(f"{backend:>16}" for backend in columns)]
     lines += [f"{name:45}" + "".join(f"{column[name]:16.2f}" for column in columns.values()) for name in names]

@@ -81,7 +81,7 @@ def growth() -> Iterator[str]:
 
 
 def plot_growth(record: dict[str, Any], path: Path) -> None:
-    rows = [row for row in side_by_side.summarise(record["runs"]) if "seconds" in row]
+    rows = [row for row in side_by_side.summarize(record["runs"]) if "seconds" in row]
     figure, (times, memory) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for what in dict.fromkeys(row["what"] for row in rows):
         for name in dict.fromkeys(row["contestant"] for row in rows):

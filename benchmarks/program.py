@@ -131,7 +131,7 @@ def trace(what: str, options: argparse.Namespace) -> tuple[Any, str]:
     return traced.jaxpr.jaxpr, traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
-def summarise(works: list[Work], text: str, precision: str, variables: int) -> dict[str, Any]:
+def summarize(works: list[Work], text: str, precision: str, variables: int) -> dict[str, Any]:
     """Totals by part, the floors they set, and the counts of what should not be there."""
     parts: dict[str, dict[str, float]] = collections.defaultdict(lambda: {"GFLOP": 0.0, "GB": 0.0, "operations": 0})
     for work in works:
@@ -184,7 +184,7 @@ def main() -> None:
     results = {}
     for what in ("inference", "training"):
         jaxpr, text = trace(what, options)
-        results[what] = summarise(list(operations(jaxpr)), text, options.precision, len(jaxpr.invars))
+        results[what] = summarize(list(operations(jaxpr)), text, options.precision, len(jaxpr.invars))
         print(f"\n{what}, batch {options.batch_size}, {options.precision}\n\n{format_table(results[what])}")
         print(json.dumps({name: value for name, value in results[what].items() if name != "parts"}, indent=1))
     record = {

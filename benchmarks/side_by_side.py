@@ -23,7 +23,7 @@ from maskrcnn.runtime.hardware import describe_machine
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PEER = "torchvision"
-# name -> back-end, compiled by XLA
+# name -> backend, compiled by XLA
 OURS = {"tensorflow": ("tensorflow", False), "tensorflow-xla": ("tensorflow", True), "jax": ("jax", True)}
 PEERS = {PEER: [], f"{PEER}-channels_last": ["--channels_last"], f"{PEER}-compile": ["--channels_last", "--compile"]}
 
@@ -125,7 +125,7 @@ def save(path: Path, options: argparse.Namespace, runs: list[Run]) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def summarise(runs: list[Run]) -> list[dict[str, Any]]:
+def summarize(runs: list[Run]) -> list[dict[str, Any]]:
     """A row for each problem and contestant: medians over all turns, and how many times as fast as the best peer.
 
     Seconds of the processor, all cores together, are those of the turn with the fewest: on a CPU they tell what a
@@ -168,7 +168,7 @@ def format_table(runs: list[Run]) -> str:
         "| first step, s | peak host, GB | peak device, GB |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in summarise(runs):
+    for row in summarize(runs):
         start = f"| {row['what']} | {row['batch_size']} | {row['precision']} | {row['contestant']} |"
         if "seconds" not in row:
             lines.append(f"{start} {row['error'][:80]} | | | | | | |")

@@ -1,9 +1,10 @@
 """Mask R-CNN for Keras 3: `maskrcnn.load("runs/demo").predict("photo.jpg")`.
 
-Names are imported when first used (PEP 562), so that `import maskrcnn` is fast and the back-end can still be chosen.
+Names are imported when first used (PEP 562), so that `import maskrcnn` is fast and the backend can still be chosen.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ __all__ = [
     "Detections",
 ]
 __version__ = "0.1.0"
+
+# TensorFlow reads this when it is imported, and by default leaves oneDNN off on processors without VNNI instructions,
+# where a training step then takes twice as long (docs/performance.md). The user's own setting holds.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
     "Config": "config",

@@ -6,14 +6,12 @@ Mask R-CNN (arXiv:1703.06870); "reference" is NVIDIA's TensorFlow-2 Mask R-CNN, 
 """
 
 import dataclasses
-import difflib
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from maskrcnn import settings
 from maskrcnn.errors import UserError
 
 CANVAS_STRIDE = 32  # of C5: every canvas side must be a multiple of it (P6 is a subsampled P5)
@@ -24,7 +22,7 @@ class Category:
     """One class of objects."""
 
     index: int  # channel of the heads; 0 is the background and is not listed
-    id: int  # the data set's own category id
+    id: int  # the dataset's own category id
     name: str
 
 
@@ -41,7 +39,7 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Batch normalisation (arXiv:1502.03167), wherever the model has one."""
+    """Batch normalization (arXiv:1502.03167), wherever the model has one."""
 
     epsilon: float = 1e-5  # torchvision; its COCO_V1 checkpoint was trained with 0
     momentum: float = 0.9
@@ -223,9 +221,12 @@ class Config:
         Raises:
             UserError: an unknown field, or a value of the wrong type.
         """
-        return _build(cls, values, "")
+        try:
+            return settings.build(cls, values)
+        except settings.SettingError as error:
+            raise UserError(str(error)) from error
 
-    def override(self, settings: dict[str, Any]) -> "Config":
+    def override(self, changes: dict[str, Any]) -> "Config":
         """Replaces fields named by dotted paths: ``{"model.rpn.nms_iou": 0.6}``.
 
         A leading ``model.`` may be left out, so that ``rpn.nms_iou`` works. Strings are read as JSON where they are.
@@ -234,8 +235,12 @@ class Config:
             UserError: an unknown name (the near ones are listed), or a value of the wrong type.
         """
         config = self
-        for name, value in settings.items():
-            config = _replace(config, _resolve(name), value)
+        try:
+            for name, value in changes.items():
+                path = settings.resolve(Config, name, optional_prefix="model.")
+                config = settings.replace(config, path, value)
+        except settings.SettingError as error:
+            raise UserError(str(error)) from error
         return config
 
 
@@ -258,86 +263,3 @@ def load_config(path: str | Path) -> Config:
         return Config.from_dict(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def field_paths(cls: type = Config, prefix: str = "") -> list[str]:
-    """Dotted names of all settable fields."""
-    paths = []
-    for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
-            paths += field_paths(typing.cast(type, hint), f"{prefix}{name}.")
-        else:
-            paths.append(prefix + name)
-    return paths
-
-
-def _resolve(name: str) -> str:
-    known = field_paths()
-    for candidate in (name, f"model.{name}"):
-        if candidate in known:
-            return candidate
-    near = difflib.get_close_matches(name, known + [path.removeprefix("model.") for path in known], n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
-    raise UserError(f"unknown setting {name!r}{hint}")
-
-
-def _replace(config: Any, path: str, value: Any) -> Any:
-    head, _, rest = path.partition(".")
-    if rest:
-        new = _replace(getattr(config, head), rest, value)
-    else:
-        new = _convert(typing.get_type_hints(type(config))[head], _parse(value), head)
-    return dataclasses.replace(config, **{head: new})
-
-
-def _parse(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return {"True": True, "False": False, "None": None}.get(value, value)
-
-
-def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    for name in values:
-        if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            raise UserError(f"unknown setting {prefix + name!r}" + (f"; did you mean {near[0]}?" if near else ""))
-    return cls(**{name: _convert(hints[name], value, prefix + name) for name, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """``value`` as the type ``hint``; JSON's lists become tuples, ints become floats where a float is wanted."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    wrong = UserError(f"setting {name!r}: {value!r} is not {getattr(hint, '__name__', hint)}")
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise wrong
-        return _build(typing.cast(type, hint), value, f"{name}.")
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _convert(next(arg for arg in args if arg is not type(None)), value, name)
-    if origin is Literal:
-        if value not in args:
-            raise UserError(f"setting {name!r}: {value!r} is not one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple:
-        return _convert_tuple(args, value, name, wrong)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise wrong
-    return value
-
-
-def _convert_tuple(args: tuple[Any, ...], value: Any, name: str, wrong: UserError) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise wrong
-    variadic = len(args) == 2 and args[1] is Ellipsis
-    if not variadic and len(value) != len(args):
-        raise wrong
-    kinds = [args[0]] * len(value) if variadic else args
-    return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))

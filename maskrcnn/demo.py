@@ -1,4 +1,4 @@
-"""The demonstration: draws the shapes data set, trains a small model on it, and shows what came of it."""
+"""The demonstration: draws the shapes dataset, trains a small model on it, and shows what came of it."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DemoData:
-    """The shapes data set of the demonstration."""
+    """The shapes dataset of the demonstration."""
 
     train_images: int = 800
     val_images: int = 64

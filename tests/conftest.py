@@ -1,4 +1,4 @@
-"""What many tests share: a small data set, and a model that costs nothing."""
+"""What many tests share: a small dataset, and a model that costs nothing."""
 
 import os
 
@@ -6,8 +6,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("KERAS_BACKEND") == "jax":
     # Most of the time under JAX is compiling, which does a quarter less where the result need not be fast.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+    quick = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+import maskrcnn  # noqa: F401  first, since it turns oneDNN on before TensorFlow is imported
+
+# isort: split
 import keras
 import pytest
 from keras import ops
@@ -77,7 +81,7 @@ class StandIn(keras.Model):
         losses = dict(y_pred or {})
         for name, value in losses.items():
             self.loss_trackers[name].update_state(value)
-        return backend.share_of_loss(sum(losses.values()))
+        return backend.scale_loss_by_replicas(sum(losses.values()))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Measures the distance to torchvision on both back-ends, prints it and writes docs/parity.md (`make parity`)."""
+"""Measures the distance to torchvision on both backends, prints it and writes docs/parity.md (`make parity`)."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ one compiled program, the others step by step.
 
 In half precision the question is which of float32's detections are found again (the same class, an IoU of 0.9 at
 least). bfloat16 has 8 bits of mantissa, and the recorded weights are hard on it: they are drawn at random, each kernel
-centred so that the features' common mean cancels, which a rounded kernel no longer does. Plain bfloat16 finds 32 of the
+centerd so that the features' common mean cancels, which a rounded kernel no longer does. Plain bfloat16 finds 32 of the
 34 detections again, 94 %, where 95 % was aimed at, and so its row has no limit; `--set backbone.float32=true` keeps the
 backbone in float32 and reaches the aim. float16, with 11 bits, loses none. What was tried for bfloat16, found again on
 TensorFlow and JAX: a norm of its own behind each convolution 28 and 27; frozen norms folded into the kernels before
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def _measure(run: Run, out: Path) -> list[dict[str, Any]]:
-    """In a process of its own, since Keras keeps its back-end."""
+    """In a process of its own, since Keras keeps its backend."""
     command = [sys.executable, "-m", "benchmarks.parity.measure", str(out), "--parts", *run.parts]
     environment = {**os.environ, "KERAS_BACKEND": run.backend, "TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
     subprocess.run(command + (["--jit"] if run.jit else []), env=environment, cwd=ROOT, check=True)

@@ -108,7 +108,7 @@ def two_images() -> Batch:
 
 
 def _resize(image: Array, height: int, width: int) -> Array:
-    """Bilinear, half-pixel centres, edges repeated, no antialiasing: torchvision's resize."""
+    """Bilinear, half-pixel centers, edges repeated, no antialiasing: torchvision's resize."""
     for axis, size in ((0, height), (1, width)):
         length = image.shape[axis]
         points = np.clip((np.arange(size) + 0.5) * (length / size) - 0.5, 0, length - 1)
@@ -129,6 +129,6 @@ def training_batch(*, objects: bool = True) -> Batch:
         "boxes": target["boxes"][None] * objects,
         "classes": target["labels"][None].astype(np.int32) * objects,
         "masks": target["masks"][None] * np.uint8(objects),
-        "mask_frames": np.broadcast_to(frame, (1, count, 4)) * np.float32(objects),
+        "mask_regions": np.broadcast_to(frame, (1, count, 4)) * np.float32(objects),
         "valid": np.full((1, count), objects),
     }

@@ -10,7 +10,7 @@ from keras import ops
 from benchmarks.parity.goldens import LEVELS, Array, Batch, Row
 from maskrcnn.imaging.mask_paste import paste_mask, paste_probabilities
 from maskrcnn.model import MaskRCNN
-from maskrcnn.model.mask_rcnn import normalise
+from maskrcnn.model.mask_rcnn import normalize
 
 SAMPLED_ROIS, SAMPLED_MASKS = 8, 2  # of which the pooled features are recorded
 
@@ -26,7 +26,7 @@ class Stages(keras.Model):
     def call(self, inputs, training=False) -> dict[str, Any]:
         model, settings = self.model, self.model.config.model
         sizes = ops.cast(inputs["image_sizes"], "float32")
-        seen: dict[str, Any] = {"image.normalized": normalise(inputs["images"], sizes, settings.image)}
+        seen: dict[str, Any] = {"image.normalized": normalize(inputs["images"], sizes, settings.image)}
         body = model.resnet(seen["image.normalized"], training=False)
         pyramid = model.fpn(body)
         seen |= {f"body.C{level}": feature for level, feature in enumerate(body, start=2)}
@@ -100,10 +100,10 @@ def _summary_error(value: Array, golden: dict[str, Array], name: str) -> float:
 
 def _features(one: dict[str, Array], golden: dict[str, Array]) -> Iterator[Row]:
     if "image.normalized.sample" in golden:
-        yield Row("normalised image", _summary_error(one["image.normalized"], golden, "image.normalized"), 1e-5)
+        yield Row("normalized image", _summary_error(one["image.normalized"], golden, "image.normalized"), 1e-5)
     else:
         padded = np.moveaxis(one["image.normalized"], -1, 0)[:, ::4, ::4]
-        yield Row("normalised image, resized and padded", _largest(padded, golden["batch.image1"]), 1e-4)
+        yield Row("normalized image, resized and padded", _largest(padded, golden["batch.image1"]), 1e-4)
     for name in ["body.C2", "body.C3", "body.C4", "body.C5", *(f"fpn.{level}" for level in LEVELS)]:
         if f"{name}.sample" in golden:
             error = _summary_error(one[name], golden, name) / float(golden[f"{name}.mean_std"][1])

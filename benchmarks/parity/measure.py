@@ -1,4 +1,4 @@
-"""All comparisons on the back-end at hand, as JSON rows: ``KERAS_BACKEND=jax python -m benchmarks.parity.measure``."""
+"""All comparisons on the backend at hand, as JSON rows: ``KERAS_BACKEND=jax python -m benchmarks.parity.measure``."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ from benchmarks.parity.training import (
 )
 
 # Of float32's detections, how many may be lost (IoU below 0.9, or of another class). The recorded weights are drawn at
-# random, with centred kernels, which bfloat16 cannot hold; its loss is shown without a limit.
+# random, with centerd kernels, which bfloat16 cannot hold; its loss is shown without a limit.
 LOST = {FLOAT16: 0.05, BFLOAT16_MIXED: 0.05, BFLOAT16: float("inf")}
 FRAME_LIMIT = 0.02  # by which masks of 112 x 112 in their boxes may change the mask loss
 

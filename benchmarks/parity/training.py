@@ -38,7 +38,7 @@ def training_config() -> Config:
 
 
 class RecordingSGD(keras.optimizers.SGD):
-    """SGD that keeps each step's gradients; works on any back-end, compiled or not."""
+    """SGD that keeps each step's gradients; works on any backend, compiled or not."""
 
     def build(self, variables: list[Any]) -> None:
         if not self.built:
@@ -173,4 +173,4 @@ def box_frames(batch: Batch) -> Batch:
         resample_mask(mask, tuple(map(float, box)))
         for mask, box in zip(batch["masks"][0], batch["boxes"][0], strict=True)
     ]
-    return {**batch, "masks": np.stack(masks)[None].astype(np.uint8), "mask_frames": batch["boxes"]}
+    return {**batch, "masks": np.stack(masks)[None].astype(np.uint8), "mask_regions": batch["boxes"]}

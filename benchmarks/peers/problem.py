@@ -69,7 +69,7 @@ def time_steps(step: Callable[[], Any], *, steps: int, warmup_steps: int) -> dic
     first = time.perf_counter() - began
     for _ in range(warmup_steps - 1):
         step()
-    forget_peak_memory()
+    reset_peak_memory()
     seconds, processor = [], time.process_time()
     for _ in range(steps):
         began = time.perf_counter()
@@ -79,7 +79,7 @@ def time_steps(step: Callable[[], Any], *, steps: int, warmup_steps: int) -> dic
     return {"seconds": seconds, "first_step_seconds": first, "processor_seconds": processor}
 
 
-def forget_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """From now on `peak_memory` counts anew (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

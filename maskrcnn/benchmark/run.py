@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskrcnn.benchmark.batches import Batch, inference_batches, training_batches
-from maskrcnn.benchmark.step_clock import StepClock, summarise
+from maskrcnn.benchmark.step_clock import StepClock, summarize
 from maskrcnn.config import Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.errors import UserError
@@ -35,7 +35,7 @@ from maskrcnn.imaging.canvas import canvas_size
 from maskrcnn.inference.detections import to_original
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler, hardware
-from maskrcnn.runtime.hardware import describe_machine, forget_peak_memory, peak_resident
+from maskrcnn.runtime.hardware import describe_machine, peak_resident, reset_peak_memory
 from maskrcnn.weights.model_folder import load_model
 from maskrcnn.weights.transfer import load_start
 
@@ -82,7 +82,7 @@ def benchmark_training(config: Config, options: BenchmarkOptions) -> Record:
     total = sum(clock.seconds)
     results = {
         "throughput": len(clock.seconds) * config.train.batch_size / total,
-        "latency": summarise(clock.seconds),
+        "latency": summarize(clock.seconds),
         "data_wait": (waited() - before.waited) / total,
         **_starting(built, clock.first_step, clock.seconds),
         "peak_memory": before.peak_memory(),
@@ -129,9 +129,9 @@ def benchmark_inference(config: Config, options: BenchmarkOptions) -> Record:
     results = {
         "throughput": batch_size / _seconds_a_batch(forward, next(batches), parts["forward"]),
         "throughput_all_parts": batch_size / statistics.mean(whole),
-        "latency": summarise(parts["forward"]),
-        "preprocessing": summarise(parts["preprocessing"]),
-        "postprocessing": summarise(parts["postprocessing"]),
+        "latency": summarize(parts["forward"]),
+        "preprocessing": summarize(parts["preprocessing"]),
+        "postprocessing": summarize(parts["postprocessing"]),
         **_starting(built, first_step, parts["forward"]),
         "peak_memory": peak,
     }
@@ -164,7 +164,7 @@ class _Window:
     def begin(self) -> None:
         self.waited = self.waiting()
         self._before = hardware.peak_memory()
-        forget_peak_memory()
+        reset_peak_memory()
 
     def peak_memory(self) -> dict[str, int | None]:
         """Bytes: of the host in the whole run and in the measured steps alone, and of the device."""

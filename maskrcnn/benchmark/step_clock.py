@@ -15,7 +15,7 @@ PERCENTILES = (50, 90, 95, 99)
 AHEAD = 2  # steps that the host may give an accelerator before it waits for the first of them
 
 
-def summarise(seconds: Sequence[float]) -> dict[str, float]:
+def summarize(seconds: Sequence[float]) -> dict[str, float]:
     """Mean and true percentiles: the time below which so many of 100 steps stayed."""
     if not seconds:
         return {}

@@ -82,7 +82,7 @@ def format_record(record: dict[str, Any]) -> str:
     ]
     if "throughput_all_parts" in results:
         lines.append(f"{'one part after another':24}{results['throughput_all_parts']:10.3f} images/s")
-    parts = {"preprocessing": "pre-processing", "latency": "forward", "postprocessing": "post-processing"}
+    parts = {"preprocessing": "preprocessing", "latency": "forward", "postprocessing": "post-processing"}
     if record["kind"] == "training":
         parts = {"latency": "step"}
     lines += ["", f"{'milliseconds a batch':24}" + "".join(f"{name:>10}" for name in results["latency"])]

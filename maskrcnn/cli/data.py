@@ -7,7 +7,7 @@ from maskrcnn.errors import UserError
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser("data", help="convert, check, look at, draw or download data sets", allow_abbrev=False)
+    parser = commands.add_parser("data", help="convert, check, look at, draw or download datasets", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     convert_parser = _add_action(actions, "convert", "make TFRecords of COCO data (train does it by itself)", convert)
@@ -15,7 +15,7 @@ def add_commands(commands: Any) -> None:
     convert_parser.add_argument("--out_dir", metavar="DIR", help="gets the records (default: DIR/tfrecords)")
     convert_parser.add_argument("--skip_bad", action="store_true", help="leave out what is faulty, counted")
 
-    check_parser = _add_action(actions, "check", "list all faults of a data set", check)
+    check_parser = _add_action(actions, "check", "list all faults of a dataset", check)
     check_parser.add_argument("data_dir", metavar="DIR", help="COCO data or TFRecords")
 
     browse_parser = _add_action(actions, "browse", "write a page of images with their boxes and masks", browse)
@@ -25,15 +25,15 @@ def add_commands(commands: Any) -> None:
     browse_parser.add_argument("--num_images", type=int, default=48, metavar="N", help="default: %(default)s")
     browse_parser.add_argument("--skip_bad", action="store_true", help="leave out what is faulty, counted")
 
-    shapes_parser = _add_action(actions, "shapes", "draw the shapes data set", shapes)
-    shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the data set")
+    shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
+    shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
     shapes_parser.add_argument("--train_images", type=int, default=400, metavar="N", help="default: %(default)s")
     shapes_parser.add_argument("--val_images", type=int, default=64, metavar="N", help="default: %(default)s")
     shapes_parser.add_argument("--image_size", type=int, default=256, metavar="PX", help="default: %(default)s")
     shapes_parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="default: %(default)s")
 
     coco_parser = _add_action(actions, "coco", "download COCO 2017 (20 GB)", coco)
-    coco_parser.add_argument("out_dir", metavar="DIR", help="gets the data set")
+    coco_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
     coco_parser.add_argument(
         "--splits", nargs="+", choices=("train", "val"), default=("train", "val"), help="default: both"
     )

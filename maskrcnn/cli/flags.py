@@ -57,7 +57,7 @@ TRAINING = (
     Flag(
         "--scale_jitter", "data.scale_jitter", "large-scale jitter, then a crop: 0.1 2.0", float, "SCALE", several=True
     ),
-    Flag("--color_jitter", "data.color_jitter", "strength of changes in colour, such as 0.4", float, "S"),
+    Flag("--color_jitter", "data.color_jitter", "strength of changes in color, such as 0.4", float, "S"),
     Flag("--copy_paste", "data.copy_paste", "share of images that get objects of another", float, "SHARE"),
     Flag("--finetune_bn", "model.norm.train", "train the batch norms"),
     Flag("--keep", "train.keep", "checkpoints kept, the newest ones", int, "N"),

@@ -135,7 +135,7 @@ def train(options: argparse.Namespace) -> None:
         logs=logs,
         devices=devices,
     )
-    if "bbox" in metrics and devices.writes:
+    if "bbox" in metrics and devices.is_chief:
         print(format_metrics(metrics))
 
 

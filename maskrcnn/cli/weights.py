@@ -48,7 +48,7 @@ def download_file(options: argparse.Namespace) -> None:
     from maskrcnn.weights.published import PUBLISHED, download
 
     path = download(options.name, options.out_dir, url=options.url)
-    print(f"{options.name} ({PUBLISHED[options.name].licence}) is {path}")
+    print(f"{options.name} ({PUBLISHED[options.name].license}) is {path}")
     if options.model_dir:
         _import(path, options)
 

@@ -1,6 +1,6 @@
-"""Drawn shapes with exact masks, as a COCO data set: for a first run within minutes, and for tests.
+"""Drawn shapes with exact masks, as a COCO dataset: for a first run within minutes, and for tests.
 
-Later shapes cover earlier ones; each mask is the part that can be seen. Colours and textures say nothing of the class.
+Later shapes cover earlier ones; each mask is the part that can be seen. Colors and textures say nothing of the class.
 """
 
 import json
@@ -24,8 +24,8 @@ MAX_OBJECTS = 5
 EMPTY_FRACTION = 0.06
 RADII = 0.09, 0.26  # of a shape, relative to the image's side
 PERIODS = 0.04, 0.15  # of stripes and checks, relative to the image's side
-TEXTURE = 40  # of 255, largest difference of a texture's two colours
-MIN_CONTRAST = 70  # of 255, in one colour at least, between the means of a shape and of what is behind it
+TEXTURE = 40  # of 255, largest difference of a texture's two colors
+MIN_CONTRAST = 70  # of 255, in one color at least, between the means of a shape and of what is behind it
 MIN_VISIBLE = 0.6  # of a shape's area; a shape that would hide more of another is put elsewhere
 MAX_TURN = math.pi / 6  # either way, from a shape's upright position
 PLACEMENTS = 12  # tries before a shape is given up
@@ -54,7 +54,7 @@ def write_shapes(
     """Draws ``train/``, ``val/`` and ``annotations/instances_{train,val}.json``; the same arguments, the same files.
 
     Raises:
-        UserError: impossible numbers, an unwritable folder, or one that holds another data set.
+        UserError: impossible numbers, an unwritable folder, or one that holds another dataset.
     """
     out_dir = Path(out_dir)
     if train_images < 1 or val_images < 1 or image_size < 32:
@@ -78,7 +78,7 @@ def _refuse_other_data(path: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:
-        raise UserError(f"{path}: belongs to another data set; choose another folder for the shapes")
+        raise UserError(f"{path}: belongs to another dataset; choose another folder for the shapes")
 
 
 def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[int, int], progress: bool) -> None:
@@ -125,7 +125,7 @@ def draw_picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[
 
 
 def _contrasting_texture(rng: np.random.Generator, behind: np.ndarray, size: int) -> np.ndarray:
-    """A texture of the shape of ``behind``, in colours that stand out from it."""
+    """A texture of the shape of ``behind``, in colors that stand out from it."""
     height, width = behind.shape[:2]
     while True:
         fill = _texture(rng, max(height, width), period=rng.uniform(*PERIODS) * size)[:height, :width]
@@ -151,7 +151,7 @@ def _draw(name: str, radius: float, rng: np.random.Generator, size: int) -> _Sha
     patch = Image.new("L", (side * SUPERSAMPLE, side * SUPERSAMPLE))
     draw = ImageDraw.Draw(patch)
     for corners, fill in ((outline, 255), (hole, 0)):
-        if corners is not None:  # Pillow's coordinates name the centres of pixels, ours their corners
+        if corners is not None:  # Pillow's coordinates name the centers of pixels, ours their corners
             draw.polygon(((corners - (left, top)) * SUPERSAMPLE - 0.5).ravel().tolist(), fill=fill)
     covered = np.asarray(patch.reduce(SUPERSAMPLE), np.float32) / 255
     area = int((covered >= 0.5).sum())
@@ -181,7 +181,7 @@ def _spokes(count: int, lengths: list[float]) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator, size: int, *, period: float) -> np.ndarray:
-    """Two colours in a gradient, stripes, checks or clouds: float32 [size, size, 3]."""
+    """Two colors in a gradient, stripes, checks or clouds: float32 [size, size, 3]."""
     first = rng.uniform(0, 255, 3)
     second = (first + rng.uniform(-TEXTURE, TEXTURE, 3)).clip(0, 255)
     angle, phase = rng.uniform(0, 2 * math.pi, 2)

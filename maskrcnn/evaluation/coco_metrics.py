@@ -52,12 +52,10 @@ class CocoScorer:
             UserError: the annotation file has no such image, or it came before.
         """
         if image_id not in self._known_ids:
-            problem = (
-                f"no image with id {image_id}, which the data set has; give the annotation file of the same images"
-            )
+            problem = f"no image with id {image_id}, which the dataset has; give the annotation file of the same images"
             raise UserError(f"{self.annotation_file}: {problem}")
         if image_id in self._image_ids:
-            raise UserError(f"{self.annotation_file}: two images of the data set have id {image_id}; make ids unique")
+            raise UserError(f"{self.annotation_file}: two images of the dataset have id {image_id}; make ids unique")
         self._image_ids.add(image_id)
         ids = {category.index: category.id for category in detections.categories}
         kept = [i for i, index in enumerate(detections.classes.tolist()) if index in ids]
@@ -87,7 +85,7 @@ class CocoScorer:
         return {**values, "images": len(self._image_ids), "per_class": per_class}
 
     def evaluation(self, kind: str) -> Any:
-        """COCOeval of boxes ("bbox") or masks ("segm"), summarised: its ``eval`` and ``stats`` are pycocotools' own."""
+        """COCOeval of boxes ("bbox") or masks ("segm"), summarized: its ``eval`` and ``stats`` are pycocotools' own."""
         truth = hotcoco.COCO(self._ground_truth)
         detections = hotcoco.COCO({**self._ground_truth, "annotations": []})
         if self._rles:
@@ -140,7 +138,7 @@ def evaluate(
         scorer.add(image_id, detections)
         images += 1
     if not images:
-        raise UserError(f"{annotation_file}: the evaluation data set has no image; check --data_dir and --eval_samples")
+        raise UserError(f"{annotation_file}: the evaluation dataset has no image; check --data_dir and --eval_samples")
     return scorer.metrics()
 
 

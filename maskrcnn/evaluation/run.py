@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.loader.pipeline import Share, eval_dataset
+from maskrcnn.data.loader.pipeline import Shard, eval_dataset
 from maskrcnn.data.splits import Split, open_split
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
@@ -33,7 +33,7 @@ def evaluate_folder(
     eval_file: str | Path | None = None,
     logs: LogOptions | None = None,
 ) -> Metrics:
-    """Evaluates a trained model on the val split of a data set and writes metrics.json into the model's folder.
+    """Evaluates a trained model on the val split of a dataset and writes metrics.json into the model's folder.
 
     All devices of this machine share the images.
 
@@ -90,13 +90,13 @@ def evaluate_split(
     Several ``devices`` share the images; each process then has the metrics of all.
     """
     train, devices = config.train, devices or Devices()
-    share, size = Share(devices.process, devices.processes), train.eval_batch_size * devices.local_replicas
-    batches = eval_dataset(split, config, batch_size=size, num_samples=train.eval_samples, share=share)
+    shard, size = Shard(devices.rank, devices.world_size), train.eval_batch_size * devices.local_replicas
+    batches = eval_dataset(split, config, batch_size=size, num_samples=train.eval_samples, shard=shard)
     if clock:
         batches = clock.watch(batches)
-    num_images = min(split.num_examples, train.eval_samples or split.num_examples) // devices.processes
+    num_images = min(split.num_examples, train.eval_samples or split.num_examples) // devices.world_size
     assert split.annotation_file is not None  # `open_val_split` has seen to it
-    progress, merge = devices.writes, devices.merge
+    progress, merge = devices.is_chief, devices.all_gather_items
     return evaluate(
         model, batches, split.annotation_file, config, num_images=num_images, progress=progress, merge=merge
     )

@@ -1,7 +1,7 @@
 """Image files to RGB arrays, and arrays onto the model's canvas.
 
 A canvas has its image in the upper left corner and zeros elsewhere; sizes are torchvision's, and so is the resizing:
-bilinear, half-pixel centres, no antialiasing.
+bilinear, half-pixel centers, no antialiasing.
 """
 
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def prepare(image: NDArray[np.uint8], config: ImageConfig) -> Prepared:
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bilinear with half-pixel centres and no antialiasing, rounded to whole values: [H, W, 3] to [*size, 3]."""
+    """Bilinear with half-pixel centers and no antialiasing, rounded to whole values: [H, W, 3] to [*size, 3]."""
     row, next_row, along_y = _sample_points(image.shape[0], size[0])
     column, next_column, along_x = _sample_points(image.shape[1], size[1])
     above, below = image[row], image[next_row]  # [h, W, 3]
@@ -65,7 +65,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def _sample_points(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of ``new`` pixels both of its neighbours among ``old`` ones, and the second one's weight."""
+    """For each of ``new`` pixels both of its neighbors among ``old`` ones, and the second one's weight."""
     source = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
     source = np.clip(source, 0, old - 1)
     first = source.astype(np.intp)

@@ -17,7 +17,7 @@ Place = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the dra
 MASK_OPACITY = 0.42
 BOX_OPACITY = 0.85
 LABEL_OPACITY = 0.88
-GOLDEN_RATIO = 0.61803399  # steps of hue by it never repeat and keep neighbours far apart
+GOLDEN_RATIO = 0.61803399  # steps of hue by it never repeat and keep neighbors far apart
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Instance:
 
 
 def color_of(number: int) -> Color:
-    """The same strong colour for the same number; colours of numbers near each other are far apart."""
+    """The same strong color for the same number; colors of numbers near each other are far apart."""
     hue = (0.58 + number * GOLDEN_RATIO) % 1.0
     lightness = (0.52, 0.44, 0.60)[number // 5 % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
@@ -72,7 +72,7 @@ def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, line: int) -> None:
-    """Blends the colour into the canvas [H, W, 3] where the mask is, and marks the mask's rim, in place."""
+    """Blends the color into the canvas [H, W, 3] where the mask is, and marks the mask's rim, in place."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
         return
@@ -145,7 +145,7 @@ def _overlap(first: Place, second: Place) -> float:
 
 
 def _contrast(color: Color) -> Color:
-    """Black on light colours, white on dark ones (luma of Rec. 601)."""
+    """Black on light colors, white on dark ones (luma of Rec. 601)."""
     return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
 
 

@@ -123,18 +123,18 @@ def decode(codes: list[RLE], height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _expand(box: NDArray[np.float32], scale: float) -> Rectangle:
-    """The box grown about its centre by ``scale``, its corners cut to integers toward zero."""
-    centre = (box[2:] + box[:2]) * np.float32(0.5)
+    """The box grown about its center by ``scale``, its corners cut to integers toward zero."""
+    center = (box[2:] + box[:2]) * np.float32(0.5)
     half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32(scale)
-    x1, y1 = (int(value) for value in centre - half)
-    x2, y2 = (int(value) for value in centre + half)
+    x1, y1 = (int(value) for value in center - half)
+    x2, y2 = (int(value) for value in center + half)
     return x1, y1, x2, y2
 
 
 def _sample_points(
     start: int, stop: int, length: int, cells: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Where pixels start..stop-1 of ``length`` fall among ``cells``: both neighbours, and the second one's weight."""
+    """Where pixels start..stop-1 of ``length`` fall among ``cells``: both neighbors, and the second one's weight."""
     scale = np.float32(cells / length)
     source = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     source = np.maximum(source, 0)

@@ -19,7 +19,7 @@ DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error,
 def load_image(path: str | Path) -> NDArray[np.uint8]:
     """Reads a picture as RGB, [H, W, 3], turned upright as its EXIF data say.
 
-    Grey, palette, CMYK, 16-bit and transparent pictures are converted; of an animation the first frame is taken.
+    Gray, palette, CMYK, 16-bit and transparent pictures are converted; of an animation the first frame is taken.
 
     Raises:
         UserError: the file is missing, damaged, not an image, or of a kind with no 8-bit meaning.
@@ -51,10 +51,10 @@ def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: floating-point pixels have no fixed range; save the image with 8 bits a channel")
     if image.mode.startswith("I"):  # 16 bits a pixel, whatever the byte order; the high byte is the picture
         values = np.asarray(image).astype(np.int64)
-        grey = np.clip(values >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = np.clip(values >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # a palette may hold transparent colours, which are dropped below
+        image = image.convert("RGBA")  # a palette may hold transparent colors, which are dropped below
     return np.array(image.convert("RGB"))
 
 

@@ -75,7 +75,7 @@ def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 class ImagePrediction(NamedTuple):
-    """One image of an evaluation data set with what was found in it."""
+    """One image of an evaluation dataset with what was found in it."""
 
     image_id: int
     detections: Detections
@@ -85,7 +85,7 @@ class ImagePrediction(NamedTuple):
 def predict_batches(
     model: Model, dataset: Iterable[dict[str, Any]], categories: tuple[Category, ...]
 ) -> Iterator[ImagePrediction]:
-    """Runs the model over evaluation batches and yields image after image, in the data set's order.
+    """Runs the model over evaluation batches and yields image after image, in the dataset's order.
 
     Masks are pasted by threads while the model works on the next batch; at most two batches are held.
     """

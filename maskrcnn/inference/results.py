@@ -113,7 +113,7 @@ def infer_batches(
     num_images: int | None = None,
     progress: bool = True,
 ) -> int:
-    """Predicts an evaluation data set; as `infer_images`, with the data set's own image ids.
+    """Predicts an evaluation dataset; as `infer_images`, with the dataset's own image ids.
 
     Pictures are named by image id; they show the images as the model got them, at their original size.
 

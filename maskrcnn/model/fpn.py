@@ -36,7 +36,7 @@ class FPN(keras.layers.Layer):
 
 
 def _add_upsampled(lateral, top):
-    """Adds [B, H, W, C], doubled by nearest neighbour, to [B, 2H, 2W, C]; the rows are doubled in the sum itself."""
+    """Adds [B, H, W, C], doubled by nearest neighbor, to [B, 2H, 2W, C]; the rows are doubled in the sum itself."""
     shape = keras.ops.shape(lateral)
     columns = keras.ops.repeat(top, 2, axis=2)
     rows = keras.ops.reshape(lateral, (shape[0], shape[1] // 2, 2, shape[2], shape[3]))

@@ -1,4 +1,4 @@
-"""Convolution, normalisation and activation as the published checkpoints have them."""
+"""Convolution, normalization and activation as the published checkpoints have them."""
 
 import keras
 from keras import ops

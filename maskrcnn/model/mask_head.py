@@ -72,7 +72,7 @@ class MaskHead(keras.layers.Layer):
     def loss(self, logits, rois: RoIs, targets: Targets) -> Tensor:
         """L_mask. The target is the intersection of a RoI and its ground-truth mask; Mask R-CNN, Sec. 3.1."""
         masks = ops.take_along_axis(targets.masks, rois.matched[..., None, None], axis=1)  # [B, S, M, M]
-        frames = ops.take_along_axis(targets.mask_frames, rois.matched[..., None], axis=1)
+        frames = ops.take_along_axis(targets.mask_regions, rois.matched[..., None], axis=1)
         # A RoI overlaps its object by an IoU of 0.5 at least, so neither of its sides is longer than two of the grid.
         side = 2 * self.config.pool_size
         max_samples = math.ceil(2 * max(masks.shape[2:]) / side)

@@ -17,7 +17,7 @@ from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.resnet import resnet
 from maskrcnn.model.rpn import RPN
 from maskrcnn.model.structures import Detections, RoIs, Targets, Tensor
-from maskrcnn.ops.fast.padding_buckets import on_filled_slots
+from maskrcnn.ops.fast.padding_buckets import run_on_bucket
 from maskrcnn.ops.roi_align import multilevel_roi_align
 from maskrcnn.runtime import backend
 
@@ -32,13 +32,13 @@ class MaskRCNN(keras.Model):
     of the valid part in px}`` it returns the detections ``{"boxes": [B, D, 4] px of the canvas, "classes": [B, D],
     "scores": [B, D], "masks": [B, D, M, M] probabilities, "valid": [B, D]}``, by falling score, empty slots last.
 
-    Called with ``training=True`` the same dict also holds the ground truth, ``boxes, classes, masks, mask_frames,
+    Called with ``training=True`` the same dict also holds the ground truth, ``boxes, classes, masks, mask_regions,
     valid`` (see `Targets`), and the five losses are returned. ``compile(optimizer=...)`` needs no loss: ``fit`` adds
     them up. H and W are multiples of 32.
 
     Args:
         config: the architecture and recipe; the number of classes comes from its categories.
-        backbone: any Keras model from normalised images to the list C2..C5; None builds the config's ResNet.
+        backbone: any Keras model from normalized images to the list C2..C5; None builds the config's ResNet.
     """
 
     def __init__(self, config: Config, backbone: keras.Model | None = None, **kwargs):
@@ -99,7 +99,7 @@ class MaskRCNN(keras.Model):
 
     def pyramid(self, images, image_sizes, training=False) -> list[Tensor]:
         """Images [B, H, W, 3] -> [P2, .., P6], P_l: [B, H / 2^l, W / 2^l, channels]."""
-        images = normalise(images, image_sizes, self.config.model.image)
+        images = normalize(images, image_sizes, self.config.model.image)
         features = self.resnet(images, training=training)  # [C2, .., C5]; its layers cast to their own precision
         return self.fpn(features, training=training)
 
@@ -120,7 +120,7 @@ class MaskRCNN(keras.Model):
             return ops.pad(masks, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
 
         sizes = self.mask_head.slot_sizes(slots, training=False)
-        masks = on_filled_slots(of_first, detections.valid, sizes)
+        masks = run_on_bucket(of_first, detections.valid, sizes)
         return ops.where(detections.valid[..., None, None], masks, 0.0)
 
     def mask_loss(self, pyramid, rois: RoIs, targets: Targets) -> Tensor:
@@ -134,7 +134,7 @@ class MaskRCNN(keras.Model):
 
         slots = min(self.box_head.config.max_positives, rois.boxes.shape[1])
         sizes = self.mask_head.slot_sizes(slots, training=True)
-        return on_filled_slots(of_first, rois.positive[:, :slots], sizes)
+        return run_on_bucket(of_first, rois.positive[:, :slots], sizes)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """L = L_rpn_class + L_rpn_box + L_class + L_box + L_mask, plus the weight decay."""
@@ -142,7 +142,7 @@ class MaskRCNN(keras.Model):
         losses["l2_loss"] = l2_loss(self.trainable_variables, self.config.train.l2_weight_decay)
         for name, value in losses.items():
             self.loss_trackers[name].update_state(value)
-        return backend.share_of_loss(sum(losses.values()))
+        return backend.scale_loss_by_replicas(sum(losses.values()))
 
     def get_config(self) -> dict[str, Any]:
         backbone = keras.saving.serialize_keras_object(self.resnet) if self.custom_backbone else None
@@ -156,7 +156,7 @@ class MaskRCNN(keras.Model):
         return cls(**config)
 
 
-def normalise(images, image_sizes, config: ImageConfig) -> Tensor:
+def normalize(images, image_sizes, config: ImageConfig) -> Tensor:
     """RGB in 0..255 -> zero mean and unit deviation, float32; what lies outside an image is 0.
 
     Args:

@@ -17,11 +17,11 @@ def resnet(config: BackboneConfig, norm: NormConfig, *, dtype=None) -> keras.Mod
 
     Args:
         config: depth, width, the place of the strides, and the stages that stay frozen.
-        norm: batch normalisation of the stages that are not frozen.
+        norm: batch normalization of the stages that are not frozen.
         dtype: the layers' dtype policy; None takes Keras' global one.
 
     Returns:
-        A model from normalised images [B, H, W, 3] to the list C2..C5, [B, H / 2^l, W / 2^l, channels] at level l.
+        A model from normalized images [B, H, W, 3] to the list C2..C5, [B, H / 2^l, W / 2^l, channels] at level l.
     """
     frozen_norm = dataclasses.replace(norm, train=False)
     block = _bottleneck if config.depth >= 50 else _basic_block

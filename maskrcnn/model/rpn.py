@@ -9,7 +9,7 @@ from maskrcnn.model.losses import box_loss, objectness_loss
 from maskrcnn.model.structures import Proposals, Targets, Tensor
 from maskrcnn.ops.anchors import base_anchors, grid_anchors
 from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
-from maskrcnn.ops.fast.padding_buckets import on_filled_slots
+from maskrcnn.ops.fast.padding_buckets import run_on_bucket
 from maskrcnn.ops.indexing import gather_patches
 from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import suppress
@@ -141,7 +141,7 @@ class RPN(keras.layers.Layer):
             )
 
         slots = targets.valid.shape[1]
-        return on_filled_slots(of_first, targets.valid, [slots // 4, slots] if slots >= MANY_SLOTS else [slots])
+        return run_on_bucket(of_first, targets.valid, [slots // 4, slots] if slots >= MANY_SLOTS else [slots])
 
     def at_anchors(self, pyramid, indices) -> tuple[Tensor, Tensor]:
         """What `call` returns, for single anchors only: logits [B, S] and deltas [B, S, 4] for indices int [B, S]."""

@@ -5,7 +5,7 @@ B images, G ground-truth slots, N proposals, S sampled RoIs, M side of the groun
 
 from typing import Any, NamedTuple
 
-Tensor = Any  # a tensor of the Keras back-end at hand
+Tensor = Any  # a tensor of the Keras backend at hand
 
 
 class Targets(NamedTuple):
@@ -14,7 +14,7 @@ class Targets(NamedTuple):
     boxes: Tensor  # [B, G, 4] px of the canvas
     classes: Tensor  # [B, G] int32, 1..C-1
     masks: Tensor  # [B, G, M, M] 0 or 1, a grid over the frame
-    mask_frames: Tensor  # [B, G, 4] px of the canvas
+    mask_regions: Tensor  # [B, G, 4] px of the canvas
     valid: Tensor  # [B, G] bool
 
 

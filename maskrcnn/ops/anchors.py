@@ -1,4 +1,4 @@
-"""Anchors of one pyramid level (torchvision's grid: the first centre is at (0, 0), corners are rounded)."""
+"""Anchors of one pyramid level (torchvision's grid: the first center is at (0, 0), corners are rounded)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from keras import ops
 
 
 def base_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool = True) -> np.ndarray:
-    """The R anchors of one cell, centred at (0, 0): [R, 4].
+    """The R anchors of one cell, centerd at (0, 0): [R, 4].
 
     Args:
         size: square root of the area, px.

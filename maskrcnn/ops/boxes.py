@@ -1,6 +1,6 @@
 """Box geometry.
 
-``boxes`` are always ``xyxy``: (x1, y1, x2, y2) in absolute pixels, float32, continuous coordinates (pixel centres at
+``boxes`` are always ``xyxy``: (x1, y1, x2, y2) in absolute pixels, float32, continuous coordinates (pixel centers at
 +0.5, width = x2 - x1, no "+1"). Legend: B images, N and M boxes.
 """
 

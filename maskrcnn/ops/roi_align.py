@@ -39,7 +39,7 @@ def roi_align(
         output_size: P, or (rows, columns).
         spatial_scale: cells a pixel, 1 / stride.
         sampling_ratio: R.
-        aligned: shift by half a cell, so that a cell's centre is at +0.5 (Detectron2).
+        aligned: shift by half a cell, so that a cell's center is at +0.5 (Detectron2).
     """
     levels = ops.zeros_like(boxes[..., 0], dtype="int32")
     return _pool([features], [spatial_scale], boxes, levels, _size(output_size), sampling_ratio, aligned)

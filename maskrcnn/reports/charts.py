@@ -19,19 +19,19 @@ LOSS_TERMS = {
     "mask_loss": "mask",
 }
 COLORS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed")
-GREY = "#64748b"
+GRAY = "#64748b"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": "#cbd5e1",
-    "axes.labelcolor": GREY,
+    "axes.labelcolor": GRAY,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
     "grid.color": "#e2e8f0",
     "grid.linewidth": 0.7,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "svg.hashsalt": "maskrcnn",  # the same history gives the same file

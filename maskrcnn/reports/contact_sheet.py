@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: images with the boxes and masks that training would see."""
+"""A contact sheet of a dataset: images with the boxes and masks that training would see."""
 
 import base64
 import io

@@ -127,7 +127,7 @@ def describe_machine() -> dict[str, str]:
             continue
     return {
         "Software": ", ".join([f"Python {platform.python_version()}", *versions]),
-        "Keras back-end": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "Keras backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "System": platform.platform(),
         "Processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores usable",
     }

@@ -1,4 +1,4 @@
-"""The one place that knows which back-end runs: choosing it, its devices, precision, determinism and memory.
+"""The one place that knows which backend runs: choosing it, its devices, precision, determinism and memory.
 
 `select_backend` must run before Keras is imported; the rest may run at any time before the first model is built.
 """
@@ -15,7 +15,7 @@ POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16",
 
 
 def select_backend(name: str | None = None, *, gpus: int | None = None, verbose: bool = False) -> str:
-    """Makes Keras use back-end ``name`` (or ``KERAS_BACKEND``, or TensorFlow) and returns its name.
+    """Makes Keras use backend ``name`` (or ``KERAS_BACKEND``, or TensorFlow) and returns its name.
 
     Args:
         name: "tensorflow" or "jax".
@@ -23,13 +23,13 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
         verbose: let the libraries print their own logs.
 
     Raises:
-        UserError: an unknown or uninstalled back-end, or Keras already runs on another one.
+        UserError: an unknown or uninstalled backend, or Keras already runs on another one.
     """
     name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
-        raise UserError(f"back-end {name!r} is not one of {', '.join(BACKENDS)}")
+        raise UserError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"back-end {name!r} is not installed; run: pip install '{BACKENDS[name]}'")
+        raise UserError(f"backend {name!r} is not installed; run: pip install '{BACKENDS[name]}'")
     if "keras" in sys.modules and active_backend() != name:
         raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
     os.environ["KERAS_BACKEND"] = name
@@ -92,7 +92,7 @@ def set_precision(precision: str) -> None:
 
 
 def set_seed(seed: int, *, xla: bool = False) -> None:
-    """Seeds Python, NumPy and the back-end, and makes TensorFlow's operations deterministic.
+    """Seeds Python, NumPy and the backend, and makes TensorFlow's operations deterministic.
 
     The latter not where XLA compiles them (``xla``): Keras refuses the two together.
     """
@@ -105,7 +105,7 @@ def set_seed(seed: int, *, xla: bool = False) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def share_of_loss(loss: Any) -> Any:
+def scale_loss_by_replicas(loss: Any) -> Any:
     """A device's part of the mean loss of all: under TensorFlow their gradients are added up, not averaged."""
     if active_backend() != "tensorflow":
         return loss
@@ -115,7 +115,7 @@ def share_of_loss(loss: Any) -> Any:
 
 
 def _show_gpus(count: int) -> None:
-    """Hides all but the first ``count`` GPUs; works for both back-ends, before either starts."""
+    """Hides all but the first ``count`` GPUs; works for both backends, before either starts."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names) if names else "-1"

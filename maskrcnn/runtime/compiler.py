@@ -14,7 +14,7 @@ def compile_options(*, xla: bool = False, eagerly: bool = False) -> dict[str, bo
     return {"jit_compile": not eagerly and (xla or active_backend() == "jax"), "run_eagerly": eagerly}
 
 
-def after(value: Any, other: Any) -> Any:
+def with_control_dependency(value: Any, other: Any) -> Any:
     """``value``, but not before ``other`` is computed.
 
     TensorFlow's executor runs whatever it can at once, and holds all of it in memory; XLA orders its own work.
@@ -27,7 +27,7 @@ def after(value: Any, other: Any) -> Any:
         return tf.identity(value)
 
 
-def map_in_turn(function: Callable[[Any], Any], count: Any) -> Any:
+def sequential_map(function: Callable[[Any], Any], count: Any) -> Any:
     """``function(0), function(1), ..`` stacked, one after the other; ``count`` may be a tensor under TensorFlow.
 
     `keras.ops.map` lets TensorFlow work on ten at once, and hold what they need.
@@ -42,8 +42,8 @@ def map_in_turn(function: Callable[[Any], Any], count: Any) -> Any:
     return tf.map_fn(function, tf.range(count), parallel_iterations=1, fn_output_signature=signature)
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors that TensorFlow traces and optimises once for each shape, not at each call anew."""
+def trace_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors that TensorFlow traces and optimizes once for each shape, not at each call anew."""
     if active_backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -105,10 +105,10 @@ def write_graph(function: Callable, batch: dict, directory: str) -> Counter[str]
     """Traces ``function(batch)`` into a TensorFlow graph, writes it for TensorBoard and counts its operations by type.
 
     Raises:
-        UserError: the back-end is not TensorFlow, which alone has such graphs.
+        UserError: the backend is not TensorFlow, which alone has such graphs.
     """
     if active_backend() != "tensorflow":
-        raise UserError("--log_graph needs the TensorFlow back-end; leave it out or add --backend tensorflow")
+        raise UserError("--log_graph needs the TensorFlow backend; leave it out or add --backend tensorflow")
     import tensorflow as tf
 
     graph = tf.function(function).get_concrete_function(batch).graph

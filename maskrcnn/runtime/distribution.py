@@ -1,4 +1,4 @@
-"""Several devices and several machines, through the engines that the back-ends have; nothing home-made.
+"""Several devices and several machines, through the engines that the backends have; nothing home-made.
 
 One machine: TensorFlow's MirroredStrategy, or Keras' DataParallel on JAX. Several: MultiWorkerMirroredStrategy, or
 JAX's own multi-process runtime under the same DataParallel. Each process loads its part of every batch.
@@ -20,7 +20,7 @@ import numpy as np
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime import backend, compiler
-from maskrcnn.runtime.replicated import JAXPredictor, Predictor, TensorFlowPredictor
+from maskrcnn.runtime.replicated import BatchPredictor, JAXBatchPredictor, TensorFlowBatchPredictor
 
 HEARTBEAT_SECONDS = 30  # without a sign of a JAX process, and the others end
 SHUTDOWN_SECONDS = 15  # that JAX waits at the end for processes that may be gone
@@ -38,21 +38,21 @@ class Devices:
     """All devices of a run, of which this process drives some."""
 
     replicas: int = 1  # of the model: devices of all processes together
-    processes: int = 1
-    process: int = 0  # from 0; that one alone writes
+    world_size: int = 1
+    rank: int = 0  # of this process; rank 0 is the chief, which alone writes files
     strategy: Any = None  # TensorFlow's or Keras' object; None for one device
 
     @property
     def local_replicas(self) -> int:
         """Devices of this process."""
-        return self.replicas // self.processes
+        return self.replicas // self.world_size
 
     @property
-    def writes(self) -> bool:
-        return self.process == 0
+    def is_chief(self) -> bool:
+        return self.rank == 0
 
     @property
-    def batches_a_step(self) -> int:
+    def batches_per_step(self) -> int:
         """The batches that this process's part of a step is cut into: TensorFlow wants one for each device."""
         return self.local_replicas if backend.active_backend() == "tensorflow" else 1
 
@@ -74,22 +74,22 @@ class Devices:
         return {**options, "jit_compile": False}
 
     def distribute(self, make_dataset: Callable[[], Any]) -> Any:
-        """A data set of this process's batches as `fit` wants it."""
+        """A dataset of this process's batches as `fit` wants it."""
         if self.strategy is None or backend.active_backend() == "jax":
             return make_dataset()
         return self.strategy.distribute_datasets_from_function(lambda context: make_dataset())
 
-    def predictor(self, model: Any) -> Predictor:
+    def predictor(self, model: Any) -> BatchPredictor:
         """What predicts batches of this process alone, on all its devices."""
         if self.strategy is None:
-            return Predictor(model)
+            return BatchPredictor(model)
         if backend.active_backend() == "jax":
-            return JAXPredictor(model)
-        return TensorFlowPredictor(model, self.strategy, self.local_replicas)
+            return JAXBatchPredictor(model)
+        return TensorFlowBatchPredictor(model, self.strategy, self.local_replicas)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather_object(self, value: Any) -> list[Any]:
         """What each process gives, in their order, on all of them; each must call it."""
-        if self.processes == 1:
+        if self.world_size == 1:
             return [value]
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         lengths = self._gather_rows(np.array([len(data)], np.int32))
@@ -99,46 +99,46 @@ class Devices:
         # of processes of the same run, so that unpickling is safe
         return [pickle.loads(row.tobytes()[:length]) for row, (length,) in zip(rows, lengths.tolist(), strict=True)]
 
-    def agree(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """The first process's value, on all of them."""
-        return self.gather(value)[0]
+        return self.all_gather_object(value)[0]
 
-    def merge(self, items: Iterable[Any]) -> Iterator[Any]:
+    def all_gather_items(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items of all processes, on each of them."""
-        if self.processes == 1:
+        if self.world_size == 1:
             yield from items
         else:
-            for part in self.gather(list(items)):
+            for part in self.all_gather_object(list(items)):
                 yield from part
 
     @contextlib.contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The first process runs the block while the others wait, then they do: for what it leaves on a shared disk."""
-        if not self.writes:
-            self.gather(None)
+        if not self.is_chief:
+            self.all_gather_object(None)
         try:
             yield
         finally:
-            if self.writes:
-                self.gather(None)
+            if self.is_chief:
+                self.all_gather_object(None)
 
     @contextlib.contextmanager
-    def loss_of_processes(self) -> Iterator[None]:
+    def report_lost_process(self) -> Iterator[None]:
         """Says in words that another process is gone.
 
         Raises:
-            UserError: the back-end could not reach it.
+            UserError: the backend could not reach it.
         """
         try:
             yield
         except Exception as error:
-            if self.processes == 1 or type(error).__name__ not in LOST or "RESOURCE_EXHAUSTED" in str(error):
+            if self.world_size == 1 or type(error).__name__ not in LOST or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             _leave_without_the_lost()
             lines = str(error).strip().splitlines() or [""]
             reason = next((line for line in lines if SILENCE.search(line)), lines[0])[:200]
             raise UserError(
-                f"process {self.process} of {self.processes}: another process of the run is lost ({reason}); start all "
+                f"process {self.rank} of {self.world_size}: another process of the run is lost ({reason}); start all "
                 "of them again with the same command: the run goes on from its last checkpoint"
             ) from error
 
@@ -147,7 +147,7 @@ class Devices:
         if backend.active_backend() == "jax":
             from jax.experimental import multihost_utils
 
-            return np.asarray(multihost_utils.process_allgather(row)).reshape(self.processes, -1)
+            return np.asarray(multihost_utils.process_allgather(row)).reshape(self.world_size, -1)
         import tensorflow as tf
 
         rows = self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant(row[None]))
@@ -165,7 +165,7 @@ def connect(coordinator: str | None = None, num_processes: int | None = None, pr
         process_id: of this one, from 0, for JAX.
 
     Raises:
-        UserError: flags that do not fit together or the back-end.
+        UserError: flags that do not fit together or the backend.
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):

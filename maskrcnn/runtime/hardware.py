@@ -141,14 +141,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def forget_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """Makes `peak_resident` count from now on; does nothing where the system cannot (it is Linux' way)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_resident() -> int | None:
-    """Largest resident set since `forget_peak_memory`, bytes; None where the system does not tell."""
+    """Largest resident set since `reset_peak_memory`, bytes; None where the system does not tell."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -8,7 +8,7 @@ from maskrcnn.runtime import backend
 from maskrcnn.runtime.distribution import Devices
 
 
-def adapt(model: Any, devices: Devices) -> None:
+def patch_keras_trainer(model: Any, devices: Devices) -> None:
     """Mends what Keras 3.15 does wrong with a compiled model on several TensorFlow devices.
 
     It clips, accumulates and checks the gradients of each device by itself before it adds them up: here they are added
@@ -33,7 +33,7 @@ def adapt(model: Any, devices: Devices) -> None:
     if inner.gradient_accumulation_steps:
         _accumulate_on_all(inner)
     model._maybe_symbolic_build = lambda iterator=None, data_batch=None: None
-    if devices.processes > 1:
+    if devices.world_size > 1:
         compute = model.compute_metrics
         model.compute_metrics = lambda *arguments, **named: {
             name: keras.ops.reshape(value, (1,)) for name, value in compute(*arguments, **named).items()

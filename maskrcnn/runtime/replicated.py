@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 
-class Predictor:
+class BatchPredictor:
     """A model's predictions; several devices share a batch."""
 
     def __init__(self, model: Any):
@@ -18,7 +18,7 @@ class Predictor:
         return self.model.predict_on_batch(x)
 
 
-class TensorFlowPredictor(Predictor):
+class TensorFlowBatchPredictor(BatchPredictor):
     """Keras would give each device the whole batch."""
 
     def __init__(self, model: Any, strategy: Any, devices: int):
@@ -40,7 +40,7 @@ class TensorFlowPredictor(Predictor):
         return self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(parts)))
 
 
-class JAXPredictor(Predictor):
+class JAXBatchPredictor(BatchPredictor):
     """Keras would want all processes to predict at the same time, and their outputs could not be read."""
 
     def __init__(self, model: Any):

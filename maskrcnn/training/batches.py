@@ -3,7 +3,7 @@
 from typing import Any
 
 from maskrcnn.config import Config
-from maskrcnn.data.loader.pipeline import Share, train_dataset, training_image_ids
+from maskrcnn.data.loader.pipeline import Shard, train_dataset, training_image_ids
 from maskrcnn.data.loader.synthetic import synthetic_dataset
 from maskrcnn.data.loader.wait_time import DataWait
 from maskrcnn.data.splits import Split
@@ -35,11 +35,11 @@ class TrainingData:
 
     def _batches(self, first_step: int) -> Any:
         devices = self.devices
-        share = Share(devices.process, devices.processes, devices.batches_a_step)
+        shard = Shard(devices.rank, devices.world_size, devices.batches_per_step)
         if self.split is None:
-            size = self.batch_size // share.processes // share.pieces
-            return synthetic_dataset(self.config, batch_size=size, seed=devices.process)
+            size = self.batch_size // shard.count // shard.pieces
+            return synthetic_dataset(self.config, batch_size=size, seed=devices.rank)
         size = self.batch_size
         return train_dataset(
-            self.split, self.config, batch_size=size, seed=self.seed, skip_batches=first_step, share=share
+            self.split, self.config, batch_size=size, seed=self.seed, skip_batches=first_step, shard=shard
         )

@@ -55,7 +55,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         ids = [int(number) for number in self.image_ids(self.step - 1)]
         path = self.writer.directory / f"not-finite-{self.step:08d}.npz"  # a name that no run resumes from
         state = {"step": self.step, "losses": {name: repr(value) for name, value in losses.items()}, "image_ids": ids}
-        if self.devices.writes:
+        if self.devices.is_chief:
             write_arrays(path, snapshot(self.model), state)
         images = f" with the images {', '.join(map(str, ids))}" if ids else ""
         return (
@@ -120,7 +120,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self.interruption.unsaved = self.devices.processes == 1
+        self.interruption.unsaved = self.devices.world_size == 1
         self.writer.check()
         epoch_ends = self.step % self.plan.steps_per_epoch == 0  # the log of which must come first
         if not epoch_ends and (self.interruption.requested or (self.every and self.step % self.every == 0)):
@@ -136,7 +136,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         means = running_means(self.model)  # of all processes, so that each must take part
         _check_finite(self.model, self.step)
         checkpoint = replace(self.start, step=self.step, metrics=means, reported=self.log.reported)
-        if self.devices.writes:
+        if self.devices.is_chief:
             self.writer.write(self.model, checkpoint)
         self.interruption.unsaved = False
         if self.interruption.requested:

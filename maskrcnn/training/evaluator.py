@@ -11,7 +11,7 @@ from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import METRICS_FILE, evaluate_split, flatten, write_metrics
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime.distribution import Devices
-from maskrcnn.runtime.replicated import Predictor
+from maskrcnn.runtime.replicated import BatchPredictor
 from maskrcnn.training.optimizer import averaged_weights
 from maskrcnn.training.progress import Log
 from maskrcnn.weights.model_folder import save_model
@@ -23,7 +23,7 @@ BEST = "best"  # folder of the model with the best mask AP so far
 class Evaluator:
     """Evaluates a model in training, and logs it; without a split it does nothing."""
 
-    predictor: Predictor
+    predictor: BatchPredictor
     config: Config
     split: Split | None
     log: Log
@@ -38,7 +38,7 @@ class Evaluator:
         with averaged_weights(model):
             self.predictor.refresh()
             metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices)
-            if self.config.train.evaluate_every and self.devices.writes:
+            if self.config.train.evaluate_every and self.devices.is_chief:
                 keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
         self.log.evaluation(epoch, flatten(metrics))
         return metrics

@@ -23,7 +23,7 @@ from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler, hardware
 from maskrcnn.runtime.distribution import Devices, connect
 from maskrcnn.runtime.files import claimed, remove_stale
-from maskrcnn.runtime.keras_patches import adapt
+from maskrcnn.runtime.keras_patches import patch_keras_trainer
 from maskrcnn.training.batches import TrainingData
 from maskrcnn.training.callbacks import EvaluateEpochs, SaveCheckpoints, StopOnNonFinite
 from maskrcnn.training.checkpoint import Checkpoint, CheckpointWriter, restore_latest
@@ -76,13 +76,13 @@ def train(
     model_dir, logs, devices = Path(model_dir), logs or LogOptions(), devices or connect()
     with Interruption() as interruption, _claim(model_dir, devices), devices.scope():
         seed = _set_up(config, devices)
-        with devices.first_alone():  # converts the data where that is to be done
+        with devices.main_process_first():  # converts the data where that is to be done
             split, val_split = _open_splits(config, data_dir, model_dir, eval_file, evaluate=evaluate)
         config = dataclasses.replace(config, categories=split.categories if split else SYNTHETIC_CATEGORIES)
-        with devices.first_alone():
+        with devices.main_process_first():
             goes_on = holds_run(model_dir)
             check_same_run(config, model_dir)
-            if devices.writes:
+            if devices.is_chief:
                 save_config(config, model_dir)
 
         batch_size = config.train.batch_size * devices.replicas
@@ -93,7 +93,7 @@ def train(
         _compile(model, config, make_optimizer(config.train, schedule), devices)
         start = _restore(model, model_dir, Checkpoint(0, seed, batch_size), devices)
         plan = Plan(config.train.epochs, steps_per_epoch, batch_size, start.step, schedule, start.reported)
-        if goes_on and devices.writes:
+        if goes_on and devices.is_chief:
             cut_logs(plan, logs, model_dir)
         data = TrainingData(split, config, start.data_seed, devices)
         with contextlib.closing(_open_log(config, plan, data, logs, model_dir)) as log:
@@ -103,7 +103,7 @@ def train(
                 _write_graph(model, data, Path(logs.tensorboard or model_dir / "tensorboard"))
             evaluator = Evaluator(devices.predictor(model), config, val_split, log, model_dir, devices)
             run = Run(model, config, plan, start, data, evaluator, log, devices)
-            with devices.loss_of_processes():
+            with devices.report_lost_process():
                 run_epochs(run, model_dir / CHECKPOINTS, interruption)
                 return finish(run, model_dir)
 
@@ -127,12 +127,12 @@ def run_epochs(run: Run, checkpoints: Path, interruption: Interruption) -> None:
     plan, train, devices = run.plan, run.config.train, run.devices
     evaluations = EvaluateEpochs(plan, train.evaluate_every, run.evaluator.evaluate)
     epoch, begun = divmod(plan.first_step, plan.steps_per_epoch)
-    evaluated = devices.agree(evaluated_epochs(run.log.file.path) if devices.writes else None)
+    evaluated = devices.broadcast_object(evaluated_epochs(run.log.file.path) if devices.is_chief else None)
     if not begun and evaluations.due(epoch) and epoch not in evaluated:
         run.evaluator.evaluate(epoch)  # the run was stopped before it had
     with (
         contextlib.closing(CheckpointWriter(checkpoints, train.keep)) as writer,
-        contextlib.closing(ProgressBar(plan, run.data.waited, shown=devices.writes)) as bar,
+        contextlib.closing(ProgressBar(plan, run.data.waited, shown=devices.is_chief)) as bar,
     ):
         stop = StopOnNonFinite(plan, writer, run.data.image_ids, devices)
         saves = SaveCheckpoints(
@@ -144,14 +144,14 @@ def run_epochs(run: Run, checkpoints: Path, interruption: Interruption) -> None:
 def finish(run: Run, model_dir: Path) -> Metrics:
     """Saves the trained model, evaluates it and writes the metrics."""
     with averaged_weights(run.model):  # of all processes together: under JAX they compare what they set
-        if run.devices.writes:
+        if run.devices.is_chief:
             save_model(run.model, run.config, model_dir)
     memory = {f"peak_{where}_bytes": value for where, value in hardware.peak_memory()._asdict().items()}
     metrics = {**run.evaluator.evaluate(run.plan.epochs), "training": {**run.log.speed(), **memory}}
     run.log.file.log((), {**flatten(metrics), **metrics["training"]})
-    if run.devices.writes:
+    if run.devices.is_chief:
         write_metrics(metrics, model_dir)
-    run.devices.gather(None)  # none leaves before all have come so far
+    run.devices.all_gather_object(None)  # none leaves before all have come so far
     return metrics
 
 
@@ -166,7 +166,7 @@ def fit(model: MaskRCNN, data: TrainingData, plan: Plan, callbacks: list[keras.c
             epochs=epoch + 1 if done else plan.epochs,
             steps_per_epoch=plan.steps_per_epoch - done,
             callbacks=callbacks,
-            shuffle=False,  # the data set does that
+            shuffle=False,  # the dataset does that
             verbose=0,
         )
         step = (epoch + 1) * plan.steps_per_epoch if done else plan.total_steps
@@ -181,7 +181,7 @@ def cut_logs(plan: Plan, logs: LogOptions, model_dir: Path) -> None:
 
 
 def _claim(model_dir: Path, devices: Devices) -> contextlib.AbstractContextManager[None]:
-    return claimed(model_dir) if devices.writes else contextlib.nullcontext()
+    return claimed(model_dir) if devices.is_chief else contextlib.nullcontext()
 
 
 def _set_up(config: Config, devices: Devices) -> int:
@@ -190,8 +190,8 @@ def _set_up(config: Config, devices: Devices) -> int:
     if config.train.seed is not None:
         backend.set_seed(config.train.seed, xla=config.train.xla)
         return config.train.seed
-    seed = devices.agree(random.randrange(2**31))
-    if devices.processes > 1:  # which must begin with the same weights
+    seed = devices.broadcast_object(random.randrange(2**31))
+    if devices.world_size > 1:  # which must begin with the same weights
         keras.utils.set_random_seed(seed)
     return seed
 
@@ -211,13 +211,13 @@ def _compile(model: MaskRCNN, config: Config, optimizer: keras.optimizers.Optimi
     model.compile(optimizer, **devices.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
     model.optimizer.build(model.trainable_variables)  # not inside the first step, where it takes TensorFlow far longer
     keep_averages_apart(model)
-    adapt(model, devices)
+    patch_keras_trainer(model, devices)
 
 
 def _restore(model: MaskRCNN, model_dir: Path, start: Checkpoint, devices: Devices) -> Checkpoint:
     """The state of the last checkpoint, or else ``start``."""
     directory = model_dir / CHECKPOINTS
-    if devices.writes:
+    if devices.is_chief:
         remove_stale(directory)
     found = restore_latest(model, directory) or start
     if found.batch_size not in (0, start.batch_size):
@@ -225,7 +225,7 @@ def _restore(model: MaskRCNN, model_dir: Path, start: Checkpoint, devices: Devic
             f"{directory}: the run has had {found.batch_size} images a step so far, not {start.batch_size}; give the "
             "same number of devices times --train_batch_size"
         )
-    if len(set(devices.gather(found.step))) > 1:
+    if len(set(devices.all_gather_object(found.step))) > 1:
         raise UserError(f"{directory}: not all processes see the same checkpoints; put --model_dir on a shared disk")
     return dataclasses.replace(found, batch_size=start.batch_size)
 
@@ -254,10 +254,10 @@ def _announce_memory(model: MaskRCNN, config: Config) -> None:
 
 
 def _open_log(config: Config, plan: Plan, data: TrainingData, logs: LogOptions, model_dir: Path) -> Log:
-    file = DLLLog(logs.file or model_dir / LOG_FILE) if data.devices.writes else DLLLog(os.devnull)
+    file = DLLLog(logs.file or model_dir / LOG_FILE) if data.devices.is_chief else DLLLog(os.devnull)
     file.parameters(dataclasses.asdict(config))
     writer = None
-    if logs.tensorboard and data.devices.writes:
+    if logs.tensorboard and data.devices.is_chief:
         from tensorboard.summary import Writer  # imports TensorFlow: only if asked for
 
         writer = Writer(str(logs.tensorboard))

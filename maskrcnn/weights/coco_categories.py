@@ -2,7 +2,7 @@
 
 from maskrcnn.config import Category
 
-# The data set's own ids have gaps: 80 of 1..90.
+# The dataset's own ids have gaps: 80 of 1..90.
 NAMES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
     10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",

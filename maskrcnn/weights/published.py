@@ -16,7 +16,7 @@ class Published(NamedTuple):
 
     url: str
     accuracy: str  # box and mask AP on COCO's val2017, or ImageNet's top-1 accuracy, in percent
-    licence: str
+    license: str
     size_mib: float
     md5: str | None = None  # first digits or all
     sha256: str | None = None  # first digits or all
@@ -33,7 +33,7 @@ def _torchvision(file: str, accuracy: str, size_mib: float) -> Published:
 
 
 def _detectron2(path: str, accuracy: str, size_mib: float, sha256: str | None = None) -> Published:
-    """Detectron2's file names end in the first six digits of the MD5; its weights' licence is its model zoo's."""
+    """Detectron2's file names end in the first six digits of the MD5; its weights' license is its model zoo's."""
     digits = path.removesuffix(".pkl").rpartition("_")[2]
     return Published(DETECTRON2_URL + path, accuracy, "CC-BY-SA-3.0", size_mib, md5=digits, sha256=sha256)
 
@@ -64,9 +64,9 @@ PUBLISHED = {
 
 def format_published() -> str:
     """The table of ``weights list``."""
-    lines = [f"{'name':34} {'AP box / mask':>14} {'MiB':>6}  {'licence':13} file"]
+    lines = [f"{'name':34} {'AP box / mask':>14} {'MiB':>6}  {'license':13} file"]
     lines += [
-        f"{name:34} {item.accuracy:>14} {item.size_mib:6.0f}  {item.licence:13} {item.file}"
+        f"{name:34} {item.accuracy:>14} {item.size_mib:6.0f}  {item.license:13} {item.file}"
         for name, item in PUBLISHED.items()
     ]
     lines.append("AP on COCO val2017, top-1 accuracy on ImageNet, in percent, as published; resnet*: backbones")

@@ -70,7 +70,7 @@ def test_inference_part_by_part(config_file, tmp_path, capsys):
     whole = sum(results[part]["mean"] for part in ("preprocessing", "latency", "postprocessing"))
     assert results["throughput_all_parts"] == pytest.approx(2 / whole)
     assert results["throughput"] == pytest.approx(2 / results["latency"]["mean"])  # on a CPU
-    assert "pre-processing" in capsys.readouterr().out
+    assert "preprocessing" in capsys.readouterr().out
 
 
 def test_inference_on_data_repeats_it(config_file, shapes_dir, tmp_path):

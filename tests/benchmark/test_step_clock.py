@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from maskrcnn.benchmark.step_clock import StepClock, summarise
+from maskrcnn.benchmark.step_clock import StepClock, summarize
 
 
 def test_true_percentiles_not_bounds_on_the_mean():
     seconds = [1.0] * 90 + [10.0] * 10
-    found = summarise(seconds)
+    found = summarize(seconds)
     assert found["mean"] == pytest.approx(1.9)
     assert found["50%"] == 1.0
     assert found["95%"] == found["99%"] == 10.0
-    assert summarise([]) == {}
+    assert summarize([]) == {}
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

@@ -28,7 +28,7 @@ del RUNS[-1]["seconds"]
 
 
 def test_medians_over_all_turns_and_the_ratio_to_the_fastest_peer():
-    rows = {row["contestant"]: row for row in side_by_side.summarise(RUNS)}
+    rows = {row["contestant"]: row for row in side_by_side.summarize(RUNS)}
     assert rows["jax"]["seconds"] == 2.5
     assert rows["jax"]["images_per_second"] == pytest.approx(0.8)
     assert rows["jax"]["times_peer"] == pytest.approx(6 / 2.5)
@@ -40,9 +40,9 @@ def test_medians_over_all_turns_and_the_ratio_to_the_fastest_peer():
 
 def test_peers_of_another_problem_do_not_count():
     other = {**run("torchvision", 0, [1.0]), "batch_size": 4}
-    (row,) = [row for row in side_by_side.summarise([*RUNS, other]) if row["contestant"] == "jax"]
+    (row,) = [row for row in side_by_side.summarize([*RUNS, other]) if row["contestant"] == "jax"]
     assert row["times_peer"] == pytest.approx(6 / 2.5)
-    (alone,) = side_by_side.summarise([run("jax", 0, [1.0])])
+    (alone,) = side_by_side.summarize([run("jax", 0, [1.0])])
     assert alone["times_peer"] is None
 
 
@@ -96,7 +96,7 @@ def test_problem_is_the_same_for_all():
     assert (batch["images"] == problem.make_images(2, 64, 96)).all()
     assert batch["valid"].sum(1).tolist() == [problem.OBJECTS] * 2
     np.testing.assert_array_equal(batch["boxes"][:, : problem.OBJECTS], boxes)
-    np.testing.assert_array_equal(batch["mask_frames"], batch["boxes"])
+    np.testing.assert_array_equal(batch["mask_regions"], batch["boxes"])
     np.testing.assert_array_equal(batch["classes"][:, : problem.OBJECTS], classes)
     assert batch["masks"][0, 0].mean() == pytest.approx(np.pi / 4, abs=0.01)
     assert (boxes[..., 2] <= 96).all()

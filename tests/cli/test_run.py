@@ -81,13 +81,13 @@ def test_eval_on_data_of_other_categories_names_both(model_dir, shapes_dir, tmp_
 
 
 def test_infer_files_and_folders(model_dir, shapes_dir, tmp_path, capsys):
-    Image.new("L", (50, 30)).save(tmp_path / "grey.png")
-    command = f"infer {tmp_path / 'grey.png'} {shapes_dir / 'val'} --model_dir {model_dir} --out_dir {tmp_path / 'out'}"
+    Image.new("L", (50, 30)).save(tmp_path / "gray.png")
+    command = f"infer {tmp_path / 'gray.png'} {shapes_dir / 'val'} --model_dir {model_dir} --out_dir {tmp_path / 'out'}"
     assert main(command.split()) == 0
     results = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert len(results) == 4  # the stand-in finds one object in each image
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
-    with Image.open(tmp_path / "out" / "grey.png") as picture:
+    with Image.open(tmp_path / "out" / "gray.png") as picture:
         assert picture.size == (50, 30)
 
 

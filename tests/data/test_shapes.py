@@ -48,12 +48,12 @@ def test_the_same_seed_draws_the_same(folder, tmp_path):
 
 
 def test_masks_are_what_can_be_seen(monkeypatch):
-    """With plain fills and no noise, the pixels of a mask have the colour of its shape and no others."""
-    colours = iter(range(10, 250, 6))
-    monkeypatch.setattr(shapes, "_texture", lambda rng, size, **_: np.full((size, size, 3), next(colours), np.float32))
+    """With plain fills and no noise, the pixels of a mask have the color of its shape and no others."""
+    colors = iter(range(10, 250, 6))
+    monkeypatch.setattr(shapes, "_texture", lambda rng, size, **_: np.full((size, size, 3), next(colors), np.float32))
     monkeypatch.setattr(shapes, "MIN_CONTRAST", -1)
     for seed in range(30):
-        colours = iter(range(10, 250, 6))
+        colors = iter(range(10, 250, 6))
         picture, drawn = draw_picture(_NoNoise(seed), 192)
         union = np.zeros((192, 192), int)
         for number, shape in enumerate(drawn):
@@ -93,7 +93,7 @@ def test_wrong_numbers_and_folders(tmp_path):
         write_shapes(tmp_path, train_images=0)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val.json").write_text('{"images": []}')
-    with pytest.raises(UserError, match="belongs to another data set"):
+    with pytest.raises(UserError, match="belongs to another dataset"):
         write_shapes(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -171,7 +171,7 @@ def test_images_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"val\.json: no image with id 5"):
         scorer.add(5, _detections())
     scorer.add(1, _detections())
-    with pytest.raises(UserError, match="two images of the data set have id 1"):
+    with pytest.raises(UserError, match="two images of the dataset have id 1"):
         scorer.add(1, _detections())
 
 

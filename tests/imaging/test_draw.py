@@ -42,8 +42,8 @@ def test_small_objects_are_drawn_over_large_ones() -> None:
 @pytest.mark.parametrize("corner", [(0, 0, 30, 30), (90, 0, 120, 30), (0, 70, 30, 100), (90, 70, 120, 100)])
 def test_labels_stay_inside_the_picture(corner: tuple[int, int, int, int]) -> None:
     plain = np.asarray(draw_instances(_grey(), [_instance(*corner)]))
-    labelled = np.asarray(draw_instances(_grey(), [_instance(*corner, label="cat 0.90")]))
-    rows, columns = np.nonzero((plain != labelled).any(axis=2))
+    labeled = np.asarray(draw_instances(_grey(), [_instance(*corner, label="cat 0.90")]))
+    rows, columns = np.nonzero((plain != labeled).any(axis=2))
     width, height = columns.max() - columns.min() + 1, rows.max() - rows.min() + 1
     assert width > 45
     assert height > 11
@@ -74,7 +74,7 @@ def test_odd_instances_are_drawn_without_harm() -> None:
     assert isinstance(draw_instances(_grey(), []), Image.Image)
 
 
-def test_neighbouring_colours_differ_and_are_stable() -> None:
+def test_neighboring_colors_differ_and_are_stable() -> None:
     colors = [np.array(color_of(number)) for number in range(30)]
     assert all(np.abs(a - b).sum() > 100 for a, b in itertools.pairwise(colors))
     assert color_of(3) == color_of(3)

@@ -97,8 +97,8 @@ def test_resizing_equals_torchvision() -> None:
         size = resized_size(height, width, config)
         assert size == tuple(golden[f"transform.{case}.output_size"])
         image = golden[f"transform.{case}.image"].transpose(1, 2, 0)
-        normalised = golden[f"transform.{case}.output"].transpose(1, 2, 0)[: size[0], : size[1]]
-        expected = normalised * np.array(norm.std) + np.array(norm.mean)
+        normalized = golden[f"transform.{case}.output"].transpose(1, 2, 0)[: size[0], : size[1]]
+        expected = normalized * np.array(norm.std) + np.array(norm.mean)
         np.testing.assert_allclose(resize(image, size), expected, atol=0.501)  # rounded to whole values
 
 

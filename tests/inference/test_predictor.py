@@ -153,7 +153,7 @@ def test_batches_are_read_as_they_are_needed() -> None:
     predictions.close()  # type: ignore[attr-defined]
 
 
-def test_drawing_follows_the_threshold_and_the_wish_for_colours() -> None:
+def test_drawing_follows_the_threshold_and_the_wish_for_colors() -> None:
     image = np.full((50, 200, 3), 128, np.uint8)
     detections = Predictor(HalfImageModel(), CONFIG).predict(image)
     assert (np.asarray(detections.draw(image, 0.95)) == 128).all()

@@ -8,7 +8,7 @@ import pytest
 
 from maskrcnn.config import Category, Config
 from maskrcnn.model import MaskRCNN
-from maskrcnn.model.mask_rcnn import LOSSES, normalise
+from maskrcnn.model.mask_rcnn import LOSSES, normalize
 from maskrcnn.model.structures import Detections, RoIs, Targets
 from maskrcnn.ops.boxes import pairwise_iou
 
@@ -37,7 +37,7 @@ def make_batch(config, *, height=128, width=128, batch=2):
         "boxes": boxes,
         "classes": classes,
         "masks": np.ones((batch, slots, 112, 112), "uint8"),
-        "mask_frames": boxes,
+        "mask_regions": boxes,
         "valid": valid,
     }
 
@@ -169,15 +169,15 @@ def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
         assert ours[name] == pytest.approx(exact[name], rel=0.1, abs=0.02), name
 
 
-def test_normalise_leaves_the_padding_at_zero(config):
+def test_normalize_leaves_the_padding_at_zero(config):
     image = config.model.image
     images = np.full((1, 4, 6, 3), 255, "uint8")
-    got = np.asarray(normalise(images, np.array([[3.0, 5.0]], "float32"), image))
+    got = np.asarray(normalize(images, np.array([[3.0, 5.0]], "float32"), image))
     expected = (255 - np.array(image.mean)) / np.array(image.std)
     np.testing.assert_allclose(got[0, :3, :5], np.broadcast_to(expected, (3, 5, 3)), rtol=1e-6)
     assert np.all(got[0, 3:] == 0)
     assert np.all(got[0, :, 5:] == 0)
-    swapped = np.asarray(normalise(images, np.array([[4.0, 6.0]], "float32"), dataclasses.replace(image, bgr=True)))
+    swapped = np.asarray(normalize(images, np.array([[4.0, 6.0]], "float32"), dataclasses.replace(image, bgr=True)))
     np.testing.assert_allclose(swapped[0, 0, 0], expected[::-1], rtol=1e-6)
 
 

@@ -44,7 +44,8 @@ def test_iou_agrees_with_a_loop_and_broadcasts(compute, random_boxes):
 def test_iou_is_symmetric_and_one_with_itself(compute, random_boxes):
     boxes = random_boxes(20)
     iou = compute(pairwise_iou, boxes, boxes)
-    np.testing.assert_array_equal(iou, iou.T)
+    # fused multiply-adds round the areas of the two boxes differently, so that exact symmetry is not promised
+    np.testing.assert_allclose(iou, iou.T, rtol=1e-6)
     np.testing.assert_allclose(np.diag(iou), 1, rtol=1e-5)
     assert iou.min() >= 0
     assert iou.max() <= 1 + 1e-6
@@ -74,8 +75,8 @@ def test_clip_agrees_with_torchvision(compute, goldens):
 
 
 def test_encode_of_a_hand_worked_box(run):
-    anchor = array([0, 0, 10, 20])  # centre (5, 10), size (10, 20)
-    box = array([5, 10, 25, 20])  # centre (15, 15), size (20, 10)
+    anchor = array([0, 0, 10, 20])  # center (5, 10), size (10, 20)
+    box = array([5, 10, 25, 20])  # center (15, 15), size (20, 10)
     wanted = [[1.0, 0.25, math.log(2), -math.log(2)]]
     np.testing.assert_allclose(run(encode, box, anchor), wanted, rtol=1e-6)
 

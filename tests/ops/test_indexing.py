@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from maskrcnn.ops.fast.padding_buckets import on_filled_slots
+from maskrcnn.ops.fast.padding_buckets import run_on_bucket
 from maskrcnn.ops.indexing import add_rows, gather_rows, top_positive
 
 
@@ -60,7 +60,7 @@ def test_the_smallest_size_that_holds_the_fullest_image(run, counts, size):
     filled = np.arange(4) < np.array(counts)[:, None]
 
     def count_slots(filled):
-        return on_filled_slots(lambda count: keras.ops.zeros((), "int32") + count, filled, [1, 2, 4])
+        return run_on_bucket(lambda count: keras.ops.zeros((), "int32") + count, filled, [1, 2, 4])
 
     assert run(count_slots, filled) == size
 
@@ -68,7 +68,7 @@ def test_the_smallest_size_that_holds_the_fullest_image(run, counts, size):
 def test_filled_slots_may_come_in_any_order(run):
     filled = np.array([[False, True, False, False], [False, False, True, False]])
     assert (
-        run(lambda f: on_filled_slots(lambda count: keras.ops.zeros((), "int32") + count, f, [1, 2, 3, 4]), filled) == 3
+        run(lambda f: run_on_bucket(lambda count: keras.ops.zeros((), "int32") + count, f, [1, 2, 3, 4]), filled) == 3
     )
 
 

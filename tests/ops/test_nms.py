@@ -17,7 +17,7 @@ CASES = (
     "random2000_0.5",
     "random2000_0.7",
 )
-CHAIN = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], "float32")  # neighbours overlap by 7/13
+CHAIN = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], "float32")  # neighbors overlap by 7/13
 
 
 def nms_of(iou_threshold, max_outputs):
@@ -53,7 +53,7 @@ def test_an_invalid_box_neither_survives_nor_suppresses(compute):
 
 
 def test_a_long_chain_settles(compute):
-    # Each box overlaps its neighbours only, so that every second one survives: the slowest case of the fixed point.
+    # Each box overlaps its neighbors only, so that every second one survives: the slowest case of the fixed point.
     start = 3 * np.arange(40, dtype="float32")
     boxes = np.stack([start, 0 * start, start + 10, 0 * start + 10], -1)
     keep = compute(lambda b, v: suppress(b, v, iou_threshold=0.5), boxes, np.ones(40, bool))

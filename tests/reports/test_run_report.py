@@ -121,5 +121,5 @@ def test_predictions_stand_beside_the_ground_truth(tmp_path: Path) -> None:
     found, there = np.asarray(first.prediction).astype(int), np.asarray(first.ground_truth).astype(int)
     assert (found[160, 480] != 128).any()
     assert (found[160, 160] == 128).all()
-    np.testing.assert_array_equal(there[160, 160], found[160, 480])  # one class, one colour
+    np.testing.assert_array_equal(there[160, 160], found[160, 480])  # one class, one color
     assert second.ground_truth is None

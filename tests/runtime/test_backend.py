@@ -1,4 +1,4 @@
-"""Choosing the back-end, and what depends on it. What must happen before Keras loads runs in a process of its own."""
+"""Choosing the backend, and what depends on it. What must happen before Keras loads runs in a process of its own."""
 
 import os
 import subprocess
@@ -126,7 +126,7 @@ def test_graph_is_counted_and_written(tmp_path):
 
 
 def test_mapped_in_turn_is_stacked():
-    assert np.asarray(compiler.map_in_turn(lambda index: index * np.array([1, 2]), 3)).tolist() == [
+    assert np.asarray(compiler.sequential_map(lambda index: index * np.array([1, 2]), 3)).tolist() == [
         [0, 0],
         [1, 2],
         [2, 4],

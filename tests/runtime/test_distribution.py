@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.runtime.backend import share_of_loss
+from maskrcnn.runtime.backend import scale_loss_by_replicas
 from maskrcnn.runtime.distribution import Devices, connect
 
 TRAIN = """
@@ -72,12 +72,12 @@ def test_two_devices_with_two_images_are_one_with_four(shapes_dir, tmp_path):
 def test_one_device_needs_nothing():
     devices = connect()
     assert devices == Devices()
-    assert devices.writes
-    assert devices.gather("a") == ["a"]
-    assert devices.agree(3) == 3
-    assert list(devices.merge([1, 2])) == [1, 2]
-    with devices.first_alone(), devices.scope():
-        assert float(share_of_loss(keras.ops.convert_to_tensor(3.0))) == 3.0
+    assert devices.is_chief
+    assert devices.all_gather_object("a") == ["a"]
+    assert devices.broadcast_object(3) == 3
+    assert list(devices.all_gather_items([1, 2])) == [1, 2]
+    with devices.main_process_first(), devices.scope():
+        assert float(scale_loss_by_replicas(keras.ops.convert_to_tensor(3.0))) == 3.0
 
 
 def test_flags_that_do_not_fit():
@@ -99,5 +99,5 @@ def test_a_lost_process_is_told_in_words():
         (Devices(2, 2, 1), KeyError("a fault of the program"), KeyError, "program"),
     ]
     for devices, error, expected, text in cases:
-        with pytest.raises(expected, match=text), devices.loss_of_processes():
+        with pytest.raises(expected, match=text), devices.report_lost_process():
             raise error

@@ -218,5 +218,5 @@ def test_logs_for_tensorboard(config, shapes_dir, tmp_path):
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has graphs")
 def test_graph_needs_tensorflow(config, shapes_dir, tmp_path):
-    with pytest.raises(UserError, match="--log_graph needs the TensorFlow back-end"):
+    with pytest.raises(UserError, match="--log_graph needs the TensorFlow backend"):
         train(config, data_dir=shapes_dir, model_dir=tmp_path, logs=LogOptions(graph=True))

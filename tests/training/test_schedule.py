@@ -85,7 +85,7 @@ def test_adams_first_step_is_as_long_as_the_learning_rate():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [-0.5], rtol=1e-4)
 
 
-def test_schedule_survives_serialisation():
+def test_schedule_survives_serialization():
     schedule = WarmupPiecewiseConstant(0.2, [1.0, 0.1], [4, 8])
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
     assert rates(copy, range(10)) == rates(schedule, range(10))

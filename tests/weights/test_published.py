@@ -100,7 +100,7 @@ def test_checksums_are_those_in_the_file_names() -> None:
         assert re.fullmatch("[0-9a-f]+", item.sha256 or item.md5 or "")
 
 
-def test_list_shows_name_ap_licence_and_size() -> None:
+def test_list_shows_name_ap_license_and_size() -> None:
     lines = format_published().splitlines()
     assert len(lines) == len(PUBLISHED) + 2
     row = next(line for line in lines if line.startswith("maskrcnn_resnet50_fpn_v2"))

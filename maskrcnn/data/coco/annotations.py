@@ -22,7 +22,7 @@ REMEDY = "repair it, or leave it out with --skip_bad"
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a data set."""
+    """One thing wrong with a dataset."""
 
     file: Path
     item: str
@@ -54,7 +54,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A checked data set: every annotation belongs to a listed image and category."""
+    """A checked dataset: every annotation belongs to a listed image and category."""
 
     path: Path
     image_dir: Path
@@ -65,7 +65,7 @@ class CocoDataset:
 
 
 def load_coco(annotation_file: str | Path, image_dir: str | Path, *, skip_bad: bool = False) -> CocoDataset:
-    """Reads a COCO data set.
+    """Reads a COCO dataset.
 
     Raises:
         UserError: the file is not COCO JSON, or holds a fault and ``skip_bad`` is not set (it then is left out).
@@ -88,7 +88,7 @@ def warn_skipped(path: Path, faults: list[Fault]) -> None:
 
 
 def scan_coco(annotation_file: str | Path, image_dir: str | Path) -> tuple[CocoDataset, list[Fault]]:
-    """The sound part of a data set and all faults of its JSON (pixels are not looked at).
+    """The sound part of a dataset and all faults of its JSON (pixels are not looked at).
 
     Raises:
         UserError: the file is not COCO JSON.

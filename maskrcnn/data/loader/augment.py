@@ -12,7 +12,7 @@ from maskrcnn.data.loader.transforms import Example
 from maskrcnn.data.records.rasterize import MASK_SIZE
 
 MIN_SIDE = 1.0  # px of a box that is left by a crop or by what covers it; a thinner one is dropped
-HUE_SHARE = 0.25  # of the strength, as a part of the colour circle; a shift of all of it makes another picture
+HUE_SHARE = 0.25  # of the strength, as a part of the color circle; a shift of all of it makes another picture
 
 
 def scale_jitter(example: Example, canvas: tf.Tensor, scale: tf.Tensor, seed: tf.Tensor) -> tuple[Example, tf.Tensor]:
@@ -42,7 +42,7 @@ def crop(example: Example, offset: tf.Tensor, size: tf.Tensor) -> Example:
     moved = dict(example)
     moved["image"] = tf.slice(example["image"], [offset[0], offset[1], 0], [size[0], size[1], 3])
     shift = tf.cast(tf.gather(offset, [1, 0, 1, 0]), tf.float32)
-    for key in ("boxes", "mask_frames"):
+    for key in ("boxes", "mask_regions"):
         moved[key] = example[key] - shift
     return cut_objects(moved, tf.cast(size, tf.float32))
 
@@ -55,8 +55,8 @@ def cut_objects(example: Example, size: tf.Tensor) -> Example:
     limit = tf.gather(size, [1, 0, 1, 0])
     inside = tf.reduce_all((example["boxes"] >= 0) & (example["boxes"] <= limit), axis=-1)
     cut = tf.minimum(tf.maximum(example["boxes"], 0.0), limit)
-    seen = (example["masks"] > 0) & _cells_inside(example["mask_frames"], size)
-    boxes = tf.where(inside[:, None], example["boxes"], _tighten(cut, example["mask_frames"], seen))
+    seen = (example["masks"] > 0) & _cells_inside(example["mask_regions"], size)
+    boxes = tf.where(inside[:, None], example["boxes"], _tighten(cut, example["mask_regions"], seen))
     return _keep(example | {"boxes": boxes}, tf.reduce_any(seen, axis=[1, 2]) | inside)
 
 
@@ -65,7 +65,7 @@ def hide(example: Example, cover: tf.Tensor, size: tf.Tensor) -> Example:
 
     The image fills the upper left ``size`` (height, width) of the canvas that ``cover`` is of.
     """
-    x, y = _cell_centres(example["mask_frames"])
+    x, y = _cell_centers(example["mask_regions"])
     height, width = tf.unstack(tf.shape(cover))
     row = tf.clip_by_value(tf.cast(tf.floor(y), tf.int32), 0, height - 1)  # [N, M]
     column = tf.clip_by_value(tf.cast(tf.floor(x), tf.int32), 0, width - 1)
@@ -73,8 +73,8 @@ def hide(example: Example, cover: tf.Tensor, size: tf.Tensor) -> Example:
     covered = tf.gather(tf.reshape(cover, [-1]), places)
     left = (example["masks"] > 0) & ~covered
     touched = tf.reduce_any((example["masks"] > 0) & covered, axis=[1, 2])
-    seen = left & _cells_inside(example["mask_frames"], size)
-    boxes = tf.where(touched[:, None], _tighten(example["boxes"], example["mask_frames"], seen), example["boxes"])
+    seen = left & _cells_inside(example["mask_regions"], size)
+    boxes = tf.where(touched[:, None], _tighten(example["boxes"], example["mask_regions"], seen), example["boxes"])
     kept = tf.reduce_any(seen, axis=[1, 2]) | ~touched
     return _keep(example | {"boxes": boxes, "masks": tf.cast(left, tf.uint8)}, kept)
 
@@ -89,7 +89,7 @@ def draw_masks(example: Example, size: tf.Tensor) -> tf.Tensor:
         row, column = _cells(rows, frame[1], frame[3]), _cells(columns, frame[0], frame[2])
         return union | tf.gather(tf.gather(framed, row), column, axis=1)
 
-    return tf.foldl(add, (example["masks"], example["mask_frames"]), initializer=tf.zeros(size, tf.bool))
+    return tf.foldl(add, (example["masks"], example["mask_regions"]), initializer=tf.zeros(size, tf.bool))
 
 
 def copy_paste(example: Example, donor: Example, seed: tf.Tensor) -> Example:
@@ -106,14 +106,14 @@ def copy_paste(example: Example, donor: Example, seed: tf.Tensor) -> Example:
     cover = cover & (tf.range(canvas[0]) < filled[0])[:, None] & (tf.range(canvas[1]) < filled[1])
     result = hide(example, cover, example["image_sizes"])
     result["image"] = tf.where(cover[..., None], donor["image"], example["image"])
-    for key in ("boxes", "mask_frames", "classes", "masks"):
+    for key in ("boxes", "mask_regions", "classes", "masks"):
         result[key] = tf.concat([result[key], pasted[key]], axis=0)
     return result
 
 
 def limit_instances(example: Example, most: int) -> Example:
     """The last ``most`` objects: copies come last, and hide others."""
-    return example | {key: example[key][-most:] for key in ("boxes", "mask_frames", "classes", "masks")}
+    return example | {key: example[key][-most:] for key in ("boxes", "mask_regions", "classes", "masks")}
 
 
 def color_jitter(example: Example, strength: float, seed: tf.Tensor) -> Example:
@@ -141,24 +141,24 @@ def _keep(example: Example, kept: tf.Tensor) -> Example:
     """The objects of bool [N] whose boxes have an extent."""
     sides = example["boxes"][:, 2:] - example["boxes"][:, :2]
     kept = tf.where(kept & tf.reduce_all(sides >= MIN_SIDE, axis=-1))[:, 0]
-    return example | {key: tf.gather(example[key], kept) for key in ("boxes", "mask_frames", "classes", "masks")}
+    return example | {key: tf.gather(example[key], kept) for key in ("boxes", "mask_regions", "classes", "masks")}
 
 
-def _cell_centres(frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """x and y [N, M] of the centres of the masks' cells, px."""
+def _cell_centers(frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """x and y [N, M] of the centers of the masks' cells, px."""
     part = (tf.range(MASK_SIZE, dtype=tf.float32) + 0.5) / MASK_SIZE
     x1, y1, x2, y2 = (side[:, None] for side in tf.unstack(frames, axis=-1))
     return x1 + part * (x2 - x1), y1 + part * (y2 - y1)
 
 
 def _cells_inside(frames: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Which cells have their centre in an image of ``size`` (height, width): bool [N, M, M]."""
-    x, y = _cell_centres(frames)
+    """Which cells have their center in an image of ``size`` (height, width): bool [N, M, M]."""
+    x, y = _cell_centers(frames)
     return ((y >= 0) & (y < size[0]))[:, :, None] & ((x >= 0) & (x < size[1]))[:, None, :]
 
 
 def _cells(pixels: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-    """The cell of a frame's side that each pixel's centre lies in; MASK_SIZE where in none."""
+    """The cell of a frame's side that each pixel's center lies in; MASK_SIZE where in none."""
     cell = tf.floor((tf.cast(pixels, tf.float32) + 0.5 - start) / (stop - start) * MASK_SIZE)
     return tf.cast(tf.where((cell >= 0) & (cell < MASK_SIZE), cell, MASK_SIZE), tf.int32)
 

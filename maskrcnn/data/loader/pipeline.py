@@ -32,29 +32,29 @@ COLOR, SCALE, PLACE, DONOR = range(1, 5)  # what an example's seed is folded wit
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """One process's part of the data, where several train or evaluate together."""
 
-    process: int = 0
-    processes: int = 1
+    index: int = 0  # of this process
+    count: int = 1  # of processes
     pieces: int = 1  # batches that its part of a training batch is cut into
 
 
 def train_dataset(
-    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0, share: Share | None = None
+    split: Split, config: Config, *, batch_size: int, seed: int, skip_batches: int = 0, shard: Shard | None = None
 ) -> tf.data.Dataset:
     """Training batches without end, each of one orientation; ``skip_batches`` are left out before anything is read.
 
-    Of each batch of ``batch_size`` images, this process's ``share`` is read: the same images as without shares.
+    Of each batch of ``batch_size`` images, this process's ``shard`` is read: the same images as without shares.
 
     Raises:
         UserError: the data have categories that ``config`` does not know, or an augmentation cannot be.
     """
     check_augmentation(config.data)
     indices = _class_indices(split, config)
-    share = share or Share()
-    size = batch_size // share.processes
-    ours = slice(share.process * size, (share.process + 1) * size)
+    shard = shard or Shard()
+    size = batch_size // shard.count
+    ours = slice(shard.index * size, (shard.index + 1) * size)
 
     def order() -> Iterator[dict[str, np.ndarray]]:
         batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
@@ -92,7 +92,7 @@ def train_dataset(
     specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
     if config.data.copy_paste:
         specs |= {"donor_span": tf.TensorSpec([None, 3], tf.int64), "donor_size": tf.TensorSpec([None, 2], tf.int32)}
-    return _batches(split, config, order, load, size // share.pieces, specs)
+    return _batches(split, config, order, load, size // shard.pieces, specs)
 
 
 def check_augmentation(config: DataConfig) -> None:
@@ -107,7 +107,7 @@ def check_augmentation(config: DataConfig) -> None:
 
 
 def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, config: DataConfig) -> Example:
-    """A decoded example mirrored, recoloured, scaled and cropped as the config says, on its canvas."""
+    """A decoded example mirrored, recolored, scaled and cropped as the config says, on its canvas."""
     if config.horizontal_flip:
         example = flip_horizontal(example, seed)
     if config.color_jitter:
@@ -135,18 +135,18 @@ def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: i
 
 
 def eval_dataset(
-    split: Split, config: Config, *, batch_size: int, num_samples: int | None = None, share: Share | None = None
+    split: Split, config: Config, *, batch_size: int, num_samples: int | None = None, shard: Shard | None = None
 ) -> tf.data.Dataset:
-    """Every image once, or the first ``num_samples``, landscape before portrait; those of this process's ``share``.
+    """Every image once, or the first ``num_samples``, landscape before portrait; those of this process's ``shard``.
 
     Where images run out, the last one is repeated with ``image_valid`` False.
     """
-    share = share or Share()
+    shard = shard or Shard()
 
     def order() -> Iterator[dict[str, np.ndarray]]:
         portrait = _portrait(split, config)[:num_samples]
         for side in (False, True):
-            records = np.flatnonzero(portrait == side)[share.process :: share.processes]
+            records = np.flatnonzero(portrait == side)[shard.index :: shard.count]
             for start in range(0, len(records), batch_size):
                 positions = np.arange(start, start + batch_size)
                 batch = records[positions.clip(max=len(records) - 1)]

@@ -1,4 +1,4 @@
-"""Random training batches that need no data set, for ``--use_synthetic_data`` and benchmarks."""
+"""Random training batches that need no dataset, for ``--use_synthetic_data`` and benchmarks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,6 @@ def synthetic_batch(config: Config, batch_size: int, rng: np.random.Generator) -
         "boxes": boxes,
         "classes": (rng.integers(1, max(config.num_classes, 2), valid.shape) * valid).astype(np.int32),
         "masks": ellipse * valid[..., None, None].astype(np.uint8),
-        "mask_frames": boxes,
+        "mask_regions": boxes,
         "valid": valid,
     }

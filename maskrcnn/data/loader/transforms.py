@@ -1,6 +1,6 @@
 """Steps of the loader, each ``example -> example`` in TensorFlow ops.
 
-An example is a dict: ``image`` uint8 [H, W, 3]; ``boxes`` and ``mask_frames`` float32 [N, 4], xyxy in px of the image;
+An example is a dict: ``image`` uint8 [H, W, 3]; ``boxes`` and ``mask_regions`` float32 [N, 4], xyxy in px of the image;
 ``classes`` int32 [N]; ``masks`` uint8 [N, M, M] of 0 and 1, relative to the frames; N objects. ``pad_instances`` adds
 ``valid``, ``resize_to_canvas`` adds ``image_sizes``.
 """
@@ -39,7 +39,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 def decode(
     serialized: tf.Tensor | bytes, *, category_ids: list[int], class_indices: list[int], max_instances: int
 ) -> Example:
-    """A serialised record as an example: its first ``max_instances`` objects that are neither crowds nor degenerate."""
+    """A serialized record as an example: its first ``max_instances`` objects that are neither crowds nor degenerate."""
     features = tf.io.parse_single_example(serialized, {**IMAGE_FEATURES, **OBJECT_FEATURES})
     image = decode_image(features["image/encoded"])
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
@@ -58,7 +58,7 @@ def decode(
     labels = tf.gather(features["image/object/class/label"], kept)
     matches = labels[:, None] == tf.constant(category_ids, tf.int64)  # [N, C]
     classes = tf.reduce_sum(tf.where(matches, tf.constant(class_indices, tf.int32), 0), axis=-1)
-    return {"image": image, "boxes": boxes, "classes": classes, "masks": masks, "mask_frames": boxes}
+    return {"image": image, "boxes": boxes, "classes": classes, "masks": masks, "mask_regions": boxes}
 
 
 def unpack_masks(bits: tf.Tensor) -> tf.Tensor:
@@ -72,14 +72,14 @@ def unpack_masks(bits: tf.Tensor) -> tf.Tensor:
 def decode_png_masks(encoded: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """PNGs [N] of the image's size, cut to ``boxes`` [N, 4] px: uint8 [N, MASK_SIZE, MASK_SIZE].
 
-    Each cell is the bilinear value at its centre, thresholded at one half.
+    Each cell is the bilinear value at its center, thresholded at one half.
     """
 
     def cut(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         mask = tf.io.decode_png(item[0], channels=1)
         mask = tf.pad(tf.cast(mask > 0, tf.float32), [[1, 1], [1, 1], [0, 0]], "SYMMETRIC")  # shifts pixels by 1
         last = tf.cast(tf.shape(mask)[:2], tf.float32) - 1
-        x1, y1, x2, y2 = tf.unstack(item[1] + 0.5)  # pixel i has its centre at i + 0.5, and at i + 1 when padded
+        x1, y1, x2, y2 = tf.unstack(item[1] + 0.5)  # pixel i has its center at i + 0.5, and at i + 1 when padded
         half_x, half_y = (x2 - x1) / MASK_SIZE / 2, (y2 - y1) / MASK_SIZE / 2
         window = tf.stack(
             [(y1 + half_y) / last[0], (x1 + half_x) / last[1], (y2 - half_y) / last[0], (x2 - half_x) / last[1]]
@@ -102,7 +102,7 @@ def mirror(example: Example) -> Example:
     mirrored = dict(example)
     mirrored["image"] = tf.reverse(example["image"], [1])
     mirrored["masks"] = tf.reverse(example["masks"], [2])
-    for key in ("boxes", "mask_frames"):
+    for key in ("boxes", "mask_regions"):
         x1, y1, x2, y2 = tf.unstack(example[key], axis=-1)
         mirrored[key] = tf.stack([width - x2, y1, width - x1, y2], axis=-1)
     return mirrored
@@ -111,7 +111,7 @@ def mirror(example: Example) -> Example:
 def resize_to_canvas(example: Example, size: tf.Tensor, canvas: tf.Tensor) -> Example:
     """Resizes the image to ``size`` and pads it to ``canvas`` (both height, width); boxes follow.
 
-    Bilinear, half-pixel centres, no antialiasing; boxes scale by the ratio of the sizes, axis by axis (torchvision).
+    Bilinear, half-pixel centers, no antialiasing; boxes scale by the ratio of the sizes, axis by axis (torchvision).
     """
     image = example["image"]
     old = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -119,7 +119,7 @@ def resize_to_canvas(example: Example, size: tf.Tensor, canvas: tf.Tensor) -> Ex
     resized = tf.cast(tf.round(resized), tf.uint8)
     new = tf.cast(size, tf.float32)
     ratio = tf.gather(new / old, [1, 0, 1, 0])
-    scaled = {key: example[key] * ratio for key in ("boxes", "mask_frames") if key in example}
+    scaled = {key: example[key] * ratio for key in ("boxes", "mask_regions") if key in example}
     return {**example, **scaled, "image": pad_image(resized, canvas), "image_sizes": new}
 
 
@@ -134,7 +134,7 @@ def pad_instances(example: Example, max_instances: int) -> Example:
     """Pads the objects to ``max_instances`` and says in ``valid`` which are real; there must not be more."""
     count = tf.shape(example["classes"])[0]
     padded = dict(example)
-    for key in ("boxes", "classes", "masks", "mask_frames"):
+    for key in ("boxes", "classes", "masks", "mask_regions"):
         value = example[key]
         padding: Any = [[0, max_instances - count]] + [[0, 0]] * (value.shape.rank - 1)
         padded[key] = tf.pad(value, padding)

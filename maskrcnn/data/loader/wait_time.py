@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class DataWait:
-    """Seconds that the consumer of a data set has spent waiting in it, in all."""
+    """Seconds that the consumer of a dataset has spent waiting in it, in all."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -15,7 +15,7 @@ class DataWait:
     def measure(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The same batches; each request for one is timed.
 
-        A zipped data set asks its parts one after the other, so that the clock is read before the batch is asked for,
+        A zipped dataset asks its parts one after the other, so that the clock is read before the batch is asked for,
         and the mapped function reads it when the batch is there.
         """
 

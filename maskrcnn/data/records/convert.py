@@ -17,7 +17,7 @@ from maskrcnn.data.coco.annotations import CocoDataset, Fault, ImageEntry, load_
 from maskrcnn.data.coco.segmentation import encode_rle
 from maskrcnn.data.records.prepare import PreparedImage, prepare_images
 from maskrcnn.data.records.rasterize import MASK_SIZE
-from maskrcnn.data.records.shards import Part, Record, Workshop
+from maskrcnn.data.records.shards import Part, PartialConversion, Record
 from maskrcnn.data.records.tfrecord import RecordIndex, object_area, record_spans, serialize
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import claimed, replacing
@@ -28,7 +28,7 @@ SHARD_IMAGES = 1024  # about 150 MB of photographs
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """Records made from a COCO data set."""
+    """Records made from a COCO dataset."""
 
     index: RecordIndex
     categories: tuple[Category, ...]
@@ -47,7 +47,7 @@ def convert_coco(
     """Writes ``NAME-00000-of-0000N.tfrecord``, ``NAME.json`` and ``NAME_annotations.json``, or finds them up to date.
 
     Raises:
-        UserError: a fault in the data set (unless ``skip_bad``), nothing left to write, or an unwritable folder.
+        UserError: a fault in the dataset (unless ``skip_bad``), nothing left to write, or an unwritable folder.
     """
     source, out_dir = Path(annotation_file), Path(out_dir)
     found = read_converted(out_dir, name, source=source, skip_bad=skip_bad)
@@ -117,27 +117,34 @@ def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: b
     files = [out_dir / f"{name}-{shard:05d}-of-{len(groups):05d}.tfrecord" for shard in range(len(groups))]
     source = fingerprint(dataset.path)
     key = {"version": VERSION, "mask_size": MASK_SIZE, "sha256": source["sha256"], "skip_bad": skip_bad}
-    workshop = Workshop(out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset)
-    with claimed(workshop.folder):
-        parts = list(_make_parts(workshop, files, groups, skip_bad=skip_bad, progress=progress))
+    partial = PartialConversion(
+        out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset
+    )
+    with claimed(partial.folder):
+        parts = list(_make_parts(partial, files, groups, skip_bad=skip_bad, progress=progress))
         faults = [fault for part in parts for fault in part.faults]
         if not any(part.images for part in parts):
             raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
-        _publish(workshop, files, parts, source, name)
-    workshop.remove()
+        _publish(partial, files, parts, source, name)
+    partial.remove()
     if faults:
         warn_skipped(dataset.path, faults)
 
 
 def _make_parts(
-    workshop: Workshop, files: list[Path], groups: list[tuple[ImageEntry, ...]], *, skip_bad: bool, progress: bool
+    partial: PartialConversion,
+    files: list[Path],
+    groups: list[tuple[ImageEntry, ...]],
+    *,
+    skip_bad: bool,
+    progress: bool,
 ) -> Iterator[Part]:
     """Every shard, in order: those of an earlier start, the others written now."""
-    dataset = workshop.dataset
+    dataset = partial.dataset
     names = {category.id: category.name for category in dataset.categories}
     with tqdm(total=len(dataset.images), desc="converting", unit=" images", disable=not progress) as bar:
         for file, images in zip(files, groups, strict=True):
-            part = workshop.finished(file, images)
+            part = partial.finished(file, images)
             if part is not None:
                 bar.update(len(images))
             else:
@@ -152,7 +159,7 @@ def _make_parts(
                         if record is not None:
                             yield record
 
-                part = workshop.write(file, images, records)
+                part = partial.write(file, images, records)
             yield part
 
 
@@ -160,9 +167,11 @@ def _record(image: PreparedImage, names: dict[int, str]) -> Record:
     return serialize(image, names), image.entry, _annotation_entries(image)
 
 
-def _publish(workshop: Workshop, files: list[Path], parts: list[Part], source: dict[str, Any], name: str) -> None:
+def _publish(
+    partial: PartialConversion, files: list[Path], parts: list[Part], source: dict[str, Any], name: str
+) -> None:
     """Replaces an earlier conversion by the finished shards; the index, which makes them count, comes last."""
-    dataset, out_dir = workshop.dataset, files[0].parent
+    dataset, out_dir = partial.dataset, files[0].parent
     images = [image for part in parts for image in part.images]
     annotations = [entry for part in parts for entry in part.annotations]
     categories = [dataclasses.asdict(category) for category in dataset.categories]
@@ -184,7 +193,7 @@ def _publish(workshop: Workshop, files: list[Path], parts: list[Part], source: d
         _write_json(index_file, index)
         _remove_earlier(out_dir, name)
         for file in files:
-            os.replace(workshop.folder / file.name, file)
+            os.replace(partial.folder / file.name, file)
 
 
 def _remove_earlier(out_dir: Path, name: str) -> None:

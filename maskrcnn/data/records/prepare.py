@@ -1,4 +1,4 @@
-"""One image with its objects, read, verified and rasterised: what a record holds. Also the full check of a data set."""
+"""One image with its objects, read, verified and rasterized: what a record holds. Also the full check of a dataset."""
 
 import os
 from collections import deque
@@ -74,7 +74,7 @@ def prepare_images(
 
 
 def check_coco(annotation_file: str | Path, image_dir: str | Path, *, progress: bool = True) -> list[Fault]:
-    """All faults of a data set, those of the image files included.
+    """All faults of a dataset, those of the image files included.
 
     Raises:
         UserError: the annotation file is not COCO JSON.

@@ -26,10 +26,10 @@ class Part:
     faults: list[Fault]  # of what was left out
 
 
-Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialised; annotations as COCO's
+Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialized; annotations as COCO's
 
 
-class Workshop:
+class PartialConversion:
     """The folder of finished shards.
 
     Args:

@@ -44,13 +44,13 @@ class RecordReader:
         weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
 
     def read(self, span: np.ndarray) -> bytes:
-        """The serialised example at ``span`` [3]: file, offset, length."""
+        """The serialized example at ``span`` [3]: file, offset, length."""
         file, offset, length = (int(value) for value in span)
         return os.pread(self._descriptors[file], length, offset)
 
 
 def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
-    """An image as a serialised ``tf.train.Example``."""
+    """An image as a serialized ``tf.train.Example``."""
     stored, annotations = image.stored, image.annotations
     boxes = np.array([annotation.box for annotation in annotations], np.float64).reshape(-1, 4)
     boxes = boxes / [stored.width, stored.height, stored.width, stored.height]

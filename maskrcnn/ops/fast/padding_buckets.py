@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 
-def on_filled_slots(function: Callable[[int], Any], filled: Any, sizes: Sequence[int]) -> Any:
+def run_on_bucket(function: Callable[[int], Any], filled: Any, sizes: Sequence[int]) -> Any:
     """``function(n)`` for the smallest n of ``sizes`` whose first slots hold all filled ones; only that one is run.
 
     Slots are padded to a fixed number, but work on empty ones is wasted. Each size is compiled, so let them be few.

@@ -56,14 +56,14 @@ def convolve3x3(inputs: Any, kernel: Any) -> Any:
             upstream = arguments[0] if upstream is None else upstream
             turned = ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))
             of_inputs = _convolve(upstream, turned)
-            return of_inputs, _kernel_gradient(inputs, compiler.after(upstream, of_inputs))
+            return of_inputs, _kernel_gradient(inputs, compiler.with_control_dependency(upstream, of_inputs))
 
         return _convolve(inputs, kernel), gradient
 
     return convolve(inputs, kernel)
 
 
-@compiler.shared
+@compiler.trace_once
 def _convolve(inputs: Any, kernel: Any) -> Any:
     batch, height, width, _ = ops.shape(inputs)
     channels, filters = kernel.shape[2:]
@@ -75,11 +75,11 @@ def _convolve(inputs: Any, kernel: Any) -> Any:
         points = _multiply(_INPUTS, strips.tiles(padded, index, side=6))
         return strips.untile(_multiply(_OUTPUTS, ops.matmul(points, kernel)))
 
-    outputs = strips.join(compiler.map_in_turn(outputs_of, strips.count))
+    outputs = strips.join(compiler.sequential_map(outputs_of, strips.count))
     return outputs[:batch, :height, :width]
 
 
-@compiler.shared
+@compiler.trace_once
 def _kernel_gradient(inputs: Any, upstream: Any) -> Any:
     """Of maps [B, H, W, C] and the outputs' gradient [B, H, W, D]: [3, 3, C, D]."""
     strips = _Strips(inputs)

@@ -1,4 +1,4 @@
-"""Tensors out of a checkpoint of any known format, recognised by its first bytes and never executed."""
+"""Tensors out of a checkpoint of any known format, recognized by its first bytes and never executed."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Boxes and masks follow the pixels: objects are drawn in colours of their own, and found again after each step."""
+"""Boxes and masks follow the pixels: objects are drawn in colors of their own, and found again after each step."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ COLORS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250]], np.uint8)
 
 
 def ellipses(*boxes, height=120, width=160, first=0, background=0):
-    """An example of filled ellipses, each of one colour in its box, the later over the earlier."""
+    """An example of filled ellipses, each of one color in its box, the later over the earlier."""
     image = np.full((height, width, 3), background, np.uint8)
     y, x = np.mgrid[:height, :width] + 0.5
     for number, (x1, y1, x2, y2) in enumerate(boxes, start=first):
@@ -30,26 +30,26 @@ def ellipses(*boxes, height=120, width=160, first=0, background=0):
     return {
         "image": tf.constant(image),
         "boxes": tf.constant(frames),
-        "mask_frames": tf.constant(frames),
+        "mask_regions": tf.constant(frames),
         "classes": tf.range(first + 1, first + 1 + len(boxes)),
         "masks": tf.constant(np.tile(disk, (len(boxes), 1, 1))),
     }
 
 
 def seen_pixels(example, number):
-    """Where the object's colour is, up to what resizing blends: bool [H, W]."""
+    """Where the object's color is, up to what resizing blends: bool [H, W]."""
     return (np.abs(example["image"].numpy().astype(int) - COLORS[number]) < 60).all(axis=-1)
 
 
 def assert_aligned(example, *, tolerance=1.5):
-    """Each object's box bounds the pixels of its colour, and its mask covers them."""
+    """Each object's box bounds the pixels of its color, and its mask covers them."""
     size = tf.shape(example["image"])[:2]
     for position, label in enumerate(example["classes"].numpy()):
         pixels = seen_pixels(example, label - 1)
         rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
         expected = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         np.testing.assert_allclose(example["boxes"][position], expected, atol=tolerance)
-        one = {key: example[key][position : position + 1] for key in ("masks", "mask_frames")}
+        one = {key: example[key][position : position + 1] for key in ("masks", "mask_regions")}
         height, width = example.get("image_sizes", size).numpy().astype(int)
         mask = draw_masks(one, size).numpy()
         mask[height:], mask[:, width:] = False, False  # what has been cut off
@@ -84,7 +84,7 @@ def test_a_crop_cuts_boxes_to_what_is_seen(offset, size, left):
 
 def test_a_crop_by_hand():
     got = crop(ellipses((10, 20, 60, 90)), tf.constant([0, 35]), tf.constant([120, 125]))
-    np.testing.assert_allclose(got["mask_frames"], [[-25, 20, 25, 90]])  # the whole object's frame, 35 px further left
+    np.testing.assert_allclose(got["mask_regions"], [[-25, 20, 25, 90]])  # the whole object's frame, 35 px further left
     np.testing.assert_allclose(got["boxes"], [[0, 20, 25, 90]], atol=1e-4)  # cut through the middle
     assert got["masks"].numpy().sum() == ellipses((10, 20, 60, 90))["masks"].numpy().sum()
 
@@ -154,14 +154,14 @@ def test_cutting_leaves_whole_objects_alone():
     np.testing.assert_array_equal(cut_objects(example, tf.constant([120.0, 160.0]))["boxes"], example["boxes"])
 
 
-def test_colours_change_and_nothing_else():
+def test_colors_change_and_nothing_else():
     example = ellipses((10, 20, 60, 90), background=90)
     got, again, other = (color_jitter(example, 0.5, tf.constant([0, seed])) for seed in (1, 1, 2))
     assert got["image"].dtype == tf.uint8
     np.testing.assert_array_equal(got["image"], again["image"])
     assert (got["image"].numpy() != other["image"].numpy()).any()
     assert (got["image"].numpy() != example["image"].numpy()).any()
-    for key in ("boxes", "masks", "mask_frames", "classes"):
+    for key in ("boxes", "masks", "mask_regions", "classes"):
         np.testing.assert_array_equal(got[key], example[key])
     same = color_jitter(example, 0.0, tf.constant([0, 1]))["image"].numpy().astype(int)
     assert np.abs(same - example["image"].numpy()).max() <= 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.loader.pipeline import Share, eval_dataset, train_dataset, training_image_ids
+from maskrcnn.data.loader.pipeline import Shard, eval_dataset, train_dataset, training_image_ids
 from maskrcnn.data.records.convert import convert_coco
 from maskrcnn.data.splits import Split
 from maskrcnn.errors import UserError
@@ -39,7 +39,7 @@ def test_training_batches_have_the_promised_form(coco):
         "boxes": ("float32", (16, 4)),
         "classes": ("int32", (16,)),
         "masks": ("uint8", (16, 112, 112)),
-        "mask_frames": ("float32", (16, 4)),
+        "mask_regions": ("float32", (16, 4)),
         "valid": ("bool", (16,)),
     }
     assert batch["images"].dtype == np.uint8
@@ -91,8 +91,8 @@ def test_shares_together_are_the_batches_of_one(coco):
     (whole,) = take(train_dataset(split, CONFIG, batch_size=4, seed=3, skip_batches=2), 1)
     parts = []
     for process in (0, 1):
-        share = Share(process, processes=2, pieces=2)
-        parts += take(train_dataset(split, CONFIG, batch_size=4, seed=3, skip_batches=2, share=share), 2)
+        shard = Shard(process, count=2, pieces=2)
+        parts += take(train_dataset(split, CONFIG, batch_size=4, seed=3, skip_batches=2, shard=shard), 2)
     joined = {key: np.concatenate([part[key] for part in parts]) for key in whole}
     assert_same([joined], [whole])
 
@@ -116,7 +116,7 @@ def test_objects_arrive_on_the_canvas(coco):
         original = {(50, 80): (40, 64), (80, 50): (64, 40), (45, 90): (30, 60), (90, 45): (60, 30)}[(height, width)]
         ratio = np.array([width / original[1], height / original[0]] * 2)
         np.testing.assert_allclose(batch["boxes"][0, 0], np.array([4.5, 6, 24.5, 16]) * ratio, rtol=1e-5)
-        np.testing.assert_array_equal(batch["boxes"], batch["mask_frames"])
+        np.testing.assert_array_equal(batch["boxes"], batch["mask_regions"])
         assert batch["masks"][0, 0].all()
         assert not batch["masks"][0, 1:].any()
         expected = {(40, 64): 3, (64, 40): 1, (30, 60): 2, (60, 30): 3}[original]  # of ids 90, 0, 7, 90
@@ -167,7 +167,7 @@ def test_shares_of_an_evaluation_have_every_image_once(coco, processes):
     split = open_coco(coco)
     seen = []
     for process in range(processes):
-        batches = eval_dataset(split, CONFIG, batch_size=2, share=Share(process, processes)).as_numpy_iterator()
+        batches = eval_dataset(split, CONFIG, batch_size=2, shard=Shard(process, processes)).as_numpy_iterator()
         seen += [number for batch in batches for number in batch["image_ids"][batch["image_valid"]].tolist()]
     assert sorted(seen) == sorted(split.index.image_ids.tolist())
 

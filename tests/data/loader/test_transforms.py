@@ -25,7 +25,7 @@ def example(height=6, width=10, objects=2):
     return {
         "image": tf.constant(rng.integers(0, 256, (height, width, 3), np.uint8)),
         "boxes": tf.reshape(boxes, [-1, 4]),
-        "mask_frames": tf.reshape(boxes, [-1, 4]),
+        "mask_regions": tf.reshape(boxes, [-1, 4]),
         "classes": tf.constant([3, 1][:objects], tf.int32),
         "masks": tf.constant(rng.integers(0, 2, (objects, 112, 112), np.uint8)),
     }
@@ -35,7 +35,7 @@ def test_mirror_by_hand():
     before, after = example(), mirror(example())
     np.testing.assert_array_equal(after["image"], before["image"].numpy()[:, ::-1])
     np.testing.assert_array_equal(after["boxes"], [[6, 2, 9, 5], [0, 0, 10, 6]])  # x -> 10 - x
-    np.testing.assert_array_equal(after["mask_frames"], after["boxes"])
+    np.testing.assert_array_equal(after["mask_regions"], after["boxes"])
     np.testing.assert_array_equal(after["masks"], before["masks"].numpy()[:, :, ::-1])
     np.testing.assert_array_equal(after["classes"], before["classes"])
 
