@@ -1,9 +1,8 @@
 """L = L_rpn_class + L_rpn_box + L_class + L_box + L_mask.
 
-Each term is the mean over the images of a batch of what the image alone would give. So the gradients of N small
-batches average to that of one large batch, and those of N devices to that of one device, exactly. (torchvision
-divides by the number of samples in the whole batch, which is the same for one image, and for several whenever each
-of them fills its sample.)
+Each term is the mean of the losses that the images of a batch have alone. So the gradients of N small batches average
+to that of one large batch, and those of N devices to that of one device, exactly. (torchvision divides by the number of
+samples in the whole batch: the same for one image, and for several if each of them fills its sample.)
 """
 
 from collections.abc import Iterable

@@ -87,8 +87,7 @@ class MaskHead(keras.layers.Layer):
         # A RoI overlaps its object by an IoU of 0.5 at least, so neither of its sides is longer than two of the mask.
         side = 2 * self.config.pool_size
         max_samples = math.ceil(2 * max(masks.shape[2:]) / side)
-        masks = crop_masks(masks, regions, rois.boxes, output_size=side, max_samples=max_samples)
-        return ops.stop_gradient(masks)
+        return ops.stop_gradient(crop_masks(masks, regions, rois.boxes, output_size=side, max_samples=max_samples))
 
     def bucket_sizes(self, count: int, *, training: bool) -> list[int]:
         """The padding buckets of ``count`` entries, rising; one only where the batch norms learn from all entries."""

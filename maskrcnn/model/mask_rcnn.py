@@ -1,7 +1,6 @@
 """Mask R-CNN (arXiv:1703.06870) as one Keras model.
 
-B images, H x W canvas, A anchors, N proposals, S sampled RoIs, G ground-truth entries, D detections, C classes with the
-background, M mask side.
+B images, H x W canvas, A anchors, N proposals, S sampled RoIs, D detections, C classes with background, M mask side.
 """
 
 import dataclasses

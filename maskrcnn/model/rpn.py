@@ -6,7 +6,7 @@ from keras import ops
 from maskrcnn.config import AnchorConfig, RPNConfig
 from maskrcnn.model.layers import ConvNorm, InitialWeights
 from maskrcnn.model.losses import box_loss, objectness_loss
-from maskrcnn.model.structures import Loss, Proposals, Pyramid, RPNOutputs, Targets
+from maskrcnn.model.structures import Boxes, Loss, Proposals, Pyramid, RPNOutputs, Targets
 from maskrcnn.ops.anchors import base_anchors, grid_anchors
 from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
 from maskrcnn.ops.fast.padding_buckets import run_on_bucket
@@ -14,7 +14,7 @@ from maskrcnn.ops.fast.sparse_convolution import convolve_at
 from maskrcnn.ops.matching import Labels, match
 from maskrcnn.ops.nms import suppress
 from maskrcnn.ops.sampling import Seed, sample_labels, take_sampled
-from maskrcnn.ops.typing import Float, Int, Tensor
+from maskrcnn.ops.typing import Bool, Float, Int, Tensor
 
 MIN_BUCKETED = 32  # ground-truth entries; with fewer, a padding bucket is not worth a branch
 
@@ -126,10 +126,11 @@ class RPN(keras.layers.Layer):
         An image of COCO has 7 objects on average, padded to 100: where a quarter holds all, only that is matched.
         """
 
-        def match_first(targets: Targets) -> tuple[Int[Tensor, "B A"], Labels]:
+        def match_first(targets: tuple[Boxes, Bool[Tensor, "B G"]]) -> tuple[Int[Tensor, "B A"], Labels]:
+            boxes, valid = targets
             return match(
-                pairwise_iou(anchors, targets.boxes),  # [B, A, G]
-                targets.valid,
+                pairwise_iou(anchors, boxes),  # [B, A, G]
+                valid,
                 positive_iou=self.config.positive_iou,
                 negative_iou=self.config.negative_iou,
                 allow_low_quality=True,
@@ -137,7 +138,7 @@ class RPN(keras.layers.Layer):
 
         count = targets.valid.shape[1]
         sizes = [count // 4, count] if count >= MIN_BUCKETED else [count]
-        return run_on_bucket(match_first, targets, targets.valid, sizes)
+        return run_on_bucket(match_first, (targets.boxes, targets.valid), targets.valid, sizes)
 
     def predict_at(
         self, pyramid: Pyramid, indices: Int[Tensor, "B S"]
@@ -148,8 +149,7 @@ class RPN(keras.layers.Layer):
         `ops.fast.sparse_convolution`.
         """
         ratios = len(self.base_anchors[0])
-        x = convolve_at(pyramid, indices // ratios, [layer.fold() for layer in self.convolutions])  # [B, S, C]
-        x = ops.expand_dims(x, 2)
+        x = ops.expand_dims(convolve_at(pyramid, indices // ratios, [layer.fold() for layer in self.convolutions]), 2)
         batch, samples = ops.shape(indices)[0], indices.shape[1]
         logits = ops.reshape(ops.cast(self.objectness(x), "float32"), (batch, samples, ratios))
         deltas = ops.reshape(ops.cast(self.deltas(x), "float32"), (batch, samples, ratios, 4))

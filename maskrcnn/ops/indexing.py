@@ -62,10 +62,8 @@ def _flat_indices(indices: Int[Tensor, "B K"], size: Size) -> Int[Tensor, "B K"]
     return indices + ops.expand_dims(first, 1)
 
 
-def top_positive(
-    keys: Float[Tensor, "... N"], count: int
-) -> tuple[Int[Tensor, "... count"], Bool[Tensor, "... count"]]:
-    """Indices of the ``count`` largest positive keys in descending order, ties by lower index, and which are valid.
+def top_positive(keys: Float[Tensor, "... N"], count: int) -> tuple[Int[Tensor, "... K"], Bool[Tensor, "... K"]]:
+    """Indices of the K = ``count`` largest positive keys in descending order, ties by lower index, and which are valid.
 
     N may be smaller than ``count`` or unknown. Where no positive key is left the index is 0, and not valid.
     """

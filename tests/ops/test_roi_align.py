@@ -50,7 +50,7 @@ def test_a_point_covers_one_location_unless_aligned(compute):
     [(-1.01, 0.0), (-1.0, 10.0), (-0.5, 10.0), (3.5, 13.5), (4.5, 14.0), (5.0, 14.0), (5.01, 0.0)],
 )
 def test_points_near_the_border(compute, x, expected):
-    # One sample point at (x, 2). It counts from -1 to the map's width and reads the nearest cell beyond the centers.
+    # One sample point at (x, 2). Counted from -1 to the map's width; beyond the centers it reads the nearest location.
     box = one_box(x - 1, 1, x + 1, 3)
     pooled = compute(align(output_size=1, spatial_scale=1.0, sampling_ratio=1), RAMP, box)
     assert pooled.item() == pytest.approx(expected)

@@ -26,7 +26,7 @@ def convolve_naively(inputs, kernel):
 
 @pytest.fixture(params=SIZES, ids=lambda size: "x".join(map(str, size)))
 def problem(request, rng, monkeypatch):
-    """Maps, a kernel, and what arrives at the outputs in a backward pass."""
+    """Maps, a kernel, and the gradient of the outputs."""
     *sizes, strip = request.param
     monkeypatch.setattr(winograd, "STRIP", strip)
     shapes = (*sizes, CHANNELS), (3, 3, CHANNELS, FILTERS), (*sizes, FILTERS)
