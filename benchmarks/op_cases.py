@@ -13,7 +13,7 @@ from keras import ops
 from maskrcnn.config import AnchorConfig, Config
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.rpn import RPN
-from maskrcnn.model.structures import Proposals, Targets
+from maskrcnn.model.structures import Proposals, RPNOutputs, Targets
 from maskrcnn.ops.fast.winograd import convolve3x3
 from maskrcnn.ops.masks import crop_masks
 from maskrcnn.ops.nms import nms, suppress
@@ -169,7 +169,7 @@ def _propose(*, training: bool) -> Callable[[Sizes], Case]:
         image_sizes = np.tile(np.array([sizes.height, sizes.width], np.float32), (sizes.batch, 1))
 
         def function(objectness: Any, deltas: Any, image_sizes: Any) -> Any:
-            return rpn.propose(objectness, deltas, anchors, image_sizes, training=training)
+            return rpn.propose(RPNOutputs(objectness, deltas, anchors, []), image_sizes, training=training)
 
         return function, (*outputs, *_on_device(image_sizes))
 
@@ -184,7 +184,7 @@ def _rpn_losses(sizes: Sizes) -> Case:
     maps = [rng.normal(size=(sizes.batch, *shape, sizes.channels)).astype(np.float32) for shape in shapes]
 
     def function(pyramid: Any, targets: Any) -> Any:
-        return rpn.losses(pyramid, anchors, targets, seed=0)
+        return rpn.losses(RPNOutputs([], [], anchors, pyramid), targets, seed=0)
 
     return function, ([*_on_device(*maps)], targets)
 
@@ -197,8 +197,8 @@ def _top_k(sizes: Sizes) -> Case:
 
 
 def _box_head(sizes: Sizes) -> BoxHead:
-    config = Config()
-    return BoxHead(config.model.box_head, config.model.norm, CLASSES, sizes.channels)
+    config = Config().override({"fpn.channels": sizes.channels})
+    return BoxHead(config.model, CLASSES)
 
 
 def _sample_rois(sizes: Sizes) -> Case:

@@ -117,7 +117,7 @@ class MaskHeadConfig:
     channels: int = 256  # MRCNN, Fig. 4
     norm: bool = False  # batch norm after each convolution; torchvision's v2
     pool_size: int = 14  # MRCNN, Fig. 4; the head doubles it
-    slot_sizes: int = 3  # it runs on all RoI slots, half of them, a quarter, ...: the least that holds what is filled
+    slot_sizes: int = 3  # padding buckets, all RoIs, half of them, a quarter, ...: the smallest that fits is used
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Breaks the ops on purpose, one fault at a time, and checks that a test notices.
+"""Mutation tests: breaks the ops on purpose, one fault at a time, and checks that a test fails.
 
-    python tests/mutations.py [WORD]        only the faults whose file or text contains WORD
+    python tests/mutations.py [WORD ...]    only the faults whose file or text contains all words
 
-Each fault is applied to a copy of the package in a temporary folder; the named test files must then fail. Ends with
-status 1 if they pass on a broken copy, or fail on the sound one.
+Each fault is applied to a copy of the package in a temporary folder, where the tests of the module must then fail.
+Exits with status 1 if they pass on a broken copy, or fail on the original.
 """
 
 import dataclasses
@@ -53,30 +53,40 @@ MUTATIONS = (
     Mutation("matching", "(iou == highest) & valid", "iou == highest"),
     Mutation("matching", "ops.max(iou, axis=1, keepdims=True)", "ops.max(iou, axis=2, keepdims=True)"),
     Mutation("matching", "if allow_low_quality:", "if not allow_low_quality:"),
-    # select
+    # indexing
     Mutation("indexing", "_flat_indices(indices, size), axis=0", "indices, axis=0"),
     Mutation("indexing", "ops.reshape(_flat_indices(indices, size), (-1, 1))", "ops.reshape(indices, (-1, 1))"),
     Mutation("indexing", "scatter_update(flat, indices", "scatter_update(ops.zeros_like(flat), indices"),
-    Mutation("indexing", "ops.where(filled, slots, 0)", "ops.where(filled, 1, 0)"),
     Mutation("indexing", "found = values > 0", "found = values >= 0"),
     Mutation("indexing", 'ops.where(found, ops.cast(indices, "int32"), 0)', 'ops.cast(indices, "int32")'),
     Mutation("indexing", "or keys.shape[-1] < count", "or keys.shape[-1] < 0"),
-    Mutation("indexing", "needed > size", "needed >= size"),
-    Mutation("indexing", "needed = ops.max(", "needed = ops.min("),
-    Mutation("indexing", "for size in sizes[:-1])", "for size in sizes[:-2])"),
-    # cells
     Mutation("indexing", "offsets[-1] + height * width", "offsets[-1] + height"),
-    Mutation("indexing", "positions[..., None] >= table.offsets[1:]", "positions[..., None] > table.offsets[1:]"),
-    Mutation("indexing", "positions[..., None, None] - offset", "positions[..., None, None]"),
+    # fast/padding_buckets
+    Mutation("fast/padding_buckets", "ops.where(valid, positions, 0)", "ops.where(valid, 1, 0)"),
+    Mutation("fast/padding_buckets", "needed > size", "needed >= size"),
+    Mutation("fast/padding_buckets", "needed = ops.max(", "needed = ops.min("),
+    Mutation("fast/padding_buckets", "for size in sizes[:-1])", "for size in sizes[:-2])"),
+    Mutation("fast/padding_buckets", "tensor[:, :size]", "tensor[:, -size:]"),
+    # fast/sparse_convolution
     Mutation(
-        "indexing",
+        "fast/sparse_convolution",
+        "locations[..., None] >= table.offsets[1:]",
+        "locations[..., None] > table.offsets[1:]",
+    ),
+    Mutation("fast/sparse_convolution", "locations[..., None, None] - offset", "locations[..., None, None]"),
+    Mutation(
+        "fast/sparse_convolution",
         "local // width + steps[:, None], local % width + steps",
         "local // width + steps, local % width + steps[:, None]",
     ),
-    Mutation("indexing", "- side // 2", "- side // 2 + 1"),
-    Mutation("indexing", "(rows >= 0) & ", ""),
-    Mutation("indexing", "(columns < width)", "(columns <= width)"),
-    Mutation("indexing", "ops.clip(columns, 0, width - 1)", "columns"),
+    Mutation("fast/sparse_convolution", "- side // 2", "- side // 2 + 1"),
+    Mutation("fast/sparse_convolution", "(rows >= 0) & ", ""),
+    Mutation("fast/sparse_convolution", "(columns < width)", "(columns <= width)"),
+    Mutation("fast/sparse_convolution", "ops.clip(columns, 0, width - 1)", "columns"),
+    Mutation("fast/sparse_convolution", "ops.where(inside, x, ops.zeros_like(x))", "x + 0"),
+    Mutation("fast/sparse_convolution", "inside = inside[:, 1:-1, 1:-1]", "inside = inside[:, 2:, 2:]"),
+    Mutation("fast/sparse_convolution", "ops.relu(ops.add(x, bias))", "ops.add(x, bias)"),
+    Mutation("fast/sparse_convolution", "ops.add(x, bias)", "ops.add(x, 0 * bias)"),
     # sampling
     Mutation("sampling", "= int(num_samples * positive_fraction)", "= round(num_samples * positive_fraction)"),
     Mutation("sampling", "room = num_samples - ops.sum(", "room = num_samples - max_positives + 0 * ops.sum("),
@@ -97,31 +107,39 @@ MUTATIONS = (
     # roi_align
     Mutation("roi_align", "start - 0.5, end - start", "start, end - start"),
     Mutation("roi_align", "ops.maximum(end - start, 1.0)", "end - start"),
-    Mutation("roi_align", "(sample + 0.5) / sampling_ratio", "sample / sampling_ratio"),
+    Mutation("roi_align", "(sample + 0.5) / grid.sampling_ratio", "sample / grid.sampling_ratio"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "points <= limit"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points >= -1.0) & (points <= limit - 1.0)"),
     Mutation("roi_align", "(points >= -1.0) & (points <= limit)", "(points > -1.0) & (points < limit)"),
     Mutation("roi_align", "ops.clip(points, 0.0, limit - 1.0)", "ops.clip(points, -1.0, limit - 1.0)"),
     Mutation("roi_align", "ops.minimum(low + 1.0, limit - 1.0)", "low + 1.0"),
     Mutation("roi_align", "[(1.0 - fraction) * share", "[fraction * share"),
-    Mutation("roi_align", "_taps(boxes[..., 1], boxes[..., 3],", "_taps(boxes[..., 0], boxes[..., 2],"),
-    Mutation("roi_align", 'ops.cast(height, "float32"), bins[0]', 'ops.cast(height, "float32"), bins[1]'),
-    Mutation("roi_align", 'ops.cast(width, "float32"), bins[1]', 'ops.cast(height, "float32"), bins[1]'),
-    Mutation("roi_align", "offset[..., None] + rows.cells * width[..., None]", "rows.cells * width[..., None]"),
-    Mutation("roi_align", "offset[..., None] + rows.cells * width[..., None]", "offset[..., None] + rows.cells"),
-    Mutation(
-        "roi_align", "weight * ops.expand_dims(columns.weights, -2)", "weight * ops.expand_dims(rows.weights, -2)"
-    ),
-    Mutation("roi_align", '"float32") / sampling_ratio', '"float32")'),
     Mutation(
         "roi_align",
-        "values = upstream[:, None] * weights[..., None]",
-        "values = upstream[:, None] + 0.0 * weights[..., None]",
+        "_bilinear_samples(boxes[..., 1], boxes[..., 3],",
+        "_bilinear_samples(boxes[..., 0], boxes[..., 2],",
     ),
+    Mutation("roi_align", 'ops.cast(height, "float32"), bins[0]', 'ops.cast(height, "float32"), bins[1]'),
+    Mutation("roi_align", 'ops.cast(width, "float32"), bins[1]', 'ops.cast(height, "float32"), bins[1]'),
+    Mutation("roi_align", "offset[..., None] + rows.locations * width[..., None]", "rows.locations * width[..., None]"),
+    Mutation(
+        "roi_align", "offset[..., None] + rows.locations * width[..., None]", "offset[..., None] + rows.locations"
+    ),
+    Mutation("roi_align", '"float32") / grid.sampling_ratio', '"float32")'),
     Mutation("roi_align", " + 1e-6)  # epsilon", ")  # epsilon"),
     Mutation("roi_align", "ops.floor(CANONICAL_LEVEL", "ops.round(CANONICAL_LEVEL"),
     Mutation("roi_align", "ops.clip(level, min_level, max_level)", "level"),
-    Mutation("roi_align", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
+    # fast/bilinear_average
+    Mutation("fast/bilinear_average", "weight * ops.expand_dims(columns", "weight * ops.expand_dims(rows"),
+    Mutation("fast/bilinear_average", "location + ops.expand_dims(columns", "location + 0 * ops.expand_dims(columns"),
+    Mutation("fast/bilinear_average", "* weights[..., None]\n    return pooled", "\n    return pooled"),
+    Mutation(
+        "fast/bilinear_average",
+        "upstream[:, None] * weights[..., None]",
+        "upstream[:, None] + 0.0 * weights[..., None]",
+    ),
+    Mutation("fast/bilinear_average", "ops.fori_loop(0, rows", "ops.fori_loop(1, rows"),
+    Mutation("fast/bilinear_average", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
     # winograd
     Mutation("fast/winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
     Mutation("fast/winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),
@@ -131,7 +149,7 @@ MUTATIONS = (
         "fast/winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"
     ),
     Mutation("fast/winograd", "outputs[:batch, :height, :width]", "outputs[-batch:, :height, :width]"),
-    Mutation("fast/winograd", "total + of_strip(index)", "of_strip(index)"),
+    Mutation("fast/winograd", "total + strip_gradient(index)", "strip_gradient(index)"),
     Mutation("fast/winograd", "fori_loop(1, strips.count", "fori_loop(0, strips.count"),
     Mutation("fast/winograd", "(margin, right), (0, 0)", "(right, margin), (0, 0)"),
     Mutation("fast/winograd", "index // self.parts * self.maps", "index // self.parts"),
@@ -142,17 +160,19 @@ MUTATIONS = (
     Mutation("fast/winograd", "else ops.maximum(size, 1)", "else size"),
     # masks
     Mutation("masks", 'masks = ops.cast(masks, "float32")', 'masks = ops.cast(masks, "float32") * 0.5'),
-    Mutation("masks", "frames[..., 1::2], boxes[..., 1::2]", "frames[..., 0::2], boxes[..., 0::2]"),
+    Mutation("masks", "regions[..., 1::2], boxes[..., 1::2]", "regions[..., 0::2], boxes[..., 0::2]"),
     Mutation("masks", "ops.swapaxes(columns, -1, -2)", "ops.swapaxes(rows, -1, -2)"),
     Mutation("masks", "ops.matmul(ops.matmul(rows, masks)", "ops.matmul(ops.matmul(columns, masks)"),
     Mutation("masks", "(sample + 0.5)", "sample"),
     Mutation("masks", "ops.maximum(end - start, 1.0) / bins", "(end - start) / bins"),
-    Mutation("masks", "& (points >= -1.0) & (points <= cells)", ""),
-    Mutation("masks", "ops.clip(points, 0.0, cells - 1.0)", "points"),
+    Mutation("masks", "& (points >= -1.0) & (points <= pixels)", ""),
+    Mutation("masks", "ops.clip(points, 0.0, pixels - 1.0)", "points"),
     Mutation("masks", "ops.clip(ops.ceil(bin_size), 1.0, max_samples)", "ops.ceil(bin_size)"),
     Mutation("masks", "ops.ceil(bin_size)", "ops.floor(bin_size)"),
-    Mutation("masks", "(boxes[..., 0] - frames[..., 0]) * cells", "boxes[..., 0] * cells"),
-    Mutation("masks", "ops.maximum(frames[..., 1] - frames[..., 0], MIN_FRAME)", "frames[..., 1] - frames[..., 0]"),
+    Mutation("masks", "(boxes[..., 0] - regions[..., 0]) * pixels", "boxes[..., 0] * pixels"),
+    Mutation(
+        "masks", "ops.maximum(regions[..., 1] - regions[..., 0], MIN_REGION)", "regions[..., 1] - regions[..., 0]"
+    ),
     Mutation("masks", "[..., None, None, None] == channels", "[..., None, None, None] == channels[::-1]"),
     Mutation("masks", "ops.where(chosen, logits, 0.0)", "logits * ops.cast(chosen, logits.dtype)"),
 )
@@ -193,7 +213,7 @@ def run_tests(folder: Path, modules: list[str]) -> int:
 
 
 def copy_project(folder: Path) -> None:
-    """What the tests need, in ``folder``; pytest imports the package from there and not from the checkout."""
+    """Copies the package and its tests to ``folder``; pytest imports the package from there, not from the checkout."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "maskrcnn", folder / "maskrcnn", ignore=ignored)
     shutil.copytree(ROOT / "tests" / "ops", folder / "tests" / "ops", ignore=ignored)
@@ -211,14 +231,14 @@ def main(words: list[str]) -> int:
         folder = Path(name)
         copy_project(folder)
         if run_tests(folder, sorted({mutation.module for mutation in chosen})) != PASSED:
-            print("the tests fail on the sound package; mend that first")
+            print("the tests fail on the original package; fix that first")
             return 1
         for mutation, text in zip(chosen, texts, strict=True):
             path = folder / "maskrcnn" / "ops" / f"{mutation.module}.py"
-            sound = path.read_text(encoding="utf-8")
+            original = path.read_text(encoding="utf-8")
             path.write_text(text, encoding="utf-8")
             caught = run_tests(folder, [mutation.module]) == FAILED
-            path.write_text(sound, encoding="utf-8")
+            path.write_text(original, encoding="utf-8")
             survivors += not caught
             print(f"{'caught  ' if caught else 'SURVIVED'} {mutation.module}: {mutation.old!r} -> {mutation.new!r}")
     print(f"{len(chosen) - survivors} of {len(chosen)} faults caught")

@@ -10,6 +10,7 @@ from keras import ops
 from benchmarks.parity.goldens import LEVELS, Array, Batch, Row
 from maskrcnn.imaging.mask_paste import paste_mask, paste_probabilities
 from maskrcnn.model import MaskRCNN
+from maskrcnn.model.layers import pool
 from maskrcnn.model.mask_rcnn import normalize
 
 SAMPLED_ROIS, SAMPLED_MASKS = 8, 2  # of which the pooled features are recorded
@@ -32,23 +33,22 @@ class Stages(keras.Model):
         seen |= {f"body.C{level}": feature for level, feature in enumerate(body, start=2)}
         seen |= {f"fpn.{level}": feature for level, feature in zip(LEVELS, pyramid, strict=True)}
 
-        objectness, deltas = model.rpn(pyramid)
-        anchors = model.rpn.anchors(pyramid)
-        seen |= {f"rpn.objectness.{level}": value for level, value in zip(LEVELS, objectness, strict=True)}
-        seen |= {f"rpn.deltas.{level}": value for level, value in zip(LEVELS, deltas, strict=True)}
-        proposals = model.rpn.propose(objectness, deltas, anchors, sizes, training=False)
-        seen |= {"anchors": ops.concatenate(anchors), "proposals.boxes": proposals.boxes}
+        outputs = model.rpn(pyramid)
+        seen |= {f"rpn.objectness.{level}": value for level, value in zip(LEVELS, outputs.objectness, strict=True)}
+        seen |= {f"rpn.deltas.{level}": value for level, value in zip(LEVELS, outputs.deltas, strict=True)}
+        proposals = model.rpn.propose(outputs, sizes, training=False)
+        seen |= {"anchors": ops.concatenate(outputs.anchors), "proposals.boxes": proposals.boxes}
         seen |= {"proposals.scores": proposals.scores, "proposals.valid": proposals.valid}
 
-        roi_features = model.pool(pyramid, proposals.boxes, settings.box_head.pool_size)
-        logits, box_deltas = model.box_head(roi_features)
+        roi_features = pool(pyramid, proposals.boxes, settings.box_head.pool_size, settings.roi_align)
+        logits, box_deltas = model.box_head(pyramid, proposals.boxes)
         detections = model.box_head.detect(logits, box_deltas, proposals, sizes)
         seen |= {"box.roi_features": roi_features, "box.class_logits": logits, "box.box_regression": box_deltas}
         seen |= {f"det.{name}": value for name, value in detections._asdict().items()}
 
-        roi_features = model.pool(pyramid, detections.boxes, settings.mask_head.pool_size)
+        roi_features = pool(pyramid, detections.boxes, settings.mask_head.pool_size, settings.roi_align)
         seen["mask.roi_features"] = roi_features[:, :SAMPLED_MASKS]
-        seen["det.mask_prob"] = ops.sigmoid(model.mask_head(roi_features, detections.classes))
+        seen["det.mask_prob"] = ops.sigmoid(model.mask_head(pyramid, detections.boxes, detections.classes))
         return seen
 
 

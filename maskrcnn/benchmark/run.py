@@ -169,7 +169,11 @@ class _Window:
     def peak_memory(self) -> dict[str, int | None]:
         """Bytes: of the host in the whole run and in the measured steps alone, and of the device."""
         now, steps = hardware.peak_memory(), peak_resident()
-        return {"host": max(now.host, self._before.host, steps or 0), "host_in_steps": steps, "device": now.device}
+        return {
+            "host": max(now.host or 0, self._before.host or 0, steps or 0) or None,
+            "host_in_steps": steps,
+            "device": now.device,
+        }
 
 
 def _check(options: BenchmarkOptions) -> None:

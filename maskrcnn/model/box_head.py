@@ -3,52 +3,39 @@
 import keras
 from keras import ops
 
-from maskrcnn.config import BoxHeadConfig, NormConfig
-from maskrcnn.model.layers import ConvNorm
+from maskrcnn.config import ModelConfig
+from maskrcnn.model.layers import conv_stack, pool
 from maskrcnn.model.losses import box_loss, class_loss
-from maskrcnn.model.structures import Detections, Proposals, RoIs, Targets, Tensor
+from maskrcnn.model.structures import Boxes, Detections, Loss, Proposals, Pyramid, RoIs, Targets
 from maskrcnn.ops.boxes import clip, decode, encode, is_larger, pairwise_iou
 from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import nms
-from maskrcnn.ops.sampling import sample_labels, take_sampled
+from maskrcnn.ops.sampling import Seed, sample_labels, take_sampled
+from maskrcnn.ops.typing import Float, Tensor
+
+Logits = Float[Tensor, "B N C"]
+Deltas = Float[Tensor, "B N C 4"]
 
 
 class BoxHead(keras.layers.Layer):
     """Classifies RoIs and refines their boxes, class by class; samples RoIs for training; picks the detections."""
 
-    def __init__(self, config: BoxHeadConfig, norm: NormConfig, num_classes: int, channels: int, **kwargs):
+    def __init__(self, model: ModelConfig, num_classes: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.config = config
-        self.num_classes = num_classes
-        self.channels = channels
-        dtype = self.dtype_policy
-        self.convolutions = [
-            ConvNorm(
-                config.conv_channels,
-                3,
-                norm=norm if config.norm else None,
-                relu=True,
-                dtype=dtype,
-                name=f"conv{index + 1}",
-            )
-            for index in range(config.convolutions)
-        ]
+        self.config, self.align = model.box_head, model.roi_align
+        self.num_classes, self.channels = num_classes, model.fpn.channels
+        config, norm = self.config, model.norm if self.config.norm else None
+        self.convolutions = conv_stack(config.convolutions, config.conv_channels, norm=norm, dtype=self.dtype_policy)
         self.dense = [
-            keras.layers.Dense(
-                config.channels, "relu", kernel_initializer="he_uniform", dtype=dtype, name=f"dense{index + 1}"
-            )
+            self._dense(config.channels, f"dense{index + 1}", "he_uniform", activation="relu")
             for index in range(config.dense_layers)
         ]
         # Small weights at the start: all classes alike, boxes left where they are; Fast R-CNN, Sec. 4.1.
-        self.class_logits = keras.layers.Dense(
-            num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype=dtype, name="classes"
-        )
-        self.deltas = keras.layers.Dense(
-            4 * num_classes,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype=dtype,
-            name="deltas",
-        )
+        self.class_logits = self._dense(num_classes, "classes", keras.initializers.RandomNormal(stddev=0.01))
+        self.deltas = self._dense(4 * num_classes, "deltas", keras.initializers.RandomNormal(stddev=0.001))
+
+    def _dense(self, units: int, name: str, start, activation: str | None = None) -> keras.layers.Dense:
+        return keras.layers.Dense(units, activation, kernel_initializer=start, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape=None) -> None:
         channels = self.channels
@@ -62,10 +49,11 @@ class BoxHead(keras.layers.Layer):
         self.class_logits.build((None, channels))
         self.deltas.build((None, channels))
 
-    def call(self, roi_features, training=False) -> tuple[Tensor, Tensor]:
-        """RoI features [B, N, P, P, channels] -> class logits [B, N, C] and deltas [B, N, C, 4], float32."""
-        batch, rois, side = roi_features.shape[0], roi_features.shape[1], self.config.pool_size
-        x = ops.reshape(roi_features, (-1, side, side, self.channels))
+    def call(self, pyramid: Pyramid, boxes: Boxes, training: bool = False) -> tuple[Logits, Deltas]:
+        """Class logits and box deltas of each box, float32."""
+        x = pool(pyramid, boxes, self.config.pool_size, self.align)  # [B, N, P, P, channels]
+        batch, rois, side = x.shape[:3]
+        x = ops.reshape(x, (-1, side, side, self.channels))
         for convolution in self.convolutions:
             x = convolution(x, training=training)
         x = ops.reshape(x, (-1, side * side * x.shape[-1]))
@@ -76,7 +64,7 @@ class BoxHead(keras.layers.Layer):
         deltas = ops.reshape(ops.cast(self.deltas(x), "float32"), (*leading, self.num_classes, 4))
         return logits, deltas
 
-    def sample(self, proposals: Proposals, targets: Targets, *, seed) -> RoIs:
+    def sample(self, proposals: Proposals, targets: Targets, *, seed: Seed) -> RoIs:
         """Draws the RoIs of a training step; Fast R-CNN, Sec. 2.3. The ground truth is among the candidates."""
         config = self.config
         boxes = ops.concatenate([proposals.boxes, targets.boxes], axis=1)  # [B, N + G, 4]
@@ -92,7 +80,7 @@ class BoxHead(keras.layers.Layer):
         sampled = sample_labels(
             labels, num_samples=config.samples, positive_fraction=config.positive_fraction, seed=seed
         )
-        indices, valid = take_sampled(sampled, labels, num_slots=config.samples)  # [B, S]
+        indices, valid = take_sampled(sampled, labels, num_samples=config.samples)  # [B, S]
         return RoIs(
             boxes=ops.stop_gradient(ops.take_along_axis(boxes, indices[..., None], axis=1)),
             matched=ops.take_along_axis(matched, indices, axis=1),
@@ -100,13 +88,13 @@ class BoxHead(keras.layers.Layer):
             valid=valid,
         )
 
-    def losses(self, logits, deltas, rois: RoIs, targets: Targets) -> tuple[Tensor, Tensor]:
-        """L_class and L_box of sampled RoIs, from what `call` returns for them."""
+    def losses(self, logits: Logits, deltas: Deltas, rois: RoIs, targets: Targets) -> tuple[Loss, Loss]:
+        """L_class and L_box of sampled RoIs, from the outputs of `call` for them."""
         config = self.config
         classes = ops.take_along_axis(targets.classes, rois.matched, axis=1)
         classes = ops.where(rois.positive, classes, 0)  # [B, S]
         boxes = ops.take_along_axis(targets.boxes, rois.matched[..., None], axis=1)
-        # Slots without an object encode a harmless unit box instead of empty ones, which would give infinities.
+        # RoIs without an object encode a harmless unit box: an empty one would give infinities.
         unit = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
         boxes = ops.where(rois.positive[..., None], boxes, unit)
         regions = ops.where(rois.positive[..., None], rois.boxes, unit)
@@ -117,8 +105,10 @@ class BoxHead(keras.layers.Layer):
             box_loss(deltas, target_deltas, rois.positive, rois.valid, beta=config.smooth_l1_beta),
         )
 
-    def detect(self, logits, deltas, proposals: Proposals, image_sizes) -> Detections:
-        """Boxes above the score threshold after suppression within each class; Mask R-CNN, Sec. 3.1.
+    def detect(
+        self, logits: Logits, deltas: Deltas, proposals: Proposals, image_sizes: Float[Tensor, "B 2"]
+    ) -> Detections:
+        """The boxes above the score threshold after suppression within each class; Mask R-CNN, Sec. 3.1.
 
         One proposal may become several detections, of different classes. The best `test_candidates` pairs of proposal
         and class take part in the suppression.

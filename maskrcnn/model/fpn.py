@@ -3,7 +3,9 @@
 import keras
 
 from maskrcnn.config import FPNConfig, NormConfig
-from maskrcnn.model.layers import ConvNorm
+from maskrcnn.model.layers import ConvNorm, InitialWeights
+from maskrcnn.model.structures import Pyramid
+from maskrcnn.ops.typing import Float, Tensor
 
 
 class FPN(keras.layers.Layer):
@@ -13,7 +15,7 @@ class FPN(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         settings = {
             "norm": norm if config.norm else None,
-            "kernel_initializer": "lecun_uniform",  # unit gain: no activation follows
+            "initial": InitialWeights(kernel="lecun_uniform"),  # unit gain: no activation follows
             "dtype": self.dtype_policy,
         }
         self.laterals = [ConvNorm(config.channels, 1, name=f"lateral{level}", **settings) for level in range(2, 6)]
@@ -25,7 +27,7 @@ class FPN(keras.layers.Layer):
             lateral.build(shape)
             output.build((None, None, None, self.channels))
 
-    def call(self, features, training=False):
+    def call(self, features: Pyramid, training: bool = False) -> Pyramid:
         """[C2, .., C5] -> [P2, .., P6], P_l: [B, H / 2^l, W / 2^l, channels]."""
         merged = [lateral(c, training=training) for lateral, c in zip(self.laterals, features, strict=True)]
         for level in range(len(merged) - 2, -1, -1):
@@ -35,8 +37,8 @@ class FPN(keras.layers.Layer):
         return [*pyramid, p6]
 
 
-def _add_upsampled(lateral, top):
-    """Adds [B, H, W, C], doubled by nearest neighbor, to [B, 2H, 2W, C]; the rows are doubled in the sum itself."""
+def _add_upsampled(lateral: Float[Tensor, "B 2H 2W C"], top: Float[Tensor, "B H W C"]) -> Float[Tensor, "B 2H 2W C"]:
+    """Adds the upper level, doubled by nearest neighbor; the rows are doubled in the sum itself, without a copy."""
     shape = keras.ops.shape(lateral)
     columns = keras.ops.repeat(top, 2, axis=2)
     rows = keras.ops.reshape(lateral, (shape[0], shape[1] // 2, 2, shape[2], shape[3]))

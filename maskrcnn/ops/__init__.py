@@ -1,4 +1,1 @@
-"""Pure functions of the model: tensors in, tensors out, on any backend, with static or (TensorFlow) unknown sizes.
-
-Import them from their modules: ``from maskrcnn.ops.nms import nms``.
-"""
+"""Pure functions of the model: tensors in, tensors out, on any backend, with static or (TensorFlow) unknown sizes."""

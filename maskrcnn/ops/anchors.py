@@ -1,14 +1,18 @@
-"""Anchors of one pyramid level (torchvision's grid: the first center is at (0, 0), corners are rounded)."""
+"""Anchors of one pyramid level (torchvision's grid: the first center is at (0, 0), corners are rounded).
+
+Legend: R aspect ratios, H x W locations of the level's feature map.
+"""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from keras import ops
 
+from maskrcnn.ops.typing import Float, Size, Tensor
 
-def base_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool = True) -> np.ndarray:
-    """The R anchors of one cell, centerd at (0, 0): [R, 4].
+
+def base_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool = True) -> Float[np.ndarray, "R 4"]:
+    """The anchors of one location, centered at (0, 0).
 
     Args:
         size: square root of the area, px.
@@ -21,18 +25,18 @@ def base_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool =
     return np.round(corners) if rounded else corners  # half to even, as torchvision rounds
 
 
-def grid_anchors(height: Any, width: Any, stride: int, base: np.ndarray) -> Any:
-    """Anchors of a map of ``height`` x ``width`` cells, in the order row, column, ratio: [H * W * R, 4].
+def grid_anchors(height: Size, width: Size, stride: int, base: Float[np.ndarray, "R 4"]) -> Float[Tensor, "HWR 4"]:
+    """The anchors of a feature map of ``height`` x ``width`` locations, in the order row, column, ratio.
 
     Args:
         height, width: ints or, where unknown at trace time, integer scalars.
-        stride: px between cells.
-        base: [R, 4] from ``base_anchors``.
+        stride: px between locations.
+        base: anchors of one location, from ``base_anchors``.
     """
     y, x = ops.meshgrid(_positions(height, stride), _positions(width, stride), indexing="ij")
     centers = ops.reshape(ops.stack([x, y, x, y], axis=-1), (-1, 1, 4))  # [H * W, 1, 4]
     return ops.reshape(centers + ops.convert_to_tensor(base, "float32"), (-1, 4))
 
 
-def _positions(count: Any, stride: int) -> Any:
+def _positions(count: Size, stride: int) -> Float[Tensor, " count"]:
     return ops.cast(ops.arange(count, dtype="int32"), "float32") * float(stride)

@@ -1,18 +1,24 @@
-"""Which ground truth an anchor or a proposal is trained on; Faster R-CNN, Sec. 3.1.2.
+"""Assignment of ground truth to anchors or proposals; Faster R-CNN, Sec. 3.1.2.
 
-Legend: B images, A anchors (or proposals), G ground-truth slots.
+Legend: B images, A anchors (or proposals), G ground-truth entries.
 """
-
-from typing import Any
 
 from keras import ops
 
+from maskrcnn.ops.typing import Bool, Float, Int, Tensor
+
+Labels = Int[Tensor, "B A"]
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
 def match(
-    iou: Any, valid: Any, *, positive_iou: float, negative_iou: float, allow_low_quality: bool
-) -> tuple[Any, Any]:
+    iou: Float[Tensor, "B A G"],
+    valid: Bool[Tensor, "B G"],
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    allow_low_quality: bool,
+) -> tuple[Int[Tensor, "B A"], Labels]:
     """Matches each anchor to the ground truth that it overlaps most.
 
     With ``allow_low_quality``, anchors that reach a ground truth's highest IoU (all that tie) become positive too, but
@@ -20,12 +26,14 @@ def match(
     nothing thereby makes every anchor positive whose IoU with it is 0.
 
     Args:
-        iou: [B, A, G].
-        valid: bool [B, G]; empty slots are never matched.
+        iou: overlap of each anchor with each ground truth.
+        valid: False for padding, which is never matched.
+        positive_iou, negative_iou: thresholds of the labels.
+        allow_low_quality: see above.
 
     Returns:
-        Index of the best ground truth int32 [B, A] (0 where there is none), and labels int32 [B, A]: POSITIVE from
-        ``positive_iou`` up, NEGATIVE below ``negative_iou``, IGNORED between.
+        Index of the best ground truth (0 where there is none), and labels: POSITIVE from ``positive_iou`` up, NEGATIVE
+        below ``negative_iou``, IGNORED between.
     """
     valid = ops.expand_dims(valid, 1)  # [B, 1, G]
     iou = ops.where(valid, iou, -1.0)

@@ -5,23 +5,28 @@ Repeating ``keep = (keep @ overlaps) == 0`` from any start finds it: after k rou
 practice a few rounds settle all of them. Legend: N boxes; leading dimensions are batched.
 """
 
-from typing import Any
-
 from keras import ops
 
 from maskrcnn.ops.boxes import pairwise_iou
 from maskrcnn.ops.indexing import top_positive
+from maskrcnn.ops.typing import Bool, Float, Int, Tensor
+
+Boxes = Float[Tensor, "... N 4"]
+Scores = Float[Tensor, "... N"]
+Mask = Bool[Tensor, "... N"]
+Groups = Int[Tensor, "... N"]
 
 
-def suppress(boxes: Any, valid: Any, *, iou_threshold: float, groups: Any = None) -> Any:
-    """Which boxes survive: bool [..., N].
+def suppress(boxes: Boxes, valid: Mask, *, iou_threshold: float, groups: Groups | None = None) -> Mask:
+    """Marks the boxes that survive.
 
     A box is dropped if its IoU with a kept box before it is strictly greater than ``iou_threshold``.
 
     Args:
-        boxes: [..., N, 4], by falling score.
-        valid: bool [..., N]; invalid boxes neither survive nor suppress.
-        groups: [..., N]; boxes of different groups do not suppress each other.
+        boxes: in descending order of score.
+        valid: invalid boxes neither survive nor suppress.
+        iou_threshold: highest overlap of two boxes that both survive.
+        groups: boxes of different groups do not suppress each other.
     """
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     overlaps = pairwise_iou(boxes, boxes) > iou_threshold  # [..., N, N]
@@ -31,32 +36,31 @@ def suppress(boxes: Any, valid: Any, *, iou_threshold: float, groups: Any = None
         overlaps = overlaps & (ops.expand_dims(groups, -1) == ops.expand_dims(groups, -2))
     overlaps = ops.cast(overlaps, "float32")
 
-    def keep_of(kept: Any) -> Any:
+    def update(kept: Mask) -> Mask:
         hits = ops.matmul(ops.expand_dims(ops.cast(kept, "float32"), -2), overlaps)  # [..., 1, N]
         return valid & (ops.squeeze(hits, -2) < 0.5)
 
     _, keep = ops.while_loop(
         lambda before, now: ops.any(before != now),
-        lambda _, now: (now, keep_of(now)),
-        (valid, keep_of(valid)),
+        lambda _, now: (now, update(now)),
+        (valid, update(valid)),
     )
     return keep
 
 
 def nms(
-    boxes: Any, scores: Any, valid: Any, *, iou_threshold: float, max_outputs: int, groups: Any = None
-) -> tuple[Any, Any]:
+    boxes: Boxes, scores: Scores, valid: Mask, *, iou_threshold: float, max_outputs: int, groups: Groups | None = None
+) -> tuple[Int[Tensor, "... max_outputs"], Bool[Tensor, "... max_outputs"]]:
     """Sorts, suppresses and takes the best.
 
     Args:
-        boxes: [..., N, 4] in any order.
-        scores: [..., N]; of equal ones the lower index comes first.
-        valid: bool [..., N].
-        groups: as in ``suppress``.
+        boxes: in any order.
+        scores: of equal ones the lower index comes first.
+        valid, iou_threshold, groups: see ``suppress``.
+        max_outputs: number of entries in the result.
 
     Returns:
-        Indices int32 [..., max_outputs] of the survivors by falling score (0 in empty slots), and which slots are
-        filled, bool [..., max_outputs].
+        Indices of the survivors in descending order of score (0 for padding), and which entries are valid.
     """
     scores = ops.stop_gradient(ops.cast(scores, "float32"))
     num_boxes = ops.shape(scores)[-1]

@@ -1,28 +1,24 @@
 """Balanced random subsets of fixed size; Faster R-CNN, Sec. 3.1.3, and Mask R-CNN, Sec. 3.1.
 
-Legend: B images, A anchors (or proposals), S slots.
+Legend: B images, A anchors (or proposals), S samples with padding.
 """
-
-from typing import Any
 
 import keras
 from keras import ops
 
 from maskrcnn.ops.indexing import top_positive
-from maskrcnn.ops.matching import NEGATIVE, POSITIVE
+from maskrcnn.ops.matching import NEGATIVE, POSITIVE, Labels
+from maskrcnn.ops.typing import Bool, Float, Int, Tensor
+
+Mask = Bool[Tensor, "B A"]
+Seed = int | keras.random.SeedGenerator
 
 
-def sample_labels(labels: Any, *, num_samples: int, positive_fraction: float, seed: Any) -> Any:
-    """Draws up to ``num_samples`` anchors of each image without replacement.
+def sample_labels(labels: Labels, *, num_samples: int, positive_fraction: float, seed: Seed) -> Mask:
+    """Draws up to ``num_samples`` anchors of each image without replacement, and marks them.
 
-    At most ``int(num_samples * positive_fraction)`` are positive; negatives fill up what is left.
-
-    Args:
-        labels: int [B, A] as ``match`` returns them.
-        seed: an int or a ``keras.random.SeedGenerator``.
-
-    Returns:
-        bool [B, A].
+    At most ``int(num_samples * positive_fraction)`` are positive; negatives fill up the rest. ``labels`` come from
+    ``match``.
     """
     max_positives = int(num_samples * positive_fraction)
     num_anchors = labels.shape[1]
@@ -34,18 +30,18 @@ def sample_labels(labels: Any, *, num_samples: int, positive_fraction: float, se
     return positive | _choose(keys, labels == NEGATIVE, room, num_samples)
 
 
-def take_sampled(sampled: Any, labels: Any, *, num_slots: int) -> tuple[Any, Any]:
-    """Indices of the sampled anchors, positives first: int32 [B, S], and which slots are filled: bool [B, S].
+def take_sampled(sampled: Mask, labels: Labels, *, num_samples: int) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
+    """Indices of the sampled anchors, positives first, and which of them are valid; the others are 0.
 
-    Empty slots hold index 0. S is ``num_slots``, or A where that is known and less.
+    S is ``num_samples``, or A where that is known and less.
     """
     num_anchors = labels.shape[1]
     keys = ops.where(sampled, ops.where(labels == POSITIVE, 2.0, 1.0), 0.0)
-    return top_positive(keys, num_slots if num_anchors is None else min(num_slots, num_anchors))
+    return top_positive(keys, num_samples if num_anchors is None else min(num_samples, num_anchors))
 
 
-def _choose(keys: Any, candidates: Any, limit: Any, max_limit: int) -> Any:
-    """The ``limit`` (int or [B, 1], at most ``max_limit``) candidates with the largest keys, as bool [B, A]."""
+def _choose(keys: Float[Tensor, "B A"], candidates: Mask, limit: int | Int[Tensor, "B 1"], max_limit: int) -> Mask:
+    """Marks the ``limit`` (at most ``max_limit``) candidates with the largest keys."""
     keys = ops.where(candidates, keys, -1.0)
     num_anchors = ops.shape(keys)[1]
     count = min(max(max_limit, 1), num_anchors) if isinstance(num_anchors, int) else ops.minimum(max_limit, num_anchors)

@@ -1,4 +1,4 @@
-"""The one place that knows which backend runs: choosing it, its devices, precision, determinism and memory.
+"""Choosing and configuring the Keras backend: its devices, precision and determinism.
 
 `select_backend` must run before Keras is imported; the rest may run at any time before the first model is built.
 """
@@ -19,8 +19,8 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
 
     Args:
         name: "tensorflow" or "jax".
-        gpus: use only the first so many of the visible GPUs; 0 is the CPU, None is all.
-        verbose: let the libraries print their own logs.
+        gpus: use only the first N of the visible GPUs; 0 is the CPU, None is all.
+        verbose: let the libraries print their own log messages.
 
     Raises:
         UserError: an unknown or uninstalled backend, or Keras already runs on another one.
@@ -46,15 +46,15 @@ def has_tensorflow() -> bool:
 
 
 def import_tensorflow(*, verbose: bool = False) -> None:
-    """Imports TensorFlow, which also reads the data for JAX, without its chatter unless ``verbose``."""
+    """Imports TensorFlow, which also reads the data for JAX; suppresses its log output unless ``verbose``."""
     if verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     standard_error = os.dup(2)
-    with open(os.devnull, "w") as nowhere:  # its libraries log while they load, before they read that variable
-        os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "w") as null:  # its libraries log while they load, before they read that variable
+        os.dup2(null.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
         finally:
@@ -63,6 +63,7 @@ def import_tensorflow(*, verbose: bool = False) -> None:
 
 
 def active_backend() -> str:
+    """The name of the backend that Keras runs on."""
     import keras
 
     return keras.backend.backend()
@@ -74,7 +75,7 @@ def precision_policy(precision: str) -> str:
 
 
 def set_precision(precision: str) -> None:
-    """Sets the dtype policy of the layers built from now on, and how exact float32 products are on a GPU.
+    """Sets the dtype policy of the layers built from now on, and the precision of float32 products on a GPU.
 
     "float32" multiplies in full float32, the others in TensorFloat-32 (10 bits of mantissa) where the device has it.
     """
@@ -94,7 +95,7 @@ def set_precision(precision: str) -> None:
 def set_seed(seed: int, *, xla: bool = False) -> None:
     """Seeds Python, NumPy and the backend, and makes TensorFlow's operations deterministic.
 
-    The latter not where XLA compiles them (``xla``): Keras refuses the two together.
+    With ``xla`` they stay as they are: Keras does not allow XLA and determinism together.
     """
     import keras
 
@@ -106,7 +107,7 @@ def set_seed(seed: int, *, xla: bool = False) -> None:
 
 
 def scale_loss_by_replicas(loss: Any) -> Any:
-    """A device's part of the mean loss of all: under TensorFlow their gradients are added up, not averaged."""
+    """The part of a replica in the mean loss of all: TensorFlow adds up their gradients instead of averaging them."""
     if active_backend() != "tensorflow":
         return loss
     import tensorflow as tf

@@ -10,14 +10,15 @@ from maskrcnn.runtime.backend import active_backend
 
 
 def compile_options(*, xla: bool = False, eagerly: bool = False) -> dict[str, bool]:
-    """What `keras.Model.compile` is told; JAX is always compiled by XLA, unless it runs eagerly."""
+    """Arguments for `keras.Model.compile`; JAX is always compiled by XLA, unless it runs eagerly."""
     return {"jit_compile": not eagerly and (xla or active_backend() == "jax"), "run_eagerly": eagerly}
 
 
 def with_control_dependency(value: Any, other: Any) -> Any:
-    """``value``, but not before ``other`` is computed.
+    """Delays ``value`` until ``other`` is computed.
 
-    TensorFlow's executor runs whatever it can at once, and holds all of it in memory; XLA orders its own work.
+    TensorFlow's executor runs all operations that it can at once, and holds their results in memory; XLA orders its own
+    work.
     """
     if active_backend() != "tensorflow":
         return value
@@ -28,9 +29,9 @@ def with_control_dependency(value: Any, other: Any) -> Any:
 
 
 def sequential_map(function: Callable[[Any], Any], count: Any) -> Any:
-    """``function(0), function(1), ..`` stacked, one after the other; ``count`` may be a tensor under TensorFlow.
+    """Stacks ``function(0), function(1), ...``, computed one after the other; ``count`` may be a TensorFlow tensor.
 
-    `keras.ops.map` lets TensorFlow work on ten at once, and hold what they need.
+    `keras.ops.map` lets TensorFlow work on ten at once, with the memory of ten.
     """
     if active_backend() != "tensorflow":
         from keras import ops
@@ -43,7 +44,7 @@ def sequential_map(function: Callable[[Any], Any], count: Any) -> Any:
 
 
 def trace_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors that TensorFlow traces and optimizes once for each shape, not at each call anew."""
+    """Lets TensorFlow trace and optimize a function of tensors once for each shape, instead of at each call."""
     if active_backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -52,9 +53,9 @@ def trace_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors as one program, also where TensorFlow runs the rest operation by operation.
+    """Compiles a function of tensors to one program, also where TensorFlow runs the rest operation by operation.
 
-    JAX compiles whole steps.
+    JAX compiles whole steps, and needs nothing here.
     """
     if active_backend() != "tensorflow":
         return function
@@ -64,17 +65,16 @@ def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        # In the gradient of a branch, `cond_v2` loses what is captured by a compiled function itself.
+        # In the gradient of a branch, `cond_v2` loses tensors that a compiled function captures itself.
         return compiled(*tf.nest.map_structure(lambda a: tf.identity(a) if tf.is_tensor(a) else a, arguments))
 
     return call
 
 
 def cache_compilations(directory: str) -> None:
-    """Keeps what JAX compiles in a folder, for the next run: of a training step on a GPU, over a minute of autotuning.
+    """Caches JAX's compiled programs in a folder: a training step on a GPU takes over a minute of autotuning.
 
-    Every program of at least a second is kept; the small ones are compiled sooner than they are found. TensorFlow
-    compiles anew in each process.
+    Programs that compile in less than a second are not worth the lookup. TensorFlow compiles anew in each process.
     """
     if active_backend() != "jax":
         return
@@ -85,10 +85,10 @@ def cache_compilations(directory: str) -> None:
 
 
 def compile_inference(model: Any, *, xla: bool = False) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The model as one compiled function of a batch, with its weights as they are now; does not wait for the device.
+    """Compiles the model, with its present weights, to a function of a batch that does not wait for the device.
 
-    `keras.Model.predict_on_batch` hands all weights over and takes them back at each call, and copies the results:
-    milliseconds of the host, which a GPU waits for.
+    `keras.Model.predict_on_batch` passes all weights in and out at each call, and copies the results: milliseconds on
+    the host, while the GPU is idle.
     """
     if active_backend() != "jax":
         import tensorflow as tf

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -14,17 +13,22 @@ from typing import Any, NamedTuple
 from maskrcnn.runtime.backend import active_backend
 
 PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "numpy")
+# Names of the instruction sets that decide on a CPU's speed, as Linux and (for ARM) macOS spell them.
+INSTRUCTION_SETS = (
+    *("sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve"),
+)
 
 
 class PeakMemory(NamedTuple):
     """Largest memory use so far, bytes."""
 
-    host: int  # resident set of this process
+    host: int | None  # resident set of this process; None where the system does not report it
     device: int | None  # of the first accelerator; None where there is none
 
 
 def describe_devices() -> str:
-    """What the model runs on, in words: ``tensorflow 2.21.0 on cpu``."""
+    """Backend and devices in words: ``tensorflow 2.21.0 on cpu``."""
     import keras
 
     devices = keras.distribution.list_devices()
@@ -35,7 +39,7 @@ def describe_devices() -> str:
 
 
 def computes_on_cpu() -> bool:
-    """Whether the model runs on processors, and not on a GPU or a TPU."""
+    """Whether the model runs on the CPU, and not on a GPU or a TPU."""
     if active_backend() == "jax":
         import jax
 
@@ -46,7 +50,7 @@ def computes_on_cpu() -> bool:
 
 
 def device_memory() -> int | None:
-    """Bytes that a device has for a run, the whole machine's if it is the CPU; None where that is not known."""
+    """Bytes of memory of a device, which are the whole machine's if it is the CPU; None where that is not known."""
     if active_backend() == "jax":
         import jax
 
@@ -58,12 +62,35 @@ def device_memory() -> int | None:
 
         if tf.config.get_visible_devices("GPU"):
             return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine_memory()
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that the machine has; None where the system does not report it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use, or that the machine has where the system does not restrict it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def peak_memory() -> PeakMemory:
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return PeakMemory(host, _device_peak())
+    """The largest memory use of this process since it started."""
+    return PeakMemory(_host_peak(), _device_peak())
+
+
+def _host_peak() -> int | None:
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _device_peak() -> int | None:
@@ -91,11 +118,19 @@ def device_name() -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory (bytes), Python and the packages that set the speed."""
+    """The parts of the machine that measured times depend on.
+
+    Keys: processor, instruction_sets, onednn, cores that this process may use, memory_bytes, system, python, versions
+    of packages, commit. A value is None where the system does not report it.
+    """
+    fields = _cpu_fields()
     return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "processor": _processor(fields),
+        "instruction_sets": instruction_sets(fields),
+        "onednn": uses_onednn(),
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
+        "cores": available_cores(),
+        "memory_bytes": machine_memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
@@ -119,19 +154,40 @@ def commit() -> str | None:
     return result.stdout.strip()
 
 
-def _processor() -> str:
-    """The model's name and the widest instructions it has, which decide on a CPU's speed."""
+def uses_onednn() -> bool | None:
+    """Whether TensorFlow computes with oneDNN on the CPU; None where TensorFlow decides by the processor itself.
+
+    TensorFlow reads ``TF_ENABLE_ONEDNN_OPTS`` when it is imported; `maskrcnn` sets it to 1 unless it is set.
+    """
+    setting = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").strip().lower()
+    return {"1": True, "true": True, "0": False, "false": False}.get(setting)
+
+
+def instruction_sets(fields: dict[str, str] | None = None) -> list[str] | None:
+    """The vector instructions that the processor has; None where the system does not report them.
+
+    A library may be restricted to fewer, e.g. oneDNN by ``ONEDNN_MAX_CPU_ISA``.
+    """
+    fields = _cpu_fields() if fields is None else fields
+    flags = (fields.get("flags") or fields.get("Features") or "").split()  # of x86, of ARM
+    return [name for name in INSTRUCTION_SETS if name in flags] if flags else None
+
+
+def _cpu_fields() -> dict[str, str]:
+    """The description of a core by Linux; empty on other systems."""
     try:
-        fields = dict(
-            line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line
-        )
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    values = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = values.get("flags", "").split()
-    widest = next((name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags), "")
-    model = f"family {values['cpu family']} model {values['model']}" if "cpu family" in values else ""
-    return " ".join(filter(None, [values.get("model name", platform.machine()), model, widest]))
+        return {}
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {key.strip(): value.strip() for key, value in fields.items()}
+
+
+def _processor(fields: dict[str, str]) -> str:
+    """The model's name, with family and model number, which tell processors of one name apart."""
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    model = f"family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else ""
+    return f"{name} {model}".strip()
 
 
 def _version(package: str) -> str | None:
@@ -142,13 +198,13 @@ def _version(package: str) -> str | None:
 
 
 def reset_peak_memory() -> None:
-    """Makes `peak_resident` count from now on; does nothing where the system cannot (it is Linux' way)."""
+    """Makes `peak_resident` count from now on; does nothing on systems other than Linux."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_resident() -> int | None:
-    """Largest resident set since `reset_peak_memory`, bytes; None where the system does not tell."""
+    """Largest resident set since `reset_peak_memory`, bytes; None on systems other than Linux."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A frozen norm is folded into its convolution; on a CPU, large convolutions take fewer products."""
+"""A frozen norm is folded into its convolution; on a CPU, large convolutions use Winograd's algorithm."""
 
 import keras
 import numpy as np
@@ -6,8 +6,12 @@ import pytest
 from keras import ops
 
 from maskrcnn.config import NormConfig
-from maskrcnn.model.layers import WINOGRAD_CHANNELS, ConvNorm
-from maskrcnn.ops.fast.winograd import convolve3x3
+from maskrcnn.model.layers import ConvNorm
+from maskrcnn.ops.fast.winograd import MIN_CHANNELS, convolve3x3
+
+
+def pad(layer, inputs):
+    return np.pad(inputs, ((0, 0), (layer.padding, layer.padding), (layer.padding, layer.padding), (0, 0)))
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -17,13 +21,13 @@ def test_folded_norm_is_the_norm_after_the_convolution(strides):
     layer.build((None, None, None, 4))
     for weight in layer.weights:
         weight.assign(rng.uniform(0.5, 2, weight.shape))
-    inputs = keras.ops.convert_to_tensor(rng.normal(size=(2, 8, 6, 4)), "float32")
-
-    padded = inputs if layer.pad is None else layer.pad(inputs)
-    wanted = layer.norm(layer.conv(padded), training=False)
-
+    inputs = rng.normal(size=(2, 8, 6, 4)).astype("float32")
+    expected = layer.norm(layer.conv(pad(layer, inputs)), training=False)
     for training in (False, True):  # frozen: the moving statistics in training too
-        np.testing.assert_allclose(np.asarray(layer(inputs, training=training)), np.asarray(wanted), atol=1e-4)
+        actual = np.asarray(layer(inputs, training=training))
+        np.testing.assert_allclose(actual, np.asarray(expected), atol=1e-4)
+        assert layer.compute_output_shape(inputs.shape) == actual.shape
+    assert layer.compute_output_shape((None, None, 5, 4)) == (None, None, 5 if strides == 1 else 3, 5)
 
 
 def test_a_norm_that_learns_uses_the_batch():
@@ -35,24 +39,27 @@ def test_a_norm_that_learns_uses_the_batch():
     assert np.abs(np.asarray(layer.norm.moving_mean)).max() > 0.01
 
 
-@pytest.mark.parametrize("channels", [WINOGRAD_CHANNELS, WINOGRAD_CHANNELS - 1])
+@pytest.mark.parametrize("channels", [MIN_CHANNELS, MIN_CHANNELS - 1])
 @pytest.mark.parametrize("settings", [{}, {"kernel_size": 1}, {"strides": 2}, {"dtype": "bfloat16"}])
-def test_layers_use_it_for_many_channels_in_float32(monkeypatch, channels, settings):
+def test_winograd_is_for_many_channels_in_float32(monkeypatch, channels, settings):
     calls = []
-    monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", lambda *inputs: calls.append(1) or convolve3x3(*inputs))
+    monkeypatch.setattr(
+        "maskrcnn.ops.fast.winograd.convolve3x3", lambda *inputs: calls.append(1) or convolve3x3(*inputs)
+    )
     monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: True)
-    layer = ConvNorm(WINOGRAD_CHANNELS, **{"kernel_size": 3, **settings})
+    layer = ConvNorm(MIN_CHANNELS, **{"kernel_size": 3, **settings})
     layer.build((None, None, None, channels))
-    inputs = ops.cast(np.random.default_rng(0).normal(size=(1, 4, 4, channels)), layer.compute_dtype)
+    inputs = np.random.default_rng(0).normal(size=(1, 4, 4, channels)).astype("float32")
     outputs = layer(inputs)
-    assert len(calls) == (channels == WINOGRAD_CHANNELS and not settings)
-    plain = layer.conv(inputs if layer.pad is None else layer.pad(inputs))
+    assert len(calls) == (channels == MIN_CHANNELS and not settings)
+    layer.conv.uses_winograd = False
+    plain = layer.conv(pad(layer, inputs))
     np.testing.assert_allclose(ops.cast(outputs, "float32"), ops.cast(plain, "float32"), atol=1e-4)
 
 
-def test_layers_leave_a_gpu_its_own_algorithms(monkeypatch):
-    monkeypatch.setattr("maskrcnn.model.layers.convolve3x3", None)
+def test_winograd_is_not_for_a_gpu(monkeypatch):
+    monkeypatch.setattr("maskrcnn.ops.fast.winograd.convolve3x3", None)
     monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: False)
-    layer = ConvNorm(WINOGRAD_CHANNELS, 3)
-    layer.build((None, None, None, WINOGRAD_CHANNELS))
-    assert layer(ops.ones((1, 4, 4, WINOGRAD_CHANNELS))).shape == (1, 4, 4, WINOGRAD_CHANNELS)
+    layer = ConvNorm(MIN_CHANNELS, 3)
+    layer.build((None, None, None, MIN_CHANNELS))
+    assert layer(ops.ones((1, 4, 4, MIN_CHANNELS))).shape == (1, 4, 4, MIN_CHANNELS)

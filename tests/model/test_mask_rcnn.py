@@ -9,7 +9,7 @@ import pytest
 from maskrcnn.config import Category, Config
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.mask_rcnn import LOSSES, normalize
-from maskrcnn.model.structures import Detections, RoIs, Targets
+from maskrcnn.model.structures import Detections, RoIs, RPNOutputs, Targets
 from maskrcnn.ops.boxes import pairwise_iou
 
 CATEGORIES = tuple(Category(index, 10 * index, name) for index, name in enumerate("abc", start=1))
@@ -22,12 +22,12 @@ def config():
 
 def make_batch(config, *, height=128, width=128, batch=2):
     """Bright squares on black: two in the first image, none in the second."""
-    slots = config.data.max_instances
-    boxes = np.zeros((batch, slots, 4), "float32")
+    count = config.data.max_instances
+    boxes = np.zeros((batch, count, 4), "float32")
     boxes[0, :2] = [[16, 16, 64, 64], [72, 40, 120, 104]]
-    valid = np.zeros((batch, slots), bool)
+    valid = np.zeros((batch, count), bool)
     valid[0, :2] = True
-    classes = np.where(valid, [[1 + slot % 3 for slot in range(slots)]], 0).astype("int32")
+    classes = np.where(valid, [[1 + index % 3 for index in range(count)]], 0).astype("int32")
     images = np.zeros((batch, height, width, 3), "uint8")
     for (x1, y1, x2, y2), channel in zip(boxes[0, :2].astype(int), (0, 2), strict=True):
         images[0, y1:y2, x1:x2, channel] = 255
@@ -36,7 +36,7 @@ def make_batch(config, *, height=128, width=128, batch=2):
         "image_sizes": np.full((batch, 2), [height, width], "float32"),
         "boxes": boxes,
         "classes": classes,
-        "masks": np.ones((batch, slots, 112, 112), "uint8"),
+        "masks": np.ones((batch, count, 112, 112), "uint8"),
         "mask_regions": boxes,
         "valid": valid,
     }
@@ -57,9 +57,9 @@ def test_detections_are_sorted_and_padded(config):
     keras.utils.set_random_seed(0)
     model = MaskRCNN(config)
     outputs = detect(model, make_batch(config))
-    slots = config.model.box_head.detections
-    assert outputs["boxes"].shape == (2, slots, 4)
-    assert outputs["masks"].shape == (2, slots, 28, 28)
+    count = config.model.box_head.detections
+    assert outputs["boxes"].shape == (2, count, 4)
+    assert outputs["masks"].shape == (2, count, 28, 28)
     assert np.all(np.diff(outputs["scores"], axis=1) <= 0)
     assert np.all(outputs["valid"] == (outputs["scores"] > config.model.box_head.score_threshold))
     assert np.all((outputs["classes"] > 0) == outputs["valid"])
@@ -96,43 +96,42 @@ def test_a_saved_model_is_the_same_model(config, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     assert loaded.config == config
     assert len(loaded.variables) == len(model.variables)
-    for ours, theirs in zip(model.variables, loaded.variables, strict=True):
-        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    for saved, read in zip(model.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(saved))
 
 
-def test_empty_mask_slots_are_left_out(micro):
-    """The mask head runs on a part of the slots, as many as are filled; the results are those of all slots."""
+def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
     config = dataclasses.replace(micro.override({"box_head.samples": 32}), categories=CATEGORIES)
     batch = {name: keras.ops.convert_to_tensor(value) for name, value in make_batch(config).items()}
-    few, all_slots = MaskRCNN(config.override({"mask_head.slot_sizes": 3})), MaskRCNN(config)
-    few.set_weights(all_slots.get_weights())
-    assert few.mask_head.slot_sizes(8, training=True) == [2, 4, 8]
-    pyramid = all_slots.pyramid(batch["images"], batch["image_sizes"])
+    buckets, plain = MaskRCNN(config.override({"mask_head.slot_sizes": 3})), MaskRCNN(config)
+    buckets.set_weights(plain.get_weights())
+    assert buckets.mask_head.bucket_sizes(8, training=True) == [2, 4, 8]
+    pyramid = plain.pyramid(batch["images"], batch["image_sizes"])
     targets = Targets(*(batch[name] for name in Targets._fields))
-    positive = np.array([[True, True, *[False] * 6], [False] * 8])  # in the first two slots: the smallest size
+    positive = np.array([[True, True, *[False] * 6], [False] * 8])  # the first two entries: the smallest bucket
     rois = RoIs(batch["boxes"], np.zeros((2, 8), "int32"), positive, positive)
-    ours, wanted = (float(model.mask_loss(pyramid, rois, targets)) for model in (few, all_slots))
-    assert ours == pytest.approx(wanted, rel=1e-5)
+    actual, expected = (float(model.mask_head.losses(pyramid, rois, targets)) for model in (buckets, plain))
+    assert actual == pytest.approx(expected, rel=1e-5)
     detections = Detections(batch["boxes"], batch["classes"], positive * 0.5, positive)
-    ours, wanted = (np.asarray(model.masks(pyramid, detections)) for model in (few, all_slots))
-    np.testing.assert_allclose(ours, wanted, atol=1e-6)
-    assert (ours[positive] > 0).all()
+    actual, expected = (np.asarray(model.mask_head.predict(pyramid, detections)) for model in (buckets, plain))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    assert (actual[positive] > 0).all()
 
 
-def test_a_step_on_a_part_of_the_slots_is_that_on_all(micro, monkeypatch):
-    """Compiled, with gradients through the branches: mask slots, and the objects' slots in the RPN's matching."""
+def test_a_step_on_padding_buckets_is_that_on_all_entries(micro, monkeypatch):
+    """Compiled, with gradients through the branches of the mask head and of the RPN's matching."""
     config = micro.override({"data.max_instances": 8})
     config = dataclasses.replace(config, categories=CATEGORIES)
     batch, steps = make_batch(config), []
-    for mask_sizes, many_slots in ((1, 1000), (3, 8)):
-        monkeypatch.setattr("maskrcnn.model.rpn.MANY_SLOTS", many_slots)
+    for mask_sizes, min_bucketed in ((1, 1000), (3, 8)):
+        monkeypatch.setattr("maskrcnn.model.rpn.MIN_BUCKETED", min_bucketed)
         keras.utils.set_random_seed(0)
         model = MaskRCNN(config.override({"mask_head.slot_sizes": mask_sizes, "train.seed": 0}))
         model.compile(keras.optimizers.SGD(0.01), jit_compile=keras.backend.backend() == "jax")
         model.train_on_batch(batch)
         steps.append(model.get_weights())
-    for ours, wanted in zip(*reversed(steps), strict=True):
-        np.testing.assert_allclose(ours, wanted, atol=1e-6)
+    for actual, expected in zip(*reversed(steps), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +161,8 @@ def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
     anchors = np.array([[[-500.0, -500.0, 500.0, 500.0]]] * 2, "float32")
     zeros = np.zeros((2, 1), "float32")
     sizes = keras.ops.convert_to_tensor(batch["image_sizes"])
-    boxes = model.rpn.propose([zeros], [zeros[..., None] * np.zeros(4, "float32")], [anchors[0]], sizes, training=False)
+    outputs = RPNOutputs([zeros], [zeros[..., None] * np.zeros(4, "float32")], [anchors[0]], pyramid)
+    boxes = model.rpn.propose(outputs, sizes, training=False)
     assert float(np.asarray(boxes.boxes).max()) == np.float32(127.9)
     ours = compute_losses(model, batch)
     for name in LOSSES:
@@ -172,13 +172,13 @@ def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
 def test_normalize_leaves_the_padding_at_zero(config):
     image = config.model.image
     images = np.full((1, 4, 6, 3), 255, "uint8")
-    got = np.asarray(normalize(images, np.array([[3.0, 5.0]], "float32"), image))
+    actual = np.asarray(normalize(images, np.array([[3.0, 5.0]], "float32"), image))
     expected = (255 - np.array(image.mean)) / np.array(image.std)
-    np.testing.assert_allclose(got[0, :3, :5], np.broadcast_to(expected, (3, 5, 3)), rtol=1e-6)
-    assert np.all(got[0, 3:] == 0)
-    assert np.all(got[0, :, 5:] == 0)
+    np.testing.assert_allclose(actual[0, :3, :5], np.broadcast_to(expected, (3, 5, 3)), rtol=1e-5)
+    assert np.all(actual[0, 3:] == 0)
+    assert np.all(actual[0, :, 5:] == 0)
     swapped = np.asarray(normalize(images, np.array([[4.0, 6.0]], "float32"), dataclasses.replace(image, bgr=True)))
-    np.testing.assert_allclose(swapped[0, 0, 0], expected[::-1], rtol=1e-6)
+    np.testing.assert_allclose(swapped[0, 0, 0], expected[::-1], rtol=1e-5)
 
 
 def test_frozen_parts_do_not_train(config):
@@ -208,7 +208,7 @@ def test_it_learns_two_squares(config):
     losses = model.get_metrics_result()
     assert np.isfinite(float(losses["loss"]))
     outputs = detect(model, batch)
-    found = outputs["classes"][0, :2].tolist()  # the two best detections, by falling score
+    found = outputs["classes"][0, :2].tolist()  # the two best detections
     assert sorted(found) == [1, 2]
     boxes, masks = outputs["boxes"][0, :2][np.argsort(found)], outputs["masks"][0, :2][np.argsort(found)]
     overlaps = np.asarray(pairwise_iou(boxes, batch["boxes"][0, :2]))

@@ -1,4 +1,4 @@
-"""The RPN's two ways to the same numbers."""
+"""The RPN's dense outputs, and those of single anchors that its losses use, are the same numbers."""
 
 import dataclasses
 
@@ -24,11 +24,12 @@ def test_single_anchors_have_the_numbers_of_all_anchors(convolutions):
         weight.assign(keras.random.normal(weight.shape, seed=len(weight.path)))
     rng = np.random.default_rng(0)
     pyramid = [rng.normal(size=(2, *shape, CHANNELS)).astype("float32") for shape in SHAPES]
-    objectness, deltas = (np.concatenate([np.asarray(level) for level in levels], 1) for levels in rpn(pyramid))
+    dense = rpn(pyramid)
+    objectness, deltas = (np.concatenate([np.asarray(level) for level in levels], 1) for levels in dense[:2])
     indices = np.stack([rng.permutation(objectness.shape[1]) for _ in range(2)]).astype("int32")
 
-    single_objectness, single_deltas = rpn.at_anchors(pyramid, keras.ops.convert_to_tensor(indices))
+    single_objectness, single_deltas = rpn.predict_at(pyramid, keras.ops.convert_to_tensor(indices))
 
     np.testing.assert_allclose(np.asarray(single_objectness), np.take_along_axis(objectness, indices, 1), atol=1e-4)
-    wanted = np.take_along_axis(deltas, indices[..., None], 1)
-    np.testing.assert_allclose(np.asarray(single_deltas), wanted, atol=1e-4)
+    expected = np.take_along_axis(deltas, indices[..., None], 1)
+    np.testing.assert_allclose(np.asarray(single_deltas), expected, atol=1e-4)

@@ -8,8 +8,8 @@ RATIOS = (0.5, 1.0, 2.0)
 
 def test_base_anchors_of_a_hand_worked_size():
     # ratio 0.5 is 32 * sqrt(2) = 45.25 wide and 22.63 high; halves are rounded to 23 and 11
-    wanted = [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
-    np.testing.assert_array_equal(base_anchors(32, RATIOS), wanted)
+    expected = [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
+    np.testing.assert_array_equal(base_anchors(32, RATIOS), expected)
 
 
 def test_base_anchors_round_half_to_even():
@@ -18,17 +18,17 @@ def test_base_anchors_round_half_to_even():
 
 def test_base_anchors_of_detectron2_keep_fractions():
     half = 16 * np.sqrt(2)  # of the longer side; the shorter one is half of it
-    wanted = [[-half, -half / 2, half, half / 2], [-half / 2, -half, half / 2, half]]
-    np.testing.assert_allclose(base_anchors(32, (0.5, 2.0), rounded=False), wanted, rtol=1e-6)
+    expected = [[-half, -half / 2, half, half / 2], [-half / 2, -half, half / 2, half]]
+    np.testing.assert_allclose(base_anchors(32, (0.5, 2.0), rounded=False), expected, rtol=1e-6)
 
 
 def test_base_anchors_agree_with_torchvision(goldens):
-    cells = np.stack([base_anchors(size, RATIOS) for size in (32, 64, 128, 256, 512)])
-    np.testing.assert_array_equal(cells, goldens["anchors.cell"])
-    assert cells.dtype == "float32"
+    anchors = np.stack([base_anchors(size, RATIOS) for size in (32, 64, 128, 256, 512)])
+    np.testing.assert_array_equal(anchors, goldens["anchors.cell"])
+    assert anchors.dtype == "float32"
 
 
-def test_grid_of_two_by_three_cells_by_hand(compute):
+def test_grid_of_two_by_three_locations_by_hand(compute):
     base = np.array([[-1, -2, 1, 2], [-3, -1, 3, 1]], "float32")
     anchors = compute(lambda b: grid_anchors(2, 3, 16, b), base)
     assert anchors.shape == (12, 4)
@@ -40,13 +40,13 @@ def test_grid_of_two_by_three_cells_by_hand(compute):
 def test_grid_agrees_with_a_loop(run):
     base = base_anchors(48, RATIOS)
     anchors = run(lambda b: grid_anchors(5, 7, 8, b), base)
-    wanted = [
-        cell + np.array([8 * column, 8 * row, 8 * column, 8 * row])
+    expected = [
+        anchor + np.array([8 * column, 8 * row, 8 * column, 8 * row])
         for row in range(5)
         for column in range(7)
-        for cell in base
+        for anchor in base
     ]
-    np.testing.assert_array_equal(anchors, wanted)
+    np.testing.assert_array_equal(anchors, expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (1, 1)])

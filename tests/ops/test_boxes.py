@@ -37,8 +37,8 @@ def test_iou_agrees_with_a_loop_and_broadcasts(compute, random_boxes):
         shared = width * height if width > 0 and height > 0 else 0.0
         return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
-    wanted = [[[iou(a, b) for b in image] for a in anchors] for image in boxes]
-    np.testing.assert_allclose(compute(pairwise_iou, anchors, boxes), wanted, atol=1e-6)
+    expected = [[[iou(a, b) for b in image] for a in anchors] for image in boxes]
+    np.testing.assert_allclose(compute(pairwise_iou, anchors, boxes), expected, atol=1e-6)
 
 
 def test_iou_is_symmetric_and_one_with_itself(compute, random_boxes):
@@ -48,7 +48,7 @@ def test_iou_is_symmetric_and_one_with_itself(compute, random_boxes):
     np.testing.assert_allclose(iou, iou.T, rtol=1e-6)
     np.testing.assert_allclose(np.diag(iou), 1, rtol=1e-5)
     assert iou.min() >= 0
-    assert iou.max() <= 1 + 1e-6
+    assert iou.max() <= 1 + 1e-5
 
 
 def test_iou_of_half_precision_boxes_is_computed_in_float32(compute):
@@ -59,8 +59,8 @@ def test_iou_of_half_precision_boxes_is_computed_in_float32(compute):
 def test_clip_bounds_each_coordinate_by_its_own_side_of_its_own_image(run):
     boxes = array([[-5, -6, 50, 60], [1, 2, 3, 4]], [[-5, -6, 50, 60], [90, 90, 99, 99]])
     sizes = array([40, 30], [100, 20])  # height, width
-    wanted = [[[0, 0, 30, 40], [1, 2, 3, 4]], [[0, 0, 20, 60], [20, 90, 20, 99]]]
-    np.testing.assert_array_equal(run(clip, boxes, sizes), wanted)
+    expected = [[[0, 0, 30, 40], [1, 2, 3, 4]], [[0, 0, 20, 60], [20, 90, 20, 99]]]
+    np.testing.assert_array_equal(run(clip, boxes, sizes), expected)
 
 
 def test_clip_takes_boxes_of_several_classes(compute):
@@ -77,8 +77,8 @@ def test_clip_agrees_with_torchvision(compute, goldens):
 def test_encode_of_a_hand_worked_box(run):
     anchor = array([0, 0, 10, 20])  # center (5, 10), size (10, 20)
     box = array([5, 10, 25, 20])  # center (15, 15), size (20, 10)
-    wanted = [[1.0, 0.25, math.log(2), -math.log(2)]]
-    np.testing.assert_allclose(run(encode, box, anchor), wanted, rtol=1e-6)
+    expected = [[1.0, 0.25, math.log(2), -math.log(2)]]
+    np.testing.assert_allclose(run(encode, box, anchor), expected, rtol=1e-6)
 
 
 def test_decode_of_hand_worked_deltas(run):
@@ -122,7 +122,7 @@ def test_decode_undoes_encode(compute, random_boxes):
     np.testing.assert_allclose(there_and_back, boxes, atol=1e-3)
 
 
-def test_encode_of_empty_slots_is_finite(compute):
+def test_encode_of_padding_is_finite(compute):
     empty = np.zeros((1, 4), "float32")
     assert np.isfinite(compute(encode, empty, empty)).all()
     assert np.isfinite(compute(encode, array([0, 0, 9, 9]), empty)).all()

@@ -1,22 +1,19 @@
-import keras
 import numpy as np
-import pytest
 
-from maskrcnn.ops.fast.padding_buckets import run_on_bucket
 from maskrcnn.ops.indexing import add_rows, gather_rows, top_positive
 
 
 def test_each_image_reads_its_own_rows(run):
     table = np.arange(12, dtype="float32").reshape(2, 3, 2)
     indices = np.array([[2, 0, 2, 1], [0, 0, 1, 2]], "int32")
-    wanted = [[[4, 5], [0, 1], [4, 5], [2, 3]], [[6, 7], [6, 7], [8, 9], [10, 11]]]
-    np.testing.assert_array_equal(run(gather_rows, table, indices), wanted)
+    expected = [[[4, 5], [0, 1], [4, 5], [2, 3]], [[6, 7], [6, 7], [8, 9], [10, 11]]]
+    np.testing.assert_array_equal(run(gather_rows, table, indices), expected)
 
 
 def test_rows_of_tables_of_unknown_size(run_unknown_sizes, rng):
     table, indices = rng.random((2, 9, 3), dtype="float32"), rng.integers(0, 9, (2, 5)).astype("int32")
-    wanted = np.stack([table[image][indices[image]] for image in range(2)])
-    np.testing.assert_array_equal(run_unknown_sizes(gather_rows, table, indices), wanted)
+    expected = np.stack([table[image][indices[image]] for image in range(2)])
+    np.testing.assert_array_equal(run_unknown_sizes(gather_rows, table, indices), expected)
 
 
 def test_gradient_adds_up_where_a_row_is_read_twice(gradient):
@@ -27,7 +24,7 @@ def test_gradient_adds_up_where_a_row_is_read_twice(gradient):
     np.testing.assert_array_equal(slope, [[[1, 1], [2, 2], [0, 0]]])
 
 
-def test_top_positive_orders_and_marks_empty_slots(run):
+def test_top_positive_orders_and_marks_padding(run):
     keys = np.array([[0, 3, 1, 3, 0], [0, 0, -2, 0, 5]], "float32")
     indices, found = run(lambda k: top_positive(k, 4), keys)
     np.testing.assert_array_equal(indices, [[1, 3, 2, 0], [4, 0, 0, 0]])
@@ -35,7 +32,7 @@ def test_top_positive_orders_and_marks_empty_slots(run):
     assert indices.dtype == np.int32
 
 
-def test_top_positive_of_fewer_keys_than_slots(compute):
+def test_top_positive_of_fewer_keys_than_entries(compute):
     indices, found = compute(lambda k: top_positive(k, 4), np.array([[2, 7]], "float32"))
     np.testing.assert_array_equal(indices, [[1, 0, 0, 0]])
     np.testing.assert_array_equal(found, [[True, True, False, False]])
@@ -55,23 +52,6 @@ def test_top_positive_of_an_unknown_number_of_keys(compute):
     np.testing.assert_array_equal(indices, [[1, 0, 0]])
 
 
-@pytest.mark.parametrize(("counts", "size"), [((0, 0), 1), ((1, 0), 1), ((1, 2), 2), ((3, 0), 4), ((4, 1), 4)])
-def test_the_smallest_size_that_holds_the_fullest_image(run, counts, size):
-    filled = np.arange(4) < np.array(counts)[:, None]
-
-    def count_slots(filled):
-        return run_on_bucket(lambda count: keras.ops.zeros((), "int32") + count, filled, [1, 2, 4])
-
-    assert run(count_slots, filled) == size
-
-
-def test_filled_slots_may_come_in_any_order(run):
-    filled = np.array([[False, True, False, False], [False, False, True, False]])
-    assert (
-        run(lambda f: run_on_bucket(lambda count: keras.ops.zeros((), "int32") + count, f, [1, 2, 3, 4]), filled) == 3
-    )
-
-
 def test_rows_are_added_up_by_image(run):
     rng = np.random.default_rng(0)
     indices, rows = rng.integers(0, 5, (2, 7)).astype("int32"), rng.normal(size=(2, 7, 3)).astype("float32")
@@ -79,4 +59,5 @@ def test_rows_are_added_up_by_image(run):
     expected = table.copy()
     for image in range(2):
         np.add.at(expected[image], indices[image], rows[image])
-    np.testing.assert_allclose(run(add_rows, table, indices, rows), expected, rtol=1e-5)
+    # the order of the additions is the backend's
+    np.testing.assert_allclose(run(add_rows, table, indices, rows), expected, rtol=1e-5, atol=1e-5)

@@ -37,8 +37,8 @@ def test_agrees_with_torchvision(compute, goldens, case):
     name, settings = CASES[case]
     iou = goldens[f"matcher.{name}"].T[None]  # torchvision has ground truths in rows
     matched, labels = compute(matcher(settings), iou, np.ones((1, 5), bool))
-    got = np.where(labels == 1, matched, np.where(labels == 0, -1, -2))
-    np.testing.assert_array_equal(got[0], goldens[f"matcher.{case}"])
+    actual = np.where(labels == 1, matched, np.where(labels == 0, -1, -2))
+    np.testing.assert_array_equal(actual[0], goldens[f"matcher.{case}"])
 
 
 def test_without_ground_truth_all_are_negative(compute, rng):
@@ -48,24 +48,26 @@ def test_without_ground_truth_all_are_negative(compute, rng):
     np.testing.assert_array_equal(matched, np.zeros((2, 6)))
 
 
-def test_empty_slots_change_nothing(compute, rng):
+def test_padding_changes_nothing(compute, rng):
     iou = rng.random((2, 40, 5), dtype="float32")
     valid = np.ones((2, 5), bool)
-    padded = np.concatenate([iou, np.ones((2, 40, 3), "float32")], 2)  # slots that would win
+    padded = np.concatenate([iou, np.ones((2, 40, 3), "float32")], 2)  # entries that would win
     padded_valid = np.concatenate([valid, np.zeros((2, 3), bool)], 1)
-    for wanted, got in zip(compute(matcher(RPN), iou, valid), compute(matcher(RPN), padded, padded_valid), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for expected, actual in zip(
+        compute(matcher(RPN), iou, valid), compute(matcher(RPN), padded, padded_valid), strict=True
+    ):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def naive_match(iou, valid, positive_iou, negative_iou):
     """One image, anchor by anchor."""
-    slots = [g for g in range(len(valid)) if valid[g]]
-    highest = {g: max(row[g] for row in iou) for g in slots}
+    entries = [g for g in range(len(valid)) if valid[g]]
+    highest = {g: max(row[g] for row in iou) for g in entries}
     matched, labels = [], []
     for row in iou:
-        best = max(slots, key=lambda g: row[g])
+        best = max(entries, key=lambda g: row[g])
         matched.append(best)
-        if row[best] >= positive_iou or any(row[g] == highest[g] for g in slots):
+        if row[best] >= positive_iou or any(row[g] == highest[g] for g in entries):
             labels.append(1)
         else:
             labels.append(0 if row[best] < negative_iou else -1)
@@ -78,9 +80,9 @@ def test_agrees_with_a_loop(compiled, rng):
     valid = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 0, 0]], bool)
     matched, labels = compiled(matcher(RPN), iou, valid)
     for image in range(3):
-        wanted = naive_match(iou[image], valid[image], 0.7, 0.3)
-        np.testing.assert_array_equal(matched[image], wanted[0])
-        np.testing.assert_array_equal(labels[image], wanted[1])
+        expected = naive_match(iou[image], valid[image], 0.7, 0.3)
+        np.testing.assert_array_equal(matched[image], expected[0])
+        np.testing.assert_array_equal(labels[image], expected[1])
 
 
 def test_unknown_number_of_anchors(run_unknown_sizes, rng):

@@ -4,6 +4,8 @@ import pytest
 
 from maskrcnn.ops.nms import nms, suppress
 
+# Indices are exact: no overlap of torchvision's cases is nearer to its threshold than 7e-7, more than float32 rounds off
+# (in "iou_equals_threshold" it is made of whole numbers).
 CASES = (
     "ties",
     "one",
@@ -90,8 +92,8 @@ def test_leading_dimensions_are_independent(run, random_boxes, rng):
     indices, filled = run(nms_of(0.3, 12), boxes, scores, valid, groups)
     assert indices.shape == filled.shape == (2, 3, 12)
     for row in np.ndindex(2, 3):
-        wanted = naive_nms(boxes[row], scores[row], valid[row], 0.3, groups[row])[:12]
-        np.testing.assert_array_equal(indices[row][filled[row]], wanted)
+        expected = naive_nms(boxes[row], scores[row], valid[row], 0.3, groups[row])[:12]
+        np.testing.assert_array_equal(indices[row][filled[row]], expected)
 
 
 def test_survivors_do_not_overlap_and_the_others_do(compute, random_boxes, rng):
@@ -101,9 +103,10 @@ def test_survivors_do_not_overlap_and_the_others_do(compute, random_boxes, rng):
     indices, filled = compute(nms_of(0.4, 200), boxes, scores, np.ones(200, bool))
     kept = indices[filled]
     iou = compute(pairwise_iou, boxes, boxes)
-    assert (iou[np.ix_(kept, kept)] - np.eye(len(kept)) <= 0.4).all()
+    rounding = 1e-6  # nms computes its overlaps in another program, where fused multiply-adds may round otherwise
+    assert (iou[np.ix_(kept, kept)] - np.eye(len(kept)) <= 0.4 + rounding).all()
     for dropped in set(range(200)) - set(kept.tolist()):
-        assert any(scores[k] > scores[dropped] and iou[k, dropped] > 0.4 for k in kept)
+        assert any(scores[k] > scores[dropped] and iou[k, dropped] > 0.4 - rounding for k in kept)
 
 
 @pytest.mark.parametrize("max_outputs", [2, 5])
@@ -138,8 +141,8 @@ def test_unknown_number_of_boxes(random_boxes, rng):
     for count in (3, 30):
         boxes, scores = random_boxes(1, count), rng.random((1, count), dtype="float32")
         indices, filled = (output.numpy()[0] for output in traced(boxes, scores, np.ones((1, count), bool)))
-        wanted = naive_nms(boxes[0], scores[0], np.ones(count), 0.3, np.zeros(count))[:6]
-        np.testing.assert_array_equal(indices[filled], wanted)
+        expected = naive_nms(boxes[0], scores[0], np.ones(count), 0.3, np.zeros(count))[:6]
+        np.testing.assert_array_equal(indices[filled], expected)
 
 
 def test_no_gradient_flows_into_the_choice(gradient):

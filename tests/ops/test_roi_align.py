@@ -26,7 +26,7 @@ def test_hand_worked_ramp(run):
     np.testing.assert_allclose(pooled[0, 0, ..., 0], [[9, 10], [14, 15]])
 
 
-def test_aligned_moves_the_points_by_half_a_cell(compute):
+def test_aligned_moves_the_points_by_half_a_location(compute):
     pooled = compute(align(output_size=2, spatial_scale=1.0, sampling_ratio=1, aligned=True), RAMP, one_box(1, 1, 3, 3))
     np.testing.assert_allclose(pooled[0, 0, ..., 0], [[6, 7], [11, 12]])
 
@@ -37,7 +37,7 @@ def test_rows_and_columns_of_a_flat_box(compute):
     np.testing.assert_allclose(pooled[0, 0, ..., 0], [[3.75], [6.25]])
 
 
-def test_a_point_covers_one_cell_unless_aligned(compute):
+def test_a_point_covers_one_location_unless_aligned(compute):
     settings = {"output_size": 1, "spatial_scale": 1.0, "sampling_ratio": 1}
     pooled = compute(align(**settings), RAMP, one_box(2, 2, 2, 2))
     assert pooled.item() == 5 * 2.5 + 2.5
@@ -46,14 +46,14 @@ def test_a_point_covers_one_cell_unless_aligned(compute):
 
 
 @pytest.mark.parametrize(
-    ("x", "wanted"),
+    ("x", "expected"),
     [(-1.01, 0.0), (-1.0, 10.0), (-0.5, 10.0), (3.5, 13.5), (4.5, 14.0), (5.0, 14.0), (5.01, 0.0)],
 )
-def test_points_near_the_border(compute, x, wanted):
-    # One sample point at (x, 2). It counts from -1 to the map's width and reads the nearest cell beyond the centers.
+def test_points_near_the_border(compute, x, expected):
+    # One sample point at (x, 2). Counted from -1 to the map's width; beyond the centers it reads the nearest location.
     box = one_box(x - 1, 1, x + 1, 3)
     pooled = compute(align(output_size=1, spatial_scale=1.0, sampling_ratio=1), RAMP, box)
-    assert pooled.item() == pytest.approx(wanted)
+    assert pooled.item() == pytest.approx(expected)
 
 
 def per_image(goldens, k):
@@ -128,11 +128,11 @@ def test_agrees_with_a_loop(compute, rng):
     corner = rng.uniform(-3, 8, (2, 8, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(-1, 6, (2, 8, 2))], -1).astype("float32")
     pooled = compute(align(output_size=(3, 2), spatial_scale=1.0, sampling_ratio=3), features, boxes)
-    wanted = [[naive_roi_align(features[b], box, 3, 2, 3) for box in boxes[b]] for b in range(2)]
-    np.testing.assert_allclose(pooled, wanted, atol=1e-4)
+    expected = [[naive_roi_align(features[b], box, 3, 2, 3) for box in boxes[b]] for b in range(2)]
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
 
 
-def test_moving_box_and_map_by_whole_cells_changes_nothing(compute, rng):
+def test_moving_box_and_map_by_whole_locations_changes_nothing(compute, rng):
     features = np.zeros((1, 16, 16, 2), "float32")
     features[:, 4:9, 4:9] = rng.standard_normal((1, 5, 5, 2))
     pool = align(output_size=4, spatial_scale=0.5)
@@ -179,8 +179,9 @@ def test_each_box_reads_its_own_level_and_image(compute):
         level[1] *= 10
     boxes = np.array([[[0, 0, 50, 50], [0, 0, 192, 128], [20, 10, 30, 20]]] * 2, "float32")  # P2, P3, P2
     pooled = compute(pool_pyramid, *maps, boxes)
-    np.testing.assert_allclose(pooled[..., 0, 0, 0], [[2, 3, 2], [20, 30, 20]])
-    np.testing.assert_allclose(pooled, np.broadcast_to(pooled[..., :1, :1, :1], pooled.shape))
+    # the weights of a bin's samples add up to 1 but for rounding
+    np.testing.assert_allclose(pooled[..., 0, 0, 0], [[2, 3, 2], [20, 30, 20]], rtol=1e-5)
+    np.testing.assert_allclose(pooled, np.broadcast_to(pooled[..., :1, :1, :1], pooled.shape), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -189,17 +190,17 @@ def test_half_precision_features_keep_their_dtype_and_exact_coordinates(compute,
     maps = [np.broadcast_to(np.arange(level.shape[2], dtype="float32")[:, None], level.shape) for level in
             pyramid(0, 0, 0, 0, channels=1, batch=1)]  # fmt: skip
     boxes = one_box(120.4, 20, 134.4, 30)
-    got = compute(
+    actual = compute(
         lambda *x: ops.cast(pool_pyramid(*(ops.cast(m, dtype) for m in x[:4]), x[4]), "float32"), *maps, boxes
     )
-    wanted = compute(align(output_size=2, spatial_scale=0.25), ramp, boxes)
-    np.testing.assert_allclose(got, wanted, rtol=2**-8 if dtype == "bfloat16" else 2**-11)
+    expected = compute(align(output_size=2, spatial_scale=0.25), ramp, boxes)
+    np.testing.assert_allclose(actual, expected, rtol=2**-8 if dtype == "bfloat16" else 2**-11)
     kept = pool_pyramid(*(ops.cast(level, dtype) for level in maps), ops.convert_to_tensor(boxes))
     assert keras.backend.standardize_dtype(kept.dtype) == dtype
 
 
 def test_gradient_of_half_precision_features_adds_up_in_float32(gradient):
-    # 3000 boxes read cell (2, 2) alone. Adding ones up in float16 ends at 2048.
+    # 3000 boxes read location (2, 2) alone. Adding ones up in float16 ends at 2048.
     boxes = np.tile(one_box(1.5, 1.5, 2.5, 2.5), (1, 3000, 1))
     pool = align(output_size=1, spatial_scale=1.0, sampling_ratio=1)
     slope = gradient(lambda x: ops.sum(ops.cast(pool(x, boxes), "float32")), RAMP.astype("float16"))
@@ -210,8 +211,8 @@ def test_gradient_of_half_precision_features_adds_up_in_float32(gradient):
 def test_maps_of_unknown_size(run_unknown_sizes, compute, rng):
     maps = [rng.standard_normal(level.shape).astype("float32") for level in pyramid(0, 0, 0, 0)]
     boxes = np.array([[[0, 0, 50, 50], [0, 0, 192, 128]]] * 2, "float32")
-    wanted = compute(pool_pyramid, *maps, boxes)
-    np.testing.assert_allclose(run_unknown_sizes(pool_pyramid, *maps, boxes), wanted, atol=1e-5)
+    expected = compute(pool_pyramid, *maps, boxes)
+    np.testing.assert_allclose(run_unknown_sizes(pool_pyramid, *maps, boxes), expected, atol=1e-5)
 
 
 def test_boxes_that_are_not_finite_read_nothing(compiled):

@@ -54,9 +54,9 @@ def test_every_candidate_has_the_same_chance(compute):
     images = 3000
     labels = np.tile(np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], "int32"), (images, 1))
     share = compute(sampler(4, 0.5), labels).mean(0)
-    wanted = np.repeat([2 / 4, 2 / 6], [4, 6])
-    deviation = np.sqrt(wanted * (1 - wanted) / images)
-    assert (np.abs(share - wanted) < 5 * deviation).all()
+    expected = np.repeat([2 / 4, 2 / 6], [4, 6])
+    deviation = np.sqrt(expected * (1 - expected) / images)
+    assert (np.abs(share - expected) < 5 * deviation).all()
 
 
 def test_ties_between_random_keys_do_not_exceed_the_number(compiled, monkeypatch):
@@ -86,32 +86,32 @@ def test_unknown_number_of_anchors(run_unknown_sizes, rng):
     import tensorflow as tf
 
     traced = tf.function(sampler(8, 0.25), input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    for counts, wanted in (((9, 20, 11), (2, 8)), ((2, 3, 0), (2, 5))):
+    for counts, expected in (((9, 20, 11), (2, 8)), ((2, 3, 0), (2, 5))):
         labels = labels_of(*counts, rng)[None]
         sampled = traced(labels).numpy()
-        assert (sampled[labels == 1].sum(), sampled.sum()) == wanted
+        assert (sampled[labels == 1].sum(), sampled.sum()) == expected
 
 
 def test_take_sampled_by_hand(run):
     labels = np.array([[0, 1, 0, -1, 1, 1, 0]], "int32")
     sampled = np.array([[1, 1, 0, 0, 0, 1, 1]], bool)
-    indices, filled = run(lambda s, y: take_sampled(s, y, num_slots=6), sampled, labels)
-    np.testing.assert_array_equal(indices, [[1, 5, 0, 6, 0, 0]])  # positives, negatives, empty
-    np.testing.assert_array_equal(filled, [[True, True, True, True, False, False]])
+    indices, valid = run(lambda s, y: take_sampled(s, y, num_samples=6), sampled, labels)
+    np.testing.assert_array_equal(indices, [[1, 5, 0, 6, 0, 0]])  # positives, negatives, padding
+    np.testing.assert_array_equal(valid, [[True, True, True, True, False, False]])
 
 
-def test_take_sampled_of_fewer_anchors_than_slots(compute):
+def test_take_sampled_of_fewer_anchors_than_samples(compute):
     labels, sampled = np.array([[0, 1]], "int32"), np.array([[True, True]])
-    indices, filled = compute(lambda s, y: take_sampled(s, y, num_slots=4), sampled, labels)
+    indices, valid = compute(lambda s, y: take_sampled(s, y, num_samples=4), sampled, labels)
     np.testing.assert_array_equal(indices, [[1, 0]])
-    np.testing.assert_array_equal(filled, [[True, True]])
+    np.testing.assert_array_equal(valid, [[True, True]])
 
 
 def test_take_sampled_returns_exactly_the_sampled(compute, rng):
     labels = np.stack([labels_of(30, 60, 10, rng), labels_of(3, 7, 90, rng)])
     sampled = compute(sampler(20, 0.5), labels)
-    indices, filled = compute(lambda s, y: take_sampled(s, y, num_slots=20), sampled, labels)
+    indices, valid = compute(lambda s, y: take_sampled(s, y, num_samples=20), sampled, labels)
     for image in range(2):
-        chosen = indices[image][filled[image]]
+        chosen = indices[image][valid[image]]
         assert sorted(chosen) == list(np.flatnonzero(sampled[image]))
         assert (np.diff(labels[image][chosen]) <= 0).all()  # positives first

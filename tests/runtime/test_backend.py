@@ -1,4 +1,4 @@
-"""Choosing the backend, and what depends on it. What must happen before Keras loads runs in a process of its own."""
+"""Choosing the backend and what depends on it. Tests of the time before Keras loads run in a process of their own."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ from maskrcnn.runtime.backend import *
 print(select_backend({name!r}), active_backend())"""
     result = run(code, KERAS_BACKEND=variable)
     assert result.stdout.split() == [expected] * 2
-    assert result.stderr == ""  # nor any chatter
+    assert result.stderr == ""  # log output is suppressed
 
 
 def test_unknown_and_late_choices():
@@ -113,6 +113,52 @@ def test_device_and_memory():
     peak = hardware.peak_memory()
     assert 50e6 < peak.host < 1e12  # bytes: an interpreter with TensorFlow in it
     assert peak.host < hardware.device_memory() < 1e14
+
+
+def test_machine_is_described():
+    machine = hardware.describe_machine()
+    assert machine["cores"] >= 1
+    assert machine["memory_bytes"] > 1e8
+    assert machine["onednn"] is (os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1")  # set when maskrcnn is imported
+    assert machine["onednn_max_cpu_isa"] == os.environ.get("ONEDNN_MAX_CPU_ISA")
+    assert machine["instruction_sets"] == hardware.instruction_sets()
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("1", True), ("0", False), ("", None), (None, None)])
+def test_onednn_is_read_from_the_environment(monkeypatch, setting, expected):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if setting is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", setting)
+    assert hardware.uses_onednn() is expected
+
+
+def test_instruction_sets_of_x86_and_arm():
+    x86 = {"flags": "fpu sse4_2 avx2 avx512f avx512_bf16 amx_bf16"}
+    assert hardware.instruction_sets(x86) == ["sse4_2", "avx2", "avx512f", "avx512_bf16", "amx_bf16"]
+    assert hardware.instruction_sets({"Features": "fp asimd crc32 sve"}) == ["asimd", "sve"]
+    assert hardware.instruction_sets({"model name": "unknown"}) is None
+
+
+def test_machine_is_described_where_the_system_reports_little(monkeypatch):
+    """On Windows there is no `resource`, `sysconf`, `sched_getaffinity` or /proc, on macOS only the first two."""
+    monkeypatch.setitem(sys.modules, "resource", None)  # importing it fails
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.delattr(os, "sched_getaffinity")
+
+    def fail(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    monkeypatch.setattr(hardware, "_version", lambda package: None)  # reads files too
+    machine = hardware.describe_machine()
+    assert machine["instruction_sets"] is machine["memory_bytes"] is None
+    assert machine["cores"] == os.cpu_count()
+    assert machine["processor"]
+    assert hardware.device_memory() is None
+    assert hardware.peak_memory().host is None
+    hardware.reset_peak_memory()
+    assert hardware.peak_resident() is None
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has graphs")

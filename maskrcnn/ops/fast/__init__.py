@@ -1,1 +1,1 @@
-"""Operations that only buy speed; each has a plain equivalent in `ops` or Keras."""
+"""Operations that only buy speed; each has a plain equivalent in `ops`, `model` or Keras."""

@@ -26,7 +26,7 @@ def convolve_naively(inputs, kernel):
 
 @pytest.fixture(params=SIZES, ids=lambda size: "x".join(map(str, size)))
 def problem(request, rng, monkeypatch):
-    """Maps, a kernel, and what arrives at the outputs in a backward pass."""
+    """Maps, a kernel, and the gradient of the outputs."""
     *sizes, strip = request.param
     monkeypatch.setattr(winograd, "STRIP", strip)
     shapes = (*sizes, CHANNELS), (3, 3, CHANNELS, FILTERS), (*sizes, FILTERS)
@@ -47,8 +47,8 @@ def test_sizes_may_be_unknown_when_traced(run_unknown_sizes, problem):
 def test_gradient_of_the_inputs(gradient, problem):
     inputs, kernel, upstream = problem
     slope = gradient(lambda maps: ops.sum(convolve3x3(maps, kernel) * upstream), inputs)
-    wanted = convolve_naively(upstream, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-    np.testing.assert_allclose(slope, wanted, atol=2e-5)
+    expected = convolve_naively(upstream, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+    np.testing.assert_allclose(slope, expected, atol=2e-5)
 
 
 def test_gradient_of_the_kernel(gradient, problem):
@@ -59,8 +59,8 @@ def test_gradient_of_the_kernel(gradient, problem):
     for row in range(3):
         for column in range(3):
             part = padded[:, row : row + height, column : column + width]
-            wanted = np.einsum("bhwc,bhwd->cd", part, upstream)
-            np.testing.assert_allclose(slope[row, column], wanted, atol=1e-4)
+            expected = np.einsum("bhwc,bhwd->cd", part, upstream)
+            np.testing.assert_allclose(slope[row, column], expected, atol=1e-4)
 
 
 def test_rounding_is_near_a_plain_convolutions(compute, rng):
