@@ -45,22 +45,6 @@ def computes_on_cpu() -> bool:
     return not tf.config.get_visible_devices("GPU")
 
 
-def device_memory() -> int | None:
-    """Bytes that a device has for a run, the whole machine's if it is the CPU; None where that is not known."""
-    if active_backend() == "jax":
-        import jax
-
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        if "bytes_limit" in statistics or jax.default_backend() != "cpu":
-            return statistics.get("bytes_limit")
-    else:
-        import tensorflow as tf
-
-        if tf.config.get_visible_devices("GPU"):
-            return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def peak_memory() -> PeakMemory:
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return PeakMemory(host, _device_peak())
