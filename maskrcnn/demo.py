@@ -1,4 +1,4 @@
-"""The demonstration: draws the shapes dataset, trains a small model on it, and shows what came of it."""
+"""The demonstration: draws the shapes dataset, trains a small model on it, and shows the result."""
 
 import logging
 import time
@@ -10,16 +10,15 @@ from maskrcnn.data.loader.pipeline import eval_dataset
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import LOG_FILE, open_val_split
-from maskrcnn.inference.predictor import predict_batches
+from maskrcnn.inference.predictor import load, predict_batches
 from maskrcnn.inference.run import infer_folder
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
 from maskrcnn.reports.run_report import compare_pictures, write_report
 from maskrcnn.runtime.hardware import describe_devices
-from maskrcnn.training.run import train
-from maskrcnn.weights.model_folder import load_model
+from maskrcnn.training.run import RunOptions, train
 
-PICTURES = 16  # in the report
+REPORT_IMAGES = 16
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class DemoData:
 
     train_images: int = 800
     val_images: int = 64
-    image_size: int = 256  # px, both sides; the model sees them at 128
+    image_size: int = 256  # px, both sides; the model sees them at 128 px
 
 
 def demo_config() -> Config:
@@ -54,34 +53,36 @@ def demo_config() -> Config:
 
 
 def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData | None = None) -> Metrics:
-    """Draws, trains, evaluates and predicts in a folder; what an earlier run left there is gone on with.
+    """Draws, trains, evaluates and predicts in a folder; a run that was interrupted there is resumed.
 
     Args:
         out_dir: gets data/, the model, pictures/ and report.html.
         config: of the run; None is `demo_config`.
-        data: how much to draw.
+        data: number and size of the images.
 
     Returns:
-        The metrics on the val split, which the model has not seen.
+        The metrics on the val split, which the model is not trained on.
     """
     began = time.perf_counter()
     out_dir, config, data = Path(out_dir), config or demo_config(), data or DemoData()
     data_dir = out_dir / "data"
     write_shapes(data_dir, **asdict(data))
-    metrics = train(config, data_dir=data_dir, model_dir=out_dir, logs=LogOptions(every=10, warmup_steps=20))
+    options = RunOptions(logs=LogOptions(every=10, warmup_steps=20))
+    metrics = train(config, data_dir=data_dir, model_dir=out_dir, options=options)
     infer_folder(out_dir, out_dir / "pictures", data_dir=data_dir)
     minutes = (time.perf_counter() - began) / 60
     report = _write_report(out_dir, data_dir, metrics, {"Time": f"{minutes:.1f} min on {describe_devices()}"})
-    logger.info("%.1f min; look at %s and the pictures in %s", minutes, report, out_dir / "pictures")
+    logger.info("%.1f min; see %s and the images in %s", minutes, report, out_dir / "pictures")
     return metrics
 
 
 def _write_report(out_dir: Path, data_dir: Path, metrics: Metrics, facts: dict[str, str]) -> Path:
-    model, config = load_model(out_dir)
+    predictor = load(out_dir)
+    config = predictor.config
     split = open_val_split(config, data_dir, out_dir)
-    batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=PICTURES)
-    assert split.annotation_file is not None  # `open_val_split` has seen to it
-    pictures = compare_pictures(predict_batches(model, batches, config.categories), split.annotation_file)
+    batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=REPORT_IMAGES)
+    assert split.annotation_file is not None  # checked by `open_val_split`
+    pictures = compare_pictures(predict_batches(predictor.model, batches, config.categories), split.annotation_file)
     history = read_history(out_dir / LOG_FILE)
     title = "Mask R-CNN on drawn shapes"
     return write_report(

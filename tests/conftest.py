@@ -96,8 +96,8 @@ def _determinism_ends_with_the_test():
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    """Makes training and model folders use `StandIn`."""
-    monkeypatch.setattr("maskrcnn.training.run.MaskRCNN", StandIn)
+    """Makes the commands build and load `StandIn`; `train` takes it as ``build_model``."""
+    monkeypatch.setattr("maskrcnn.training.start.MaskRCNN", StandIn)
     monkeypatch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
     return StandIn
 

@@ -116,7 +116,7 @@ def train(options: argparse.Namespace) -> None:
 
     devices = connect(options.coordinator, options.num_processes, options.process_id)  # before anything computes
     from maskrcnn.evaluation.coco_metrics import format_metrics
-    from maskrcnn.training.run import train
+    from maskrcnn.training.run import RunOptions, Start, train
     from maskrcnn.weights.transfer import weights_config
 
     if options.weights and not options.config:
@@ -128,12 +128,8 @@ def train(options: argparse.Namespace) -> None:
         config,
         data_dir=options.data_dir,
         model_dir=options.model_dir,
-        eval_file=options.eval_file,
-        backbone_checkpoint=options.backbone_checkpoint,
-        weights=options.weights,
-        evaluate=not options.no_eval,
-        logs=logs,
-        devices=devices,
+        start=Start(weights=options.weights, backbone_checkpoint=options.backbone_checkpoint),
+        options=RunOptions(not options.no_eval, options.eval_file, logs, devices),
     )
     if "bbox" in metrics and devices.is_chief:
         print(format_metrics(metrics))

@@ -1,1 +1,1 @@
-"""What a run writes while it works: DLLogger lines, TensorBoard events, throughput; and reading them back."""
+"""What a run writes while it works: DLLogger lines, TensorBoard scalars, a progress bar; and the history read back."""

@@ -1,4 +1,4 @@
-"""A training log read back as a history: what `maskrcnn.logs.dllogger` wrote."""
+"""The history of a run, read from its training log."""
 
 import json
 from pathlib import Path
@@ -9,24 +9,24 @@ from maskrcnn.logs.dllogger import PREFIX
 
 
 def read_history(log_file: str | Path) -> list[dict[str, float]]:
-    """The entries of a log in order of their steps.
+    """The entries of a log, in the order of their steps.
 
-    Reports of training have ``step`` (of the run, from 1), ``epoch``, the losses, ``learning_rate``,
+    Entries of training steps have ``step`` (of the run, from 1), ``epoch``, the losses, ``learning_rate``,
     ``train_throughput`` (images/s) and ``data_wait``; evaluations have ``step``, ``epoch``, ``bbox_AP``, ``segm_AP``
-    and so on. Where a run was resumed from an earlier step, what it did again counts.
+    and so on. A resumed run may have logged steps again; the last entry of a step counts.
 
     Raises:
         UserError: the file cannot be read.
     """
     path = Path(log_file)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the log of a training run") from error
     entries: list[tuple[tuple[int, float], dict[str, Any]]] = []
     for step, data in filter(None, map(_parse, lines)):
         is_evaluation = len(step) == 1
-        if ("bbox_AP" if is_evaluation else "loss") not in data:  # summaries of epochs, speeds of other commands
+        if ("bbox_AP" if is_evaluation else "loss") not in data:  # summaries of epochs, entries of other commands
             continue
         key = (step[0], float("inf") if is_evaluation else step[1])  # an evaluation follows its epoch's last step
         while entries and entries[-1][0] >= key:
@@ -40,12 +40,12 @@ def read_history(log_file: str | Path) -> list[dict[str, float]]:
 
 
 def evaluated_epochs(log_file: str | Path) -> set[int]:
-    """The epochs after which a log has an evaluation."""
+    """The epochs whose evaluations are in a log."""
     return {int(entry["epoch"]) for entry in read_history(log_file) if "bbox_AP" in entry}
 
 
 def _parse(line: str) -> tuple[list[int], dict[str, Any]] | None:
-    """Step and data of a line that belongs to an epoch; None for any other, such as one cut short by a crash."""
+    """The step and the data of a line of an epoch; None for any other line, such as one truncated by a crash."""
     if not line.startswith(PREFIX):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Throughput, mean latency and true percentiles of batches."""
+"""Throughput, mean latency and latency percentiles of batches."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +12,13 @@ PERCENTILES = (50, 90, 95, 99)
 
 
 class BatchClock:
-    """Times an evaluation: how long each batch takes, from one request to the next.
+    """Measures how long each batch of an evaluation takes, from one request to the next.
 
     Args:
-        file: gets a line every so many batches.
+        file: gets a line every ``every`` batches.
         batch_size: images of a batch.
         every: batches between two lines.
-        warmup_steps: batches that `speed` leaves out.
+        warmup_steps: first batches, which `speed` excludes.
     """
 
     def __init__(self, file: DLLLog, batch_size: int, *, every: int, warmup_steps: int):
@@ -26,7 +26,7 @@ class BatchClock:
         self._seconds: list[float] = []
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches."""
+        """Yields the same batches."""
         began = time.perf_counter()
         for number, batch in enumerate(batches, start=1):
             yield batch
@@ -37,7 +37,7 @@ class BatchClock:
                 self.file.log((1, number), describe_speed("predict", self.batch_size, self._seconds[-self.every :]))
 
     def speed(self) -> dict[str, float]:
-        """Of the batches after the warm-up; empty if there are none."""
+        """The speed of the batches after the warm-up; empty if there are none."""
         return describe_speed("predict", self.batch_size, self._seconds[self.warmup_steps :])
 
 

@@ -1,7 +1,7 @@
-"""Several devices and several machines, through the engines that the backends have; nothing home-made.
+"""Several devices and several machines, through what the backends provide.
 
 One machine: TensorFlow's MirroredStrategy, or Keras' DataParallel on JAX. Several: MultiWorkerMirroredStrategy, or
-JAX's own multi-process runtime under the same DataParallel. Each process loads its part of every batch.
+JAX's own multi-process runtime under the same DataParallel. Each process loads its shard of every batch.
 """
 
 import atexit
@@ -22,51 +22,55 @@ from maskrcnn.errors import UserError
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.replicated import BatchPredictor, JAXBatchPredictor, TensorFlowBatchPredictor
 
-HEARTBEAT_SECONDS = 30  # without a sign of a JAX process, and the others end
-SHUTDOWN_SECONDS = 15  # that JAX waits at the end for processes that may be gone
+HEARTBEAT_SECONDS = 30  # without a heartbeat of a JAX process, after which the others end
+SHUTDOWN_SECONDS = 15  # for which JAX waits at the end for processes that may be lost
 EXIT_STATUS = 2  # of a process that lost another one
 SLURM_PORT = 8888  # of TensorFlow's first process on a machine, under SLURM
-# what JAX and TensorFlow raise when a process does not answer
-SILENCE = re.compile(
-    "abort|connect|closed|peer|refused|reset|unavailable|timed? ?out", re.IGNORECASE
-)  # the telling line
+# the errors of JAX and TensorFlow when a process does not answer, and the line of their text that tells it
+NO_ANSWER = re.compile("abort|connect|closed|peer|refused|reset|unavailable|timed? ?out", re.IGNORECASE)
 LOST = ("JaxRuntimeError", "XlaRuntimeError", "UnavailableError", "AbortedError", "CancelledError", "InternalError")
 
 
 @dataclass(frozen=True)
 class Devices:
-    """All devices of a run, of which this process drives some."""
+    """The devices of a run, on all its processes."""
 
-    replicas: int = 1  # of the model: devices of all processes together
+    replicas: int = 1  # of the model, one on each device of all processes
     world_size: int = 1
-    rank: int = 0  # of this process; rank 0 is the chief, which alone writes files
+    rank: int = 0  # of this process; rank 0 is the chief, the only one that writes files
     strategy: Any = None  # TensorFlow's or Keras' object; None for one device
 
     @property
     def local_replicas(self) -> int:
-        """Devices of this process."""
+        """The number of devices of this process."""
         return self.replicas // self.world_size
 
     @property
     def is_chief(self) -> bool:
+        """Whether this process writes the files of the run."""
         return self.rank == 0
 
     @property
+    def uses_tensorflow_strategy(self) -> bool:
+        """Whether training runs through `tf.distribute`."""
+        return self.strategy is not None and backend.active_backend() == "tensorflow"
+
+    @property
     def batches_per_step(self) -> int:
-        """The batches that this process's part of a step is cut into: TensorFlow wants one for each device."""
+        """The number of batches in this process's shard of a step: TensorFlow needs one for each device."""
         return self.local_replicas if backend.active_backend() == "tensorflow" else 1
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
-        """In which models are built, compiled and trained."""
+        """A context in which models are built, compiled and trained."""
         return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
 
     def compile_options(self, *, xla: bool, eagerly: bool) -> dict[str, bool]:
-        """As `compiler.compile_options`; several devices under TensorFlow are compiled operation by operation.
+        """The options of `compiler.compile_options`; several TensorFlow devices get no XLA program for a whole step.
 
-        Its collective operations cannot be inside an XLA program of Keras' making; XLA then takes clusters of others.
+        TensorFlow's collective operations cannot be in such a program; with ``xla``, clusters of others are compiled.
         """
         options = compiler.compile_options(xla=xla, eagerly=eagerly)
-        if self.strategy is None or backend.active_backend() == "jax":
+        if not self.uses_tensorflow_strategy:
             return options
         import tensorflow as tf
 
@@ -74,13 +78,13 @@ class Devices:
         return {**options, "jit_compile": False}
 
     def distribute(self, make_dataset: Callable[[], Any]) -> Any:
-        """A dataset of this process's batches as `fit` wants it."""
-        if self.strategy is None or backend.active_backend() == "jax":
+        """The dataset of this process's batches for `fit`."""
+        if not self.uses_tensorflow_strategy:
             return make_dataset()
         return self.strategy.distribute_datasets_from_function(lambda context: make_dataset())
 
     def predictor(self, model: Any) -> BatchPredictor:
-        """What predicts batches of this process alone, on all its devices."""
+        """The predictor of this process, on all its devices."""
         if self.strategy is None:
             return BatchPredictor(model)
         if backend.active_backend() == "jax":
@@ -88,7 +92,7 @@ class Devices:
         return TensorFlowBatchPredictor(model, self.strategy, self.local_replicas)
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        """What each process gives, in their order, on all of them; each must call it."""
+        """The values of all processes, by rank; each process must call it."""
         if self.world_size == 1:
             return [value]
         data = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -96,15 +100,15 @@ class Devices:
         padded = np.zeros(-(-int(lengths.max()) // 4) * 4, np.uint8)
         padded[: len(data)] = data
         rows = self._gather_rows(padded.view(np.int32))
-        # of processes of the same run, so that unpickling is safe
+        # unpickling is safe: the data is of processes of the same run
         return [pickle.loads(row.tobytes()[:length]) for row, (length,) in zip(rows, lengths.tolist(), strict=True)]
 
     def broadcast_object(self, value: Any) -> Any:
-        """The first process's value, on all of them."""
+        """The chief's value, on all processes."""
         return self.all_gather_object(value)[0]
 
     def all_gather_items(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items of all processes, on each of them."""
+        """Yields the items of all processes, on each of them."""
         if self.world_size == 1:
             yield from items
         else:
@@ -113,7 +117,7 @@ class Devices:
 
     @contextlib.contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The first process runs the block while the others wait, then they do: for what it leaves on a shared disk."""
+        """Runs the block on the chief while the others wait, then on them: for files left on a shared disk."""
         if not self.is_chief:
             self.all_gather_object(None)
         try:
@@ -124,7 +128,7 @@ class Devices:
 
     @contextlib.contextmanager
     def report_lost_process(self) -> Iterator[None]:
-        """Says in words that another process is gone.
+        """Reports that another process is lost.
 
         Raises:
             UserError: the backend could not reach it.
@@ -134,16 +138,16 @@ class Devices:
         except Exception as error:
             if self.world_size == 1 or type(error).__name__ not in LOST or "RESOURCE_EXHAUSTED" in str(error):
                 raise
-            _leave_without_the_lost()
+            _end_without_waiting()
             lines = str(error).strip().splitlines() or [""]
-            reason = next((line for line in lines if SILENCE.search(line)), lines[0])[:200]
+            reason = next((line for line in lines if NO_ANSWER.search(line)), lines[0])[:200]
             raise UserError(
                 f"process {self.rank} of {self.world_size}: another process of the run is lost ({reason}); start all "
-                "of them again with the same command: the run goes on from its last checkpoint"
+                "of them again with the same command: the run resumes from its last checkpoint"
             ) from error
 
     def _gather_rows(self, row: np.ndarray) -> np.ndarray:
-        """Rows [N] of int32, one of each process -> [processes, N]."""
+        """Rows [N] of int32, one of each process -> [world_size, N]."""
         if backend.active_backend() == "jax":
             from jax.experimental import multihost_utils
 
@@ -156,16 +160,16 @@ class Devices:
 
 
 def connect(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> Devices:
-    """All devices that this process sees, and those of the processes that it is told of; before anything computes.
+    """The devices of this process and of the others of its run; called before anything computes.
 
     Args:
-        coordinator: HOST:PORT of JAX's first process; TensorFlow reads the variable TF_CONFIG instead. Under SLURM both
-            find out by themselves, if a step has several tasks.
-        num_processes: of the run, for JAX.
-        process_id: of this one, from 0, for JAX.
+        coordinator: HOST:PORT of JAX's first process; TensorFlow reads the variable TF_CONFIG instead. Both detect
+            a SLURM step of several tasks automatically.
+        num_processes: number of processes of the run, for JAX.
+        process_id: rank of this process, from 0, for JAX.
 
     Raises:
-        UserError: flags that do not fit together or the backend.
+        UserError: flags that do not fit together, or that the backend does not have.
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
@@ -176,20 +180,18 @@ def connect(coordinator: str | None = None, num_processes: int | None = None, pr
             _initialize_jax(coordinator, num_processes, process_id)
         return _jax_devices()
     if any(given):
-        raise UserError(
-            "--coordinator is JAX's; TensorFlow's processes are told of each other by the variable TF_CONFIG"
-        )
+        raise UserError("--coordinator is for JAX; TensorFlow reads the processes of a run from the variable TF_CONFIG")
     return _tensorflow_devices(slurm)
 
 
-def _leave_without_the_lost() -> None:
-    """JAX would wait for the lost process when this one ends, and then abort: before that, it leaves by itself."""
+def _end_without_waiting() -> None:
+    """Ends this process without JAX's shutdown, which would wait for the lost process and then abort."""
     if backend.active_backend() != "jax":
         return
     import jax
 
     if jax.distributed.is_initialized():
-        atexit.register(os._exit, EXIT_STATUS)  # the last one registered is the first one called, before JAX's own
+        atexit.register(os._exit, EXIT_STATUS)  # called in reverse order, so before JAX's own
         atexit.register(logging.shutdown)
         atexit.register(sys.stdout.flush)
 
@@ -219,7 +221,9 @@ def _jax_devices() -> Devices:
     if jax.device_count() == 1:
         return Devices()
     if jax.device_count() % jax.process_count():
-        raise UserError(f"{jax.device_count()} devices in {jax.process_count()} processes: give each the same number")
+        raise UserError(
+            f"{jax.device_count()} devices in {jax.process_count()} processes; give each process the same number"
+        )
     parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices(), auto_shard_dataset=False)
     return Devices(jax.device_count(), jax.process_count(), jax.process_index(), parallel)
 

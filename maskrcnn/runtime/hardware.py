@@ -49,22 +49,6 @@ def computes_on_cpu() -> bool:
     return not tf.config.get_visible_devices("GPU")
 
 
-def device_memory() -> int | None:
-    """Bytes of memory of a device, which are the whole machine's if it is the CPU; None where that is not known."""
-    if active_backend() == "jax":
-        import jax
-
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        if "bytes_limit" in statistics or jax.default_backend() != "cpu":
-            return statistics.get("bytes_limit")
-    else:
-        import tensorflow as tf
-
-        if tf.config.get_visible_devices("GPU"):
-            return None
-    return machine_memory()
-
-
 def machine_memory() -> int | None:
     """Bytes of memory that the machine has; None where the system does not report it."""
     try:

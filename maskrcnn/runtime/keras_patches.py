@@ -1,27 +1,69 @@
-"""Fixes for Keras under `tf.distribute`."""
+"""Patches of bugs in Keras, one function each, and the other uses of its private names.
 
-from typing import Any
+All bugs were seen in Keras 3.15, with which the patches are tested; the upper bound on Keras in pyproject.toml keeps
+them from running with any other. tests/runtime/test_keras_patches.py shows each bug, and fails once it is fixed.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import keras
 
-from maskrcnn.runtime import backend
-from maskrcnn.runtime.distribution import Devices
+from maskrcnn.errors import UserError
+
+SEEN_IN = "3.15"
+Arguments = ParamSpec("Arguments")
 
 
-def patch_keras_trainer(model: Any, devices: Devices) -> None:
-    """Mends what Keras 3.15 does wrong with a compiled model on several TensorFlow devices.
+def seen_in(version: str) -> Callable[[Callable[Arguments, None]], Callable[Arguments, None]]:
+    """Decorates a patch, which refuses to run with a Keras of another minor version.
 
-    It clips, accumulates and checks the gradients of each device by itself before it adds them up: here they are added
-    up first. It accumulates in a branch that TensorFlow cannot leave to reach the other devices. To build what is built
-    already, it reduces a batch to its mean over the devices, which booleans have not. It averages losses of several
-    machines over an axis that numbers do not have: they get one.
+    Raises:
+        UserError: from the patch; another Keras is installed.
     """
-    if devices.strategy is None or backend.active_backend() == "jax":
-        return
+
+    def decorate(patch: Callable[Arguments, None]) -> Callable[Arguments, None]:
+        @functools.wraps(patch)
+        def checked(*arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+            if keras.__version__.split(".")[:2] != version.split("."):
+                raise UserError(
+                    f"Keras {keras.__version__}: several TensorFlow devices and --ema need Keras {version}; run "
+                    f"`pip install 'keras=={version}.*'`"
+                )
+            patch(*arguments, **named)
+
+        return checked
+
+    return decorate
+
+
+def patch_distributed_training(model: Any, world_size: int) -> None:
+    """Patches a compiled model and its built optimizer, which are on several TensorFlow devices.
+
+    Args:
+        model: compiled within the scope of a strategy.
+        world_size: number of processes.
+    """
+    optimizer = _inner(model.optimizer)
+    sum_gradients_first(model.optimizer)
+    if optimizer.gradient_accumulation_steps:
+        accumulate_across_replicas(optimizer)
+    skip_symbolic_build(model)
+    if world_size > 1:
+        give_metrics_an_axis(model)
+
+
+@seen_in(SEEN_IN)
+def sum_gradients_first(optimizer: Any) -> None:
+    """Adds up the gradients of all replicas before the optimizer works on them.
+
+    Bug: Keras' TensorFlow optimizer adds them up just before its update step, after each replica has clipped and
+    accumulated its own part, and loss scaling has checked only that part for overflow. No upstream issue known for
+    Keras 3; tensorflow/tensorflow#33929 has why clipping before the sum is wrong, in an earlier Keras.
+    """
     import tensorflow as tf
 
-    optimizer = model.optimizer
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # float16's loss scaling wraps the real one
     apply = optimizer.apply
 
     def apply_sums(gradients: list[Any], variables: Any = None) -> None:
@@ -29,22 +71,16 @@ def patch_keras_trainer(model: Any, devices: Devices) -> None:
         apply(context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients)), variables)
 
     optimizer.apply = apply_sums
-    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
-    if inner.gradient_accumulation_steps:
-        _accumulate_on_all(inner)
-    model._maybe_symbolic_build = lambda iterator=None, data_batch=None: None
-    if devices.world_size > 1:
-        compute = model.compute_metrics
-        model.compute_metrics = lambda *arguments, **named: {
-            name: keras.ops.reshape(value, (1,)) for name, value in compute(*arguments, **named).items()
-        }
+    _inner(optimizer)._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
-def _accumulate_on_all(optimizer: Any) -> None:
-    """Lets all devices choose together whether a batch's gradients update the weights or are only added up.
+@seen_in(SEEN_IN)
+def accumulate_across_replicas(optimizer: Any) -> None:
+    """Decides once for all replicas whether a batch's gradients update the weights or are only accumulated.
 
-    They meet in every update of a variable, which TensorFlow allows within a branch only if the branch itself was
-    chosen outside of the single devices.
+    Bug: Keras decides within each replica, in a branch; TensorFlow lets replicas meet, as they do in the update of a
+    variable, within a branch only if the branch is outside of the replicas ("`merge_call` called while defining a new
+    graph"). Upstream issue: keras-team/keras#20582.
     """
     import tensorflow as tf
 
@@ -53,28 +89,76 @@ def _accumulate_on_all(optimizer: Any) -> None:
 
     def apply_mean(gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
         means = [(gradient + total) / steps for gradient, total in zip(gradients, sums, strict=True)]
-        optimizer.gradient_accumulation_steps, optimizer.use_ema = None, False  # what is left is Keras' plain update
+        optimizer.gradient_accumulation_steps, optimizer.use_ema = None, False  # leaves Keras' plain update
         try:
             update(means, variables)
         finally:
             optimizer.gradient_accumulation_steps, optimizer.use_ema = steps, averages
         optimizer._backend_reset_gradient_accumulators()
 
-    def choose(strategy: Any, gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
-        def on_each(function: Any, *arguments: Any) -> Any:
+    def decide(strategy: Any, gradients: list[Any], sums: list[Any], variables: list[Any]) -> None:
+        def in_each_replica(function: Any, *arguments: Any) -> Any:
             return lambda: strategy.extended.call_for_each_replica(function, args=arguments)
 
         keras.ops.cond(
             (optimizer._iterations + 1) % steps == 0,
-            on_each(apply_mean, gradients, sums, variables),
-            on_each(optimizer._backend_increment_gradient_accumulators, gradients, sums),
+            in_each_replica(apply_mean, gradients, sums, variables),
+            in_each_replica(optimizer._backend_increment_gradient_accumulators, gradients, sums),
         )
 
     def apply(gradients: list[Any], variables: list[Any]) -> None:
         sums = [optimizer._accumulated_gradients[optimizer._get_variable_index(variable)] for variable in variables]
         context: Any = tf.distribute.get_replica_context()
-        context.merge_call(choose, args=(gradients, sums, variables))
+        context.merge_call(decide, args=(gradients, sums, variables))
         if averages:
             optimizer._update_model_variables_moving_average(optimizer._trainable_variables)
 
     optimizer._backend_apply_gradients = apply
+
+
+@seen_in(SEEN_IN)
+def skip_symbolic_build(model: Any) -> None:
+    """Keeps `fit` from building a model that is built already.
+
+    Bug: to build it, Keras reduces a batch to its mean over the replicas, which fails for booleans, such as the mask of
+    valid annotations. No upstream issue known.
+    """
+    model._maybe_symbolic_build = lambda iterator=None, data_batch=None: None
+
+
+@seen_in(SEEN_IN)
+def give_metrics_an_axis(model: Any) -> None:
+    """Gives scalar metrics an axis, over which Keras can average them.
+
+    Bug: with several processes Keras reduces the results of a step by their mean over axis 0, which scalars do not
+    have. No upstream issue known.
+    """
+    compute = model.compute_metrics
+    model.compute_metrics = lambda *arguments, **named: {
+        name: keras.ops.reshape(value, (1,)) for name, value in compute(*arguments, **named).items()
+    }
+
+
+@seen_in(SEEN_IN)
+def keep_weights_after_fit(optimizer: Any) -> None:
+    """Keeps `fit` from replacing the weights by their moving averages when it ends.
+
+    Not a bug but a decision of Keras', which has no setting: a run calls `fit` more than once, and saves the weights
+    beside their averages.
+    """
+    optimizer.finalize_variable_values = lambda variables: None
+
+
+def moving_averages(optimizer: Any) -> list[Any]:
+    """The moving averages of the trainable variables; none without ``use_ema``.
+
+    Keras keeps them under a private name. Its public SwapEMAWeights swaps by adding and subtracting under TensorFlow,
+    which rounds, so that the weights do not come back bit for bit. No upstream issue known.
+    """
+    optimizer = _inner(optimizer)
+    return optimizer._model_variables_moving_average if getattr(optimizer, "use_ema", False) else []
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimizer that float16's loss scaling wraps, or else the same."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,4 +1,4 @@
-"""Predictions of a batch that the devices of one process share."""
+"""Predictions of a batch that is divided among the devices of one process."""
 
 from typing import Any
 
@@ -6,20 +6,21 @@ import numpy as np
 
 
 class BatchPredictor:
-    """A model's predictions; several devices share a batch."""
+    """Predicts batches on one device; base of the predictors for several devices."""
 
     def __init__(self, model: Any):
         self.model = model
 
     def refresh(self) -> None:
-        """Takes over the model's weights as they are now."""
+        """Uses the model's current weights from now on."""
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The model's outputs for a batch, in the order of its images."""
         return self.model.predict_on_batch(x)
 
 
 class TensorFlowBatchPredictor(BatchPredictor):
-    """Keras would give each device the whole batch."""
+    """Gives each device its part of a batch; Keras would give each the whole batch."""
 
     def __init__(self, model: Any, strategy: Any, devices: int):
         import tensorflow as tf
@@ -29,11 +30,12 @@ class TensorFlowBatchPredictor(BatchPredictor):
         self.run = tf.function(lambda batch: self.strategy.run(lambda part: model(part, training=False), (batch,)))
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        outputs = self.run({name: self._spread(value) for name, value in x.items()})
+        """The same as in the base; the batch size is a multiple of the devices."""
+        outputs = self.run({name: self._distribute(value) for name, value in x.items()})
         local = self.strategy.experimental_local_results
         return {name: np.concatenate([part.numpy() for part in local(value)]) for name, value in outputs.items()}
 
-    def _spread(self, value: np.ndarray) -> Any:
+    def _distribute(self, value: np.ndarray) -> Any:
         import tensorflow as tf
 
         parts = iter(np.split(value, self.devices))
@@ -41,28 +43,31 @@ class TensorFlowBatchPredictor(BatchPredictor):
 
 
 class JAXBatchPredictor(BatchPredictor):
-    """Keras would want all processes to predict at the same time, and their outputs could not be read."""
+    """Predicts on the devices of this process alone; Keras would need all processes at once, and outputs of the others
+    could not be read."""
 
     def __init__(self, model: Any):
         import jax
 
         super().__init__(model)
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("batch",))
-        self.everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        self.split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self.sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
         self.run = jax.jit(lambda weights, batch: model.stateless_call(*weights, batch, training=False)[0])
         self.refresh()
 
     def refresh(self) -> None:
+        """Copies the model's current weights to all devices."""
         import jax
 
         self.weights = [
-            [jax.device_put(np.asarray(variable.value.addressable_data(0)), self.everywhere) for variable in variables]
+            [jax.device_put(np.asarray(variable.value.addressable_data(0)), self.replicated) for variable in variables]
             for variables in (self.model.trainable_variables, self.model.non_trainable_variables)
         ]
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same as in the base; the batch size is a multiple of the devices."""
         import jax
 
-        outputs = self.run(self.weights, jax.device_put(x, self.split))
+        outputs = self.run(self.weights, jax.device_put(x, self.sharded))
         return {name: np.asarray(value) for name, value in outputs.items()}

@@ -11,7 +11,7 @@ from maskrcnn.runtime.distribution import Devices
 
 
 class TrainingData:
-    """The endless batches of a run, from any step on."""
+    """The infinite batches of a run, from any step on."""
 
     def __init__(self, split: Split | None, config: Config, seed: int, devices: Devices | None = None):
         devices = devices or Devices()
@@ -24,13 +24,13 @@ class TrainingData:
         return self._wait.seconds
 
     def image_ids(self, step: int) -> list[int]:
-        """Of the batch of a step, from 0; none if the images are random."""
+        """The ids of the images of a step, from 0; none if the images are random."""
         if self.split is None:
             return []
         return training_image_ids(self.split, self.config, batch_size=self.batch_size, seed=self.seed, batch=step)
 
     def batches(self, first_step: int) -> Any:
-        """This process's part of the batches from ``first_step`` on, as `fit` takes them."""
+        """This process's shard of the batches from ``first_step`` on, for `fit`."""
         return self.devices.distribute(lambda: self._wait.measure(self._batches(first_step)))
 
     def _batches(self, first_step: int) -> Any:

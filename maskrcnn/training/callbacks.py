@@ -1,50 +1,55 @@
-"""What happens beside the training step: evaluation, checkpoints, and the end of a run that went wrong."""
+"""Keras callbacks of a training run: progress bar, checkpoints, evaluations, and the end at a non-finite loss."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from maskrcnn.errors import UserError
+from maskrcnn.logs.progress import ProgressBar, SpeedMeter
 from maskrcnn.runtime.distribution import Devices
-from maskrcnn.training.checkpoint import (
-    Checkpoint,
-    CheckpointWriter,
-    restore_means,
-    running_means,
-    snapshot,
-    write_arrays,
-)
-from maskrcnn.training.progress import Log, Plan
+from maskrcnn.training.checkpoint import CheckpointWriter, snapshot, write_arrays
+from maskrcnn.training.evaluator import Evaluator
+from maskrcnn.training.plan import Plan, State
 from maskrcnn.training.signals import Interruption
+
+REFRESH_SECONDS = 0.5  # between two updates of the progress bar
+
+
+class CountSteps(keras.callbacks.Callback):
+    """Advances the state of the run; the first of its callbacks, since the others read the state."""
+
+    def __init__(self, state: State):
+        super().__init__()
+        self.state = state
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.state.step += 1
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the run at the first loss that is infinite or not a number, and saves its state for inspection.
+    """Ends the run at the first loss that is infinite or not a number, and saves its variables for inspection.
 
-    A gradient that overflows because float16's loss is scaled is none: Keras skips that step and lowers the scale.
+    A gradient that overflows because of float16's loss scaling does not count: Keras skips that step and lowers the
+    scale.
 
     Args:
-        plan: of the run.
-        writer: of the checkpoints, beside which the state is saved.
-        image_ids: of the batch of a step, from 0.
-        devices: of the run; one of its processes saves.
+        state: of the run.
+        directory: of the file with the variables.
+        image_ids: the ids of the images of a step, from 0.
+        devices: of the run; the chief saves.
 
     Raises:
         UserError: names the loss, the step and the images.
     """
 
-    def __init__(
-        self, plan: Plan, writer: CheckpointWriter, image_ids: Callable[[int], Sequence[int]], devices: Devices
-    ):
+    def __init__(self, state: State, directory: Path, image_ids: Callable[[int], Sequence[int]], devices: Devices):
         super().__init__()
-        self.step, self.writer, self.image_ids, self.devices = plan.first_step, writer, image_ids, devices
+        self.state, self.directory, self.image_ids, self.devices = state, directory, image_ids, devices
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
         losses = dict(logs or {})
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
@@ -52,78 +57,108 @@ class StopOnNonFinite(keras.callbacks.Callback):
             raise UserError(self._report(parts, losses))
 
     def _report(self, parts: list[str], losses: Mapping[str, float]) -> str:
-        ids = [int(number) for number in self.image_ids(self.step - 1)]
-        path = self.writer.directory / f"not-finite-{self.step:08d}.npz"  # a name that no run resumes from
-        state = {"step": self.step, "losses": {name: repr(value) for name, value in losses.items()}, "image_ids": ids}
+        step = self.state.step
+        ids = [int(number) for number in self.image_ids(step - 1)]
+        path = self.directory / f"not-finite-{step:08d}.npz"  # a name from which no run resumes
+        entries = {"step": step, "losses": {name: repr(value) for name, value in losses.items()}, "image_ids": ids}
         if self.devices.is_chief:
-            write_arrays(path, snapshot(self.model), state)
+            write_arrays(path, snapshot(self.model), entries)
         images = f" with the images {', '.join(map(str, ids))}" if ids else ""
         return (
-            f"step {self.step}{images}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen "
-            "the warm-up (the first of --learning_rate_boundaries), set --clip_norm, or train in float32; the state is "
-            f"in {path}"
+            f"step {step}{images}: {' and '.join(parts)} is not finite; lower --learning_rate_values, lengthen "
+            "the warm-up (the first of --learning_rate_boundaries), set --clip_norm, or train in float32; the "
+            f"variables are in {path}"
         )
 
 
-class EvaluateEpochs(keras.callbacks.Callback):
-    """Evaluates after every so many epochs, but for the last, which the run itself evaluates.
+class ShowProgress(keras.callbacks.Callback):
+    """Shows losses, learning rate, images a second and the time spent waiting for data in a progress bar."""
 
-    Validation data given to `fit` would not do: outside training the model returns detections, not losses.
-    """
-
-    def __init__(self, plan: Plan, every: int, evaluate: Callable[[int], Any]):
+    def __init__(self, plan: Plan, state: State, bar: ProgressBar, waited: Callable[[], float]):
         super().__init__()
-        self.plan, self.every, self.evaluate = plan, every, evaluate
+        self.plan, self.state, self.bar = plan, state, bar
+        self.meter = SpeedMeter(plan.batch_size, waited)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self.due(epoch + 1):
-            self.evaluate(epoch + 1)
+    def on_epoch_begin(self, epoch, logs=None):
+        self.meter.start_epoch()
 
-    def due(self, epoch: int) -> bool:
-        """Whether there is an evaluation after an epoch, from 1."""
-        return bool(self.every) and epoch > 0 and epoch % self.every == 0 and epoch < self.plan.epochs
+    def on_train_batch_end(self, batch, logs=None):
+        self.meter.step()
+        step = self.state.step
+        if not self.plan.is_epoch_end(step) and self.meter.seconds < REFRESH_SECONDS:
+            return
+        reading = self.meter.read(logs or {})
+        values = {name.removesuffix("_loss"): f"{value:.3f}" for name, value in reading.losses.items()} | {
+            "lr": f"{float(self.plan.schedule(step - 1)):.2g}",
+            "img/s": f"{reading.images_per_second:.2f}",
+            "data wait": f"{reading.data_wait:.0%}",
+        }
+        self.bar.show(step, f"epoch {self.plan.position(step)[0]}/{self.plan.epochs}", values)
 
 
-class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves the run at the end of each epoch, every so many steps, and after the step in which it is interrupted.
+class EvaluateEpochs(keras.callbacks.Callback):
+    """Evaluates every N epochs, except after the last one, where the end of the run does.
+
+    An evaluation that an earlier process was stopped before is made up for when `fit` begins. Validation data given to
+    `fit` would not do: outside training the model returns detections, not losses.
 
     Args:
         plan: of the run.
+        state: of the run.
+        evaluator: evaluates, and knows which epochs have been evaluated.
+        every: epochs between two evaluations; 0: none.
+    """
+
+    def __init__(self, plan: Plan, state: State, evaluator: Evaluator, every: int):
+        super().__init__()
+        self.plan, self.state, self.evaluator, self.every = plan, state, evaluator, every
+
+    def on_train_begin(self, logs=None):
+        epoch, begun = divmod(self.state.step, self.plan.steps_per_epoch)
+        if not begun and self._is_due(epoch) and epoch not in self.evaluator.evaluated_epochs():
+            self.evaluator.evaluate(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._is_due(epoch + 1):
+            self.evaluator.evaluate(epoch + 1)
+
+    def _is_due(self, epoch: int) -> bool:
+        return bool(self.every) and 0 < epoch < self.plan.epochs and epoch % self.every == 0
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves the run at the end of each epoch, every N steps, and after the step in which it is interrupted.
+
+    With several processes the chief saves; a signal, which may reach them in different steps, ends them at once.
+
+    Args:
+        plan: of the run.
+        state: of the run.
         writer: of the checkpoints.
-        start: what the run started from.
-        devices: of the run. Of several processes the first one writes; a signal, which may reach them in different
-            steps, ends them at once.
         every: steps between two checkpoints; 0: only at the end of each epoch.
-        interruption: tells of Ctrl-C and SIGTERM.
-        log: whose state the checkpoints hold too.
+        interruption: by Ctrl-C or SIGTERM.
+        devices: of the run.
     """
 
     def __init__(
         self,
         plan: Plan,
+        state: State,
         writer: CheckpointWriter,
-        start: Checkpoint,
-        devices: Devices,
-        *,
         every: int,
         interruption: Interruption,
-        log: Log,
+        devices: Devices,
     ):
         super().__init__()
-        self.plan, self.writer, self.every, self.interruption, self.log = plan, writer, every, interruption, log
-        self.start, self.devices = start, devices
-        self.step = plan.first_step
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.step == self.start.step and self.step % self.plan.steps_per_epoch and self.start.metrics:
-            restore_means(self.model, self.start.metrics)  # Keras has just begun them anew
+        self.plan, self.state, self.writer, self.every = plan, state, writer, every
+        self.interruption, self.devices = interruption, devices
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
+        step = self.state.step
         self.interruption.unsaved = self.devices.world_size == 1
         self.writer.check()
-        epoch_ends = self.step % self.plan.steps_per_epoch == 0  # the log of which must come first
-        if not epoch_ends and (self.interruption.requested or (self.every and self.step % self.every == 0)):
+        due = self.interruption.requested or (self.every and step % self.every == 0)
+        if due and not self.plan.is_epoch_end(step):
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -132,19 +167,20 @@ class SaveCheckpoints(keras.callbacks.Callback):
     def _save(self) -> None:
         if self.interruption.requested:
             self.interruption.noticed()
-        self.log.flush()
-        means = running_means(self.model)  # of all processes, so that each must take part
-        _check_finite(self.model, self.step)
-        checkpoint = replace(self.start, step=self.step, metrics=means, reported=self.log.reported)
+        check_finite(self.model, self.state.step)
         if self.devices.is_chief:
-            self.writer.write(self.model, checkpoint)
+            self.writer.write(self.model, self.state)
         self.interruption.unsaved = False
         if self.interruption.requested:
             raise KeyboardInterrupt
 
 
-def _check_finite(model: keras.Model, step: int) -> None:
-    """Keeps weights out of the checkpoints from which no run could go on."""
+def check_finite(model: keras.Model, step: int) -> None:
+    """Keeps weights out of the checkpoints from which no run could resume.
+
+    Raises:
+        UserError: a weight is infinite or not a number.
+    """
     for variable in model.trainable_variables:
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
             raise UserError(

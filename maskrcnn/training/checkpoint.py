@@ -1,14 +1,15 @@
-"""Everything that a run needs to go on: variables of the model, of the optimizer and of the random generators.
+"""Checkpoints: the variables of the model, of the optimizer and of the random generators, and the state of the run.
 
 A checkpoint is one file, ``step-00001200.npz``, written whole or not at all.
 """
 
 import json
+import logging
 import os
 import re
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +18,43 @@ import numpy as np
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import replacing
+from maskrcnn.training.plan import State
 
 STATE = "state"  # the name of the JSON entry among the arrays
-
-
-@dataclass(frozen=True)
-class Reported:
-    """What the log last told of an epoch that is not over."""
-
-    seen: int = 0  # steps of the epoch up to then
-    sums: dict[str, float] = field(default_factory=dict)  # of each loss over them
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a run stands."""
-
-    step: int  # batches trained on, and so the place in the data
-    data_seed: int  # of the order of the data
-    batch_size: int = 0  # images of a step on all devices
-    metrics: list[float] = field(default_factory=list)  # Keras' running means of the epoch: totals and counts
-    reported: Reported = field(default_factory=Reported)
+logger = logging.getLogger(__name__)
 
 
 class CheckpointWriter:
-    """Writes checkpoints in the background, one at a time; what goes wrong there is raised by the next call.
+    """Writes checkpoints in the background, one at a time; an error there is raised by the next call.
 
     Args:
         directory: of the checkpoints.
-        keep: the number of newest ones that stay.
+        keep: number of checkpoints kept, the newest ones.
 
     Raises:
-        UserError: none would stay.
+        UserError: ``keep`` is below 1.
     """
 
     def __init__(self, directory: Path, keep: int):
         if keep < 1:
-            raise UserError(f"--keep {keep}: at least one checkpoint must stay")
+            raise UserError(f"--keep {keep}: at least one checkpoint must be kept")
         self.directory, self.keep = directory, keep
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def write(self, model: keras.Model, checkpoint: Checkpoint) -> None:
-        """Copies the state to the host, and leaves the rest to a thread."""
+    def write(self, model: keras.Model, state: State) -> None:
+        """Copies the variables to the host and has a thread write them."""
         self.wait()
-        arrays = snapshot(model)
-        self._writing = self._pool.submit(write_checkpoint, arrays, checkpoint, self.directory, keep=self.keep)
+        arrays, entries = snapshot(model), asdict(state)
+        self._writing = self._pool.submit(write_checkpoint, arrays, entries, self.directory, keep=self.keep)
 
     def check(self) -> None:
-        """Raises the error of a checkpoint that could not be written, if that is known by now."""
+        """Raises the error of a checkpoint that could not be written, once it is known."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is on the disk.
+        """Waits until the last checkpoint is on the disk.
 
         Raises:
             UserError: it could not be written.
@@ -80,6 +64,7 @@ class CheckpointWriter:
             writing.result()
 
     def close(self) -> None:
+        """Waits as `wait` does, and ends the thread."""
         try:
             self.wait()
         finally:
@@ -87,36 +72,38 @@ class CheckpointWriter:
 
 
 def snapshot(model: keras.Model) -> dict[str, np.ndarray]:
-    """Copies of all state on the host; the next step overwrites what the variables hold."""
+    """Copies of all variables on the host; the next step overwrites the originals."""
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _variables(model).items()}
 
 
-def save_checkpoint(model: keras.Model, checkpoint: Checkpoint, directory: Path, *, keep: int = 2) -> None:
+def save_checkpoint(model: keras.Model, state: State, directory: Path, *, keep: int = 2) -> None:
     """Writes a checkpoint of a compiled model and deletes all but the ``keep`` newest."""
-    write_checkpoint(snapshot(model), checkpoint, directory, keep=keep)
+    write_checkpoint(snapshot(model), asdict(state), directory, keep=keep)
 
 
-def write_checkpoint(arrays: dict[str, np.ndarray], checkpoint: Checkpoint, directory: Path, *, keep: int) -> None:
-    """Writes a snapshot; see `save_checkpoint`.
+def write_checkpoint(arrays: dict[str, np.ndarray], state: dict[str, Any], directory: Path, *, keep: int) -> None:
+    """Writes a snapshot with the entries of its `State`, and deletes all but the ``keep`` newest checkpoints.
 
     Raises:
-        UserError: there is no room for it, say; the earlier ones stay as they are.
+        UserError: it cannot be written, e.g. the disk is full; earlier checkpoints are kept.
     """
-    path = directory / f"step-{checkpoint.step:08d}.npz"
+    path = directory / f"step-{state['step']:08d}.npz"
     try:
-        write_arrays(path, arrays, asdict(checkpoint))
+        write_arrays(path, arrays, state)
     except OSError as error:
         kept = list_checkpoints(directory)
-        goes_on = f"; the run goes on from {kept[-1].name}" if kept else ""
+        source = f", which resumes from {kept[-1].name}" if kept else ""
         reason = error.strerror or str(error)
         raise UserError(
-            f"{path}: the checkpoint cannot be written ({reason}); make room and give the same command again{goes_on}"
+            f"{path}: the checkpoint cannot be written ({reason}); free disk space and give the same command "
+            f"again{source}"
         ) from error
     for old in list_checkpoints(directory)[:-keep]:
         old.unlink()
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    """Writes arrays and a JSON entry to an ``.npz`` file, whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **{STATE: np.array(json.dumps(state))})
         file.flush()
@@ -124,15 +111,15 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Oldest first."""
+    """The checkpoints in a folder, oldest first."""
     return sorted(path for path in directory.glob("step-*.npz") if re.fullmatch(r"step-\d+\.npz", path.name))
 
 
-def restore_latest(model: keras.Model, directory: Path) -> Checkpoint | None:
+def restore_latest(model: keras.Model, directory: Path) -> State | None:
     """Sets the model and its optimizer to the newest checkpoint that can be read; None if there is none at all.
 
     Raises:
-        UserError: every checkpoint is damaged, or the newest is another architecture's.
+        UserError: every checkpoint is damaged, or the newest is of another architecture.
     """
     paths = list_checkpoints(directory)
     for path in reversed(paths):
@@ -140,23 +127,14 @@ def restore_latest(model: keras.Model, directory: Path) -> Checkpoint | None:
             with path.open("rb") as stream, np.load(stream) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            logger.warning("%s: cannot be read; trying the checkpoint before it", path)
             continue
-        state = json.loads(str(arrays.pop(STATE)))
+        entries = json.loads(str(arrays.pop(STATE)))  # those of earlier versions hold more
         _assign(model, arrays, path)
-        return Checkpoint(**{**state, "reported": Reported(**state.get("reported", {}))})
+        return State(**{field.name: entries[field.name] for field in fields(State) if field.name in entries})
     if paths:
-        raise UserError(f"{directory}: no checkpoint can be read; delete the folder to start anew")
+        raise UserError(f"{directory}: no checkpoint can be read; delete the folder to start from scratch")
     return None
-
-
-def running_means(model: keras.Model) -> list[float]:
-    """The state of the model's metrics, all of which are means of scalars."""
-    return [float(keras.ops.convert_to_numpy(variable)) for variable in model.metrics_variables]
-
-
-def restore_means(model: keras.Model, values: list[float]) -> None:
-    for variable, value in zip(model.metrics_variables, values, strict=True):
-        variable.assign(value)
 
 
 def _assign(model: keras.Model, arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -164,13 +142,13 @@ def _assign(model: keras.Model, arrays: dict[str, np.ndarray], path: Path) -> No
     if {name: tuple(variable.shape) for name, variable in variables.items()} != {
         name: array.shape for name, array in arrays.items()
     }:
-        raise UserError(f"{path}: is of another model or optimizer; use the same settings or another --model_dir")
+        raise UserError(f"{path}: of another model or optimizer; give the same settings, or another --model_dir")
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(keras.backend.standardize_dtype(variable.dtype)))
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """All state, by position: paths of variables are neither unique nor the same in a second model of a process."""
+    """All variables, by position: their paths are neither unique nor the same in a second model of a process."""
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)

@@ -1,40 +1,60 @@
 """Whether a run may resume in a folder where another one has been."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.config import Config, load_config
+from maskrcnn.config import Category, Config, load_config
 from maskrcnn.errors import UserError
-from maskrcnn.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
+from maskrcnn.training.checkpoint import list_checkpoints
+from maskrcnn.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, save_config
 
-# settings that may change between two runs on one folder: they leave what was trained so far as it is
+CHECKPOINTS = "checkpoints"  # folder in the model's folder
+
+# settings that may change when a run is resumed, since they leave what was trained so far as it is
 FREE_SETTINGS = (
     "epochs", "evaluate_every", "eval_batch_size", "eval_samples", "xla", "eagerly", "precision", "keep",
     "checkpoint_every",
 )  # fmt: skip
 
 
-def holds_run(model_dir: Path) -> bool:
-    """Whether a run has begun in a folder, though it may not have saved anything yet."""
-    return (model_dir / CONFIG_FILE).is_file()
+def freeze_config(config: Config, model_dir: Path, *, write: bool) -> None:
+    """Checks that a run may start or resume in a folder, and saves its config there.
+
+    Args:
+        config: of the run, with the categories of its data.
+        model_dir: of the run.
+        write: whether this process saves the config.
+
+    Raises:
+        UserError: the folder holds a run with other categories or settings, or a model without checkpoints.
+    """
+    if list_checkpoints(model_dir / CHECKPOINTS):
+        check_same_run(config, model_dir)
+    elif (model_dir / WEIGHTS_FILE).exists():
+        raise UserError(
+            f"{model_dir}: holds a trained model but no checkpoints to resume from; give another --model_dir, and "
+            f"--weights {model_dir} to start from this model"
+        )
+    if write:
+        save_config(config, model_dir)
 
 
 def check_same_run(config: Config, model_dir: Path) -> None:
-    """Makes sure that a run may go on in a folder where another may have been.
+    """Checks that the run in a folder has the same categories and settings.
 
     Raises:
-        UserError: that other one had other categories or settings.
+        UserError: it has others.
     """
-    if not (model_dir / CONFIG_FILE).is_file() or not any(
-        (model_dir / name).exists() for name in (WEIGHTS_FILE, "checkpoints")
-    ):
+    if not (model_dir / CONFIG_FILE).is_file():
         return
     earlier = load_config(model_dir / CONFIG_FILE)
     if earlier.categories != config.categories:
+        difference = _describe_difference(earlier.categories, config.categories)
         raise UserError(
-            f"{model_dir}: holds a model of {len(earlier.categories)} classes ({_names(earlier)}), the data have "
-            f"{len(config.categories)} ({_names(config)}); give another --model_dir"
+            f"{model_dir}: holds a model of {difference}; give another --model_dir, and --weights {model_dir} to start "
+            "from this model"
         )
     before, now = _leaves(dataclasses.asdict(earlier)), _leaves(dataclasses.asdict(config))
     free = {f"train.{name}" for name in FREE_SETTINGS}
@@ -48,13 +68,31 @@ def check_same_run(config: Config, model_dir: Path) -> None:
         )
 
 
-def _names(config: Config) -> str:
-    listed = ", ".join(category.name for category in config.categories[:5])
-    return listed + (", ..." if len(config.categories) > 5 else "")
+def _describe_difference(ours: Sequence[Category], theirs: Sequence[Category]) -> str:
+    """How the categories of a model differ from those of the data."""
+    pairs = [(one, other) for one, other in zip(ours, theirs, strict=False) if one != other]
+    if len(ours) == len(theirs) and all(one.name == other.name for one, other in pairs):
+        return "other category ids: " + _listed(
+            [f"{one.name} is {one.id}, in the data {other.id}" for one, other in pairs]
+        )
+    if len(ours) == len(theirs) and all(one.id == other.id for one, other in pairs):
+        return "other category names: " + _listed(
+            [f"{one.id} is {one.name}, in the data {other.name}" for one, other in pairs]
+        )
+    return f"{_count(ours)}, the data has {_count(theirs)}"
+
+
+def _count(categories: Sequence[Category]) -> str:
+    noun = "class" if len(categories) == 1 else "classes"
+    return f"{len(categories)} {noun} ({_listed([category.name for category in categories])})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one of dotted names."""
+    """Nested dicts as one, with dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
         leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: linear warm-up, then steps down or a cosine."""
+"""Learning-rate schedules: linear warm-up, then drops or a cosine."""
 
 import math
 
@@ -8,20 +8,20 @@ from keras import ops
 from maskrcnn.config import TrainConfig
 from maskrcnn.errors import UserError
 
-REFERENCE_BATCH = 8  # images a step for which `learning_rate_values` are given
+REFERENCE_BATCH = 8  # images an update, for which `learning_rate_values` are given
 
 
 @keras.saving.register_keras_serializable("maskrcnn")
 class WarmupPiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from ``initial`` at step 0 to ``values[0]`` at ``boundaries[0]``; then ``values[i]`` holds up to,
-    and not including, ``boundaries[i + 1]``, and the last value for ever.
+    """Rises linearly from ``initial`` at step 0 to ``values[0]`` at ``boundaries[0]``; then ``values[i]`` applies up
+    to, and not including, ``boundaries[i + 1]``, and the last value to the end.
 
-    A step is one batch: Keras asks with the count of batches seen, also where it accumulates several into an update.
+    A step is one batch: Keras passes the number of batches seen, also when it accumulates several into an update.
 
     Args:
         initial: learning rate at step 0.
         values: learning rates, one for each boundary.
-        boundaries: steps, rising.
+        boundaries: steps, in ascending order.
     """
 
     def __init__(self, initial: float, values: list[float], boundaries: list[float]):
@@ -31,6 +31,7 @@ class WarmupPiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
         self.boundaries = list(boundaries)
 
     def __call__(self, step):
+        """The learning rate of a step, from 0."""
         step = ops.cast(step, "float32")
         rate = ops.full_like(step, self.values[0])
         for boundary, value in zip(self.boundaries[1:], self.values[1:], strict=True):
@@ -42,6 +43,7 @@ class WarmupPiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(step < warmup_steps, warmup, rate)
 
     def get_config(self) -> dict:
+        """The arguments of the constructor, for Keras."""
         return {"initial": self.initial, "values": self.values, "boundaries": self.boundaries}
 
 
@@ -53,8 +55,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         initial: learning rate at step 0.
         peak: learning rate after the warm-up.
-        warmup_steps: steps (batches) to get there.
-        total_steps: of the whole run.
+        warmup_steps: steps (batches) of the warm-up.
+        total_steps: steps of the whole run.
     """
 
     def __init__(self, initial: float, peak: float, warmup_steps: int, total_steps: int):
@@ -65,6 +67,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
 
     def __call__(self, step):
+        """The learning rate of a step, from 0."""
         step = ops.cast(step, "float32")
         done = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         fall = self.peak * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
@@ -72,6 +75,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self) -> dict:
+        """The arguments of the constructor, for Keras."""
         names = ("initial", "peak", "warmup_steps", "total_steps")
         return {name: getattr(self, name) for name in names}
 
@@ -79,12 +83,12 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 def make_schedule(
     config: TrainConfig, *, steps_per_epoch: int, devices: int = 1
 ) -> WarmupPiecewiseConstant | WarmupCosine:
-    """The recipe's schedule: boundaries from epochs to steps, rates scaled by the images behind one update.
+    """The schedule of the recipe, with boundaries in steps and rates scaled by the images of one update.
 
-    With the cosine, only the first rate and the first boundary count.
+    The cosine uses only the first rate and the first boundary.
 
     Raises:
-        UserError: rates and boundaries do not pair up, or the boundaries do not rise.
+        UserError: rates and boundaries differ in number, or the boundaries are not in ascending order.
     """
     values, boundaries = config.learning_rate_values, config.learning_rate_boundaries
     if not values or len(values) != len(boundaries):
@@ -93,7 +97,7 @@ def make_schedule(
             "give both the same number, at least one"
         )
     if list(boundaries) != sorted(boundaries):
-        raise UserError(f"--learning_rate_boundaries {' '.join(map(str, boundaries))} must rise")
+        raise UserError(f"--learning_rate_boundaries {' '.join(map(str, boundaries))} must be in ascending order")
     scale = config.batch_size * config.accumulate * devices / REFERENCE_BATCH
     if config.decay == "cosine":
         return WarmupCosine(

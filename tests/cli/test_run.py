@@ -41,7 +41,7 @@ def test_train(model_dir, shapes_dir):
 def test_the_same_command_again_has_nothing_left_to_do(model_dir, config_file, shapes_dir, caplog, capsys):
     command = f"train --data_dir {shapes_dir} --model_dir {model_dir} --config {config_file} --epochs 1 --seed 1"
     assert main([*command.split(), "--steps_per_epoch", "4", "--no_eval"]) == 0
-    assert "going on after step 4 of 4" in caplog.text
+    assert "step 4 of 4: this run is finished" in caplog.text
     assert main([*command.split(), "--steps_per_epoch", "5"]) == 2
     assert "train.steps_per_epoch 4 -> 5" in capsys.readouterr().err
 

@@ -33,14 +33,14 @@ def test_steps_are_counted_over_epochs_and_evaluations_follow_them(tmp_path: Pat
     assert history[2]["segm_AP"] == 0.2
 
 
-def test_what_a_resumed_run_did_again_counts(tmp_path: Path) -> None:
+def test_the_last_entry_of_a_repeated_step_counts(tmp_path: Path) -> None:
     log = tmp_path / "log.json"
     steps = [(1, 5, 5.0), (1, 10, 4.0), (2, 5, 3.0), (1, 10, 3.9), (2, 5, 2.9)]
     log.write_text("".join(_line([epoch, batch], loss=loss) for epoch, batch, loss in steps))
     assert [entry["loss"] for entry in read_history(log)] == [5.0, 3.9, 2.9]
 
 
-def test_odd_lines_are_passed_over(tmp_path: Path) -> None:
+def test_other_lines_are_skipped(tmp_path: Path) -> None:
     log = tmp_path / "log.json"
     log.write_text("hello\n" + _line([1, 1], loss=1.0) + _line([1, 2], loss=0.5)[:40] + "\n")
     assert len(read_history(log)) == 1

@@ -112,7 +112,6 @@ def test_device_and_memory():
     assert hardware.describe_devices().startswith(f"{keras.backend.backend()} ")
     peak = hardware.peak_memory()
     assert 50e6 < peak.host < 1e12  # bytes: an interpreter with TensorFlow in it
-    assert peak.host < hardware.device_memory() < 1e14
 
 
 def test_machine_is_described():

@@ -1,4 +1,4 @@
-"""Several devices and processes, with a stand-in; benchmarks/devices.py does it with the real model."""
+"""Several devices and processes, with a stand-in; the soak tests use the real model."""
 
 import json
 import os
@@ -27,17 +27,18 @@ if backend == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 sys.path.insert(0, "tests")
 import conftest
-import maskrcnn.training.run
 import maskrcnn.weights.model_folder
 from maskrcnn.config import Config
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.evaluation.run import evaluate_folder
-maskrcnn.training.run.MaskRCNN = maskrcnn.weights.model_folder.MaskRCNN = conftest.StandIn
+from maskrcnn.training.run import RunOptions, Start, train
+maskrcnn.weights.model_folder.MaskRCNN = conftest.StandIn  # for `evaluate_folder`
 settings = {"train.seed": 1, "train.epochs": 1, "train.steps_per_epoch": 4, "train.batch_size": batch,
             "train.clip_norm": 0.01, "train.accumulate": 2, "train.ema": 0.5,
             "train.learning_rate_boundaries": [0, 1, 2]}
 config = Config.tiny().override({**conftest.MICRO, **settings})
-maskrcnn.training.run.train(config, data_dir=data, model_dir=model, logs=LogOptions(every=1))
+options = RunOptions(logs=LogOptions(every=1))
+train(config, data_dir=data, model_dir=model, start=Start(build_model=conftest.StandIn), options=options)
 evaluated = evaluate_folder(model, data, logs=LogOptions(model + "/evaluation.json"))
 print(json.dumps(evaluated["segm"]), evaluated["images"])
 """
@@ -57,7 +58,7 @@ def train(devices, batch, data, model):
 
 
 def test_two_devices_with_two_images_are_one_with_four(shapes_dir, tmp_path):
-    """The gradients are accumulated and clipped: each device's by itself would not be those of the whole batch."""
+    """Gradients are accumulated and clipped: for each device separately they would not be those of the whole batch."""
     losses, rates, state, evaluated = train(1, 4, shapes_dir, tmp_path / "one")
     others = train(2, 2, shapes_dir, tmp_path / "two")
     assert len(losses) == 4
@@ -80,7 +81,7 @@ def test_one_device_needs_nothing():
         assert float(scale_loss_by_replicas(keras.ops.convert_to_tensor(3.0))) == 3.0
 
 
-def test_flags_that_do_not_fit():
+def test_flags_that_do_not_fit_together():
     with pytest.raises(UserError, match="give all three"):
         connect("localhost:1", 2)
     if keras.backend.backend() == "tensorflow":
@@ -88,7 +89,7 @@ def test_flags_that_do_not_fit():
             connect("localhost:1", 2, 0)
 
 
-def test_a_lost_process_is_told_in_words():
+def test_a_lost_process_is_reported_in_one_line():
     class UnavailableError(Exception):
         pass
 
@@ -96,7 +97,7 @@ def test_a_lost_process_is_told_in_words():
     cases = [
         (Devices(2, 2, 1), UnavailableError("Graph execution error:\n\nconnection closed\nmore"), UserError, message),
         (Devices(), UnavailableError("there is no other"), UnavailableError, "no other"),
-        (Devices(2, 2, 1), KeyError("a fault of the program"), KeyError, "program"),
+        (Devices(2, 2, 1), KeyError("a bug"), KeyError, "bug"),
     ]
     for devices, error, expected, text in cases:
         with pytest.raises(expected, match=text), devices.report_lost_process():

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from maskrcnn.training.optimizer import averaged_weights, keep_averages_apart
+from maskrcnn.runtime.keras_patches import keep_weights_after_fit
+from maskrcnn.training.optimizer import averaged_weights
 
 
 def fit(model, steps):
@@ -21,12 +22,12 @@ def make_model(momentum, policy="float32"):
         keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0) if policy == "mixed_float16" else optimizer
     )
     model.compile(optimizer, loss="mse")
-    keep_averages_apart(model)
+    keep_weights_after_fit(model.optimizer)
     return model
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_averages_are_what_they_should_be_and_the_weights_come_back(policy):
+def test_averages_are_exponential_and_the_weights_return(policy):
     model = make_model(0.75, policy)
     trained = [fit(model, 1) for _ in range(3)]
     average = trained[0]

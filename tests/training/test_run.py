@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import keras
@@ -13,10 +14,8 @@ from maskrcnn.errors import UserError
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
 from maskrcnn.training.checkpoint import list_checkpoints
-from maskrcnn.training.run import train
-from maskrcnn.weights.model_folder import load_model
-
-pytestmark = pytest.mark.usefixtures("stand_in")
+from maskrcnn.training.run import RunOptions, Start
+from maskrcnn.training.run import train as train_model
 
 
 @pytest.fixture
@@ -24,13 +23,34 @@ def config(micro):
     return micro.override({"train.epochs": 2, "train.steps_per_epoch": 4, "train.learning_rate_boundaries": [1, 2, 3]})
 
 
-def weights(model_dir):
-    return load_model(model_dir)[0].get_weights()
+@pytest.fixture
+def train(stand_in):
+    """`train` with the stand-in."""
+
+    def train(config, data_dir, model_dir, callbacks=(), **options):
+        start, options = Start(build_model=stand_in), RunOptions(**options)
+        return train_model(
+            config, data_dir=data_dir, model_dir=model_dir, start=start, options=options, callbacks=callbacks
+        )
+
+    return train
 
 
-def test_leaves_a_whole_folder(config, shapes_dir, tmp_path):
+@pytest.fixture
+def weights(stand_in):
+    """Reads the weights of a model folder."""
+
+    def weights(model_dir):
+        model = stand_in(load_config(model_dir / "config.json"))
+        model.load_weights(model_dir / "model.weights.h5")
+        return model.get_weights()
+
+    return weights
+
+
+def test_leaves_a_whole_folder(train, config, shapes_dir, tmp_path):
     config = config.override({"train.evaluate_every": 1})
-    metrics = train(config, data_dir=shapes_dir, model_dir=tmp_path, logs=LogOptions(every=3, warmup_steps=2))
+    metrics = train(config, shapes_dir, tmp_path, logs=LogOptions(every=3, warmup_steps=2))
     assert metrics["images"] == 3
     assert metrics["training"]["train_throughput"] > 0
     assert metrics["training"]["peak_host_bytes"] > 2**20
@@ -45,9 +65,9 @@ def test_leaves_a_whole_folder(config, shapes_dir, tmp_path):
     assert [entry["epoch"] for entry in history if "bbox_AP" in entry] == [1, 2]
 
 
-def test_same_seed_same_weights(config, shapes_dir, tmp_path):
+def test_same_seed_same_weights(train, weights, config, shapes_dir, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(config.override({"train.seed": seed}), data_dir=shapes_dir, model_dir=tmp_path / name, evaluate=False)
+        train(config.override({"train.seed": seed}), shapes_dir, tmp_path / name, evaluate=False)
     first, second, other = (weights(tmp_path / name) for name in "abc")
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -58,47 +78,59 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing that the program does after it counts."""
 
 
-def told(folder):
-    """What a log says of the steps, without times and speeds."""
-    lines = [json.loads(line.removeprefix("DLLL ")) for line in (folder / "mrcnn-dlll.json").read_text().splitlines()]
-    kept = [(line["step"], line["data"]) for line in lines if line["step"] not in ("PARAMETER", [])]
-    names = ("train_throughput", "data_wait")
-    return [(step, {name: value for name, value in data.items() if name not in names}) for step, data in kept]
+class KillAt(keras.callbacks.Callback):
+    """Kills the run before a step, from 0."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.optimizer._iterations == self.step:
+            raise Killed
 
 
-@pytest.mark.parametrize("moment", [5, "evaluate", "save"])
-def test_a_killed_run_ends_as_if_it_had_not_been(config, shapes_dir, tmp_path, moment, monkeypatch):
-    """Killed in a step, in an evaluation between epochs, and in the last save; losses are averaged over 3 steps."""
+@pytest.mark.parametrize("moment", [5, "evaluation", "last save"])
+def test_a_killed_run_resumes_to_the_same_end(train, weights, config, shapes_dir, tmp_path, moment, monkeypatch):
+    """Killed in a step, in an evaluation between epochs, and in the last save; gradients accumulate over 3 steps."""
     changes = {"train.checkpoint_every": 2, "train.evaluate_every": 1, "train.ema": 0.5, "train.accumulate": 3}
-    config, logs = config.override(changes), LogOptions(every=3)
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "whole", logs=logs)
+    config, logs = config.override(changes), LogOptions(every=1)
+    train(config, shapes_dir, tmp_path / "whole", logs=logs)
 
     def die(*_, **__):
         raise Killed
 
-    class Die(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            if self.model.optimizer._iterations == moment:
-                die()
-
+    functions = {"evaluation": "evaluate_split", "last save": "save_model"}
     with monkeypatch.context() as patch:
-        if moment == "evaluate":
-            patch.setattr("maskrcnn.training.evaluator.evaluate_split", die)
-        elif moment == "save":
-            patch.setattr("maskrcnn.training.run.save_model", die)
-        else:
-            patch.setattr("maskrcnn.training.run.StopOnNonFinite", lambda *_: Die())
+        if moment in functions:
+            patch.setattr(f"maskrcnn.training.evaluator.{functions[moment]}", die)
+        if moment == "last save":
+            patch.setattr("maskrcnn.training.evaluator.keep_best", lambda *_: None)
         with pytest.raises(Killed):
-            train(config, data_dir=shapes_dir, model_dir=tmp_path / "killed", logs=logs)
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "killed", logs=logs)
+            train(config, shapes_dir, tmp_path / "killed", [KillAt(moment if moment == 5 else 99)], logs=logs)
+    train(config, shapes_dir, tmp_path / "killed", logs=logs)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert told(tmp_path / "killed") == told(tmp_path / "whole")
+    whole, killed = (read_history(tmp_path / name / "mrcnn-dlll.json") for name in ("whole", "killed"))
+    assert [(entry["step"], entry.get("bbox_AP")) for entry in killed] == [
+        (entry["step"], entry.get("bbox_AP")) for entry in whole
+    ]
 
 
-def test_averaged_weights_are_the_ones_saved(config, shapes_dir, tmp_path):
+def test_early_stopping_ends_the_run_with_a_model(train, weights, config, shapes_dir, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    train(config.override({"train.evaluate_every": 1}), shapes_dir, tmp_path, [Stop()])
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000004.npz"]
+    assert read_history(tmp_path / "mrcnn-dlll.json")[-1]["epoch"] == 1
+    assert weights(tmp_path)
+
+
+def test_averaged_weights_are_the_ones_saved(train, weights, config, shapes_dir, tmp_path):
     for name, ema in (("plain", None), ("averaged", 0.9)):
-        train(config.override({"train.ema": ema}), data_dir=shapes_dir, model_dir=tmp_path / name, evaluate=False)
+        train(config.override({"train.ema": ema}), shapes_dir, tmp_path / name, evaluate=False)
     plain, averaged = weights(tmp_path / "plain")[0], weights(tmp_path / "averaged")[0]
     assert (plain != averaged).any()
     states = [np.load(list_checkpoints(tmp_path / name / "checkpoints")[-1]) for name in ("plain", "averaged")]
@@ -107,7 +139,7 @@ def test_averaged_weights_are_the_ones_saved(config, shapes_dir, tmp_path):
     np.testing.assert_array_equal(raw[0], plain)
 
 
-def test_the_best_model_is_kept(config, shapes_dir, tmp_path, monkeypatch):
+def test_the_best_model_is_kept(train, weights, config, shapes_dir, tmp_path, monkeypatch):
     scores = iter([0.5, 0.7, 0.6])
 
     def evaluate_split(*_, **__):
@@ -115,7 +147,7 @@ def test_the_best_model_is_kept(config, shapes_dir, tmp_path, monkeypatch):
 
     monkeypatch.setattr("maskrcnn.training.evaluator.evaluate_split", evaluate_split)
     changes = {"train.evaluate_every": 1, "train.epochs": 3, "train.keep": 3}
-    train(config.override(changes), data_dir=shapes_dir, model_dir=tmp_path)
+    train(config.override(changes), shapes_dir, tmp_path)
     best = json.loads((tmp_path / "best" / "metrics.json").read_text())
     assert (best["epoch"], best["segm"]["AP"]) == (2, 0.7)
     kernel = weights(tmp_path / "best")[0]
@@ -125,8 +157,8 @@ def test_the_best_model_is_kept(config, shapes_dir, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stop_after", [3, 4])  # steps: within the first epoch, at its end
-def test_interrupted_run_goes_on_as_if_it_had_not_stopped(config, shapes_dir, tmp_path, stop_after, monkeypatch):
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "whole", evaluate=False)
+def test_an_interrupted_run_resumes_to_the_same_end(train, weights, config, shapes_dir, tmp_path, stop_after, caplog):
+    train(config, shapes_dir, tmp_path / "whole", evaluate=False)
 
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -134,60 +166,76 @@ def test_interrupted_run_goes_on_as_if_it_had_not_stopped(config, shapes_dir, tm
                 os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-    with monkeypatch.context() as patch:
-        patch.setattr("maskrcnn.training.run.StopOnNonFinite", lambda *_: Interrupt())
-        with pytest.raises(KeyboardInterrupt):
-            train(config, data_dir=shapes_dir, model_dir=tmp_path / "stopped", evaluate=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, shapes_dir, tmp_path / "stopped", [Interrupt()], evaluate=False)
     signal.signal(signal.SIGINT, handler)
     assert list_checkpoints(tmp_path / "stopped" / "checkpoints")[-1].name == f"step-{stop_after:08d}.npz"
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "stopped", evaluate=False)
+    with caplog.at_level("INFO"):
+        train(config, shapes_dir, tmp_path / "stopped", evaluate=False)
+    assert f"resuming from step {stop_after} of 8" in caplog.text
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_more_epochs_go_on_from_the_end(config, shapes_dir, tmp_path, caplog):
-    train(config.override({"train.epochs": 1}), data_dir=shapes_dir, model_dir=tmp_path / "a", evaluate=False)
+def test_more_epochs_continue_a_finished_run(train, weights, config, shapes_dir, tmp_path, caplog):
+    short = config.override({"train.epochs": 1})
+    train(short, shapes_dir, tmp_path / "a", evaluate=False)
     with caplog.at_level("INFO"):
-        train(config, data_dir=shapes_dir, model_dir=tmp_path / "a", evaluate=False)
-    assert "going on after step 4 of 8" in caplog.text
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "b", evaluate=False)
+        train(short, shapes_dir, tmp_path / "a", evaluate=False)
+    assert "this run is finished; train it longer with more --epochs, or start another run from it" in caplog.text
+    assert f"--weights {tmp_path / 'a'} --model_dir NEW" in caplog.text
+    assert "resuming" not in caplog.text
+    with caplog.at_level("INFO"):
+        train(config, shapes_dir, tmp_path / "a", evaluate=False)
+    assert "resuming from step 4 of 8" in caplog.text
+    train(config, shapes_dir, tmp_path / "b", evaluate=False)
     for a, b in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_too_little_memory_is_told_before_the_start(config, shapes_dir, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("maskrcnn.runtime.hardware.device_memory", lambda: 1000)
+def test_a_model_without_checkpoints_is_not_overwritten(train, config, shapes_dir, tmp_path):
+    train(config, shapes_dir, tmp_path, evaluate=False)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="no checkpoints to resume from; give another --model_dir, and --weights"):
+        train(config.override({"train.momentum": 0.5}), shapes_dir, tmp_path, evaluate=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_every_evaluation_is_logged_in_a_line(train, config, shapes_dir, tmp_path, caplog):
     with caplog.at_level("INFO"):
-        train(config.override({"train.epochs": 1}), data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
-    assert "of memory a device" in caplog.text
-    assert "lower --train_batch_size" in caplog.text
+        metrics = train(config.override({"train.evaluate_every": 1}), shapes_dir, tmp_path)
+    lines = [line for line in caplog.messages if line.startswith("epoch ")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    box, mask, mask50 = metrics["bbox"]["AP"], metrics["segm"]["AP"], metrics["segm"]["AP50"]
+    assert lines[1] == f"epoch 2: box AP {box:.3f}, mask AP {mask:.3f}, mask AP50 {mask50:.3f}"
 
 
-def test_synthetic_data_and_one_pass(config, shapes_dir, tmp_path):
+def test_synthetic_data_and_one_pass(train, config, shapes_dir, tmp_path):
     config = config.override({"train.steps_per_epoch": None, "train.epochs": 1})
-    train(config, data_dir=shapes_dir, model_dir=tmp_path / "a", evaluate=False)
+    train(config, shapes_dir, tmp_path / "a", evaluate=False)
     assert list_checkpoints(tmp_path / "a" / "checkpoints")[-1].name == "step-00000003.npz"  # 6 images by 2
-    metrics = train(config.override({"train.steps_per_epoch": 2}), data_dir=None, model_dir=tmp_path / "b")
+    metrics = train(config.override({"train.steps_per_epoch": 2}), None, tmp_path / "b")
     assert "bbox" not in metrics
     assert load_config(tmp_path / "b" / "config.json").num_classes == 81
 
 
-def test_another_run_in_the_folder_is_refused(config, shapes_dir, tmp_path):
+def test_another_run_in_the_folder_is_refused(train, config, shapes_dir, tmp_path):
     config = config.override({"train.epochs": 1})
-    train(config, data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
+    train(config, shapes_dir, tmp_path, evaluate=False)
     with pytest.raises(UserError, match=r"train\.momentum 0\.9 -> 0\.5"):
-        train(config.override({"train.momentum": 0.5}), data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
-    with pytest.raises(UserError, match=r"5 classes \(circle.*have 80 \(class 1"):
-        train(config, data_dir=None, model_dir=tmp_path)
+        train(config.override({"train.momentum": 0.5}), shapes_dir, tmp_path, evaluate=False)
+    with pytest.raises(UserError, match=r"model of 5 classes \(circle.*the data has 80 classes \(class 1"):
+        train(config, None, tmp_path)
 
 
-def test_non_finite_loss_stops_the_run(config, shapes_dir, tmp_path):
+def test_non_finite_loss_stops_the_run(train, config, shapes_dir, tmp_path):
     config = config.override({"train.learning_rate_values": [1e30] * 3, "train.init_learning_rate": 1e30})
     with pytest.raises(UserError, match=r"step \d with the images \d, \d: .*loss.* is not finite"):
-        train(config, data_dir=shapes_dir, model_dir=tmp_path, evaluate=False)
+        train(config, shapes_dir, tmp_path, evaluate=False)
 
 
-def test_accumulation_updates_at_every_second_step(config, shapes_dir, tmp_path):
+def test_accumulation_updates_at_every_second_step(train, weights, config, shapes_dir, tmp_path):
     kernels = {}
     for accumulate, steps in [(1, 1), (1, 2), (2, 1), (2, 2)]:
         settings = {
@@ -197,7 +245,7 @@ def test_accumulation_updates_at_every_second_step(config, shapes_dir, tmp_path)
             "train.learning_rate_boundaries": [0, 1, 2],
         }
         folder = tmp_path / f"{accumulate}-{steps}"
-        train(config.override(settings), data_dir=shapes_dir, model_dir=folder, evaluate=False)
+        train(config.override(settings), shapes_dir, folder, evaluate=False)
         kernels[accumulate, steps] = weights(folder)[0]
     start = kernels[2, 1]  # one step of two is not an update
     assert (kernels[1, 1] != start).any()
@@ -205,11 +253,9 @@ def test_accumulation_updates_at_every_second_step(config, shapes_dir, tmp_path)
     assert (kernels[2, 2] != kernels[1, 2]).any()
 
 
-def test_logs_for_tensorboard(config, shapes_dir, tmp_path):
+def test_logs_for_tensorboard(train, config, shapes_dir, tmp_path):
     logs = LogOptions(tmp_path / "log.json", 1, 0, tmp_path / "board", graph=keras.backend.backend() == "tensorflow")
-    train(
-        config.override({"train.epochs": 1}), data_dir=shapes_dir, model_dir=tmp_path / "m", evaluate=False, logs=logs
-    )
+    train(config.override({"train.epochs": 1}), shapes_dir, tmp_path / "m", evaluate=False, logs=logs)
     assert (tmp_path / "log.json").is_file()
     events = [path.read_bytes() for path in (tmp_path / "board").iterdir()]
     assert any(b"learning_rate" in content for content in events)
@@ -217,6 +263,6 @@ def test_logs_for_tensorboard(config, shapes_dir, tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has graphs")
-def test_graph_needs_tensorflow(config, shapes_dir, tmp_path):
+def test_graph_needs_tensorflow(train, config, shapes_dir, tmp_path):
     with pytest.raises(UserError, match="--log_graph needs the TensorFlow backend"):
-        train(config, data_dir=shapes_dir, model_dir=tmp_path, logs=LogOptions(graph=True))
+        train(config, shapes_dir, tmp_path, logs=LogOptions(graph=True))

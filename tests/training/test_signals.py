@@ -1,4 +1,4 @@
-"""Signals: what they do at once, what they put off, and what happens where Python cannot hear them."""
+"""Signals that end a run at once, after its step, and where Python cannot run a handler."""
 
 import os
 import signal
@@ -56,13 +56,16 @@ def test_other_threads_leave_signals_alone():
     assert seen == [before]
 
 
-def test_a_process_that_does_not_hear_ends_all_the_same():
-    """`Event.wait` of the main thread stands for a compilation: the handler has to wait, the thread does not."""
-    code = """
+@pytest.mark.parametrize(
+    ("has_checkpoint", "expected"), [(True, "resumes from the last checkpoint"), (False, "there is no checkpoint")]
+)
+def test_a_process_that_cannot_run_the_handler_ends_all_the_same(has_checkpoint, expected):
+    """An endless step: the handler waits for its end, the thread does not."""
+    code = f"""
 import os, signal, threading
 from maskrcnn.training import signals
 signals.GRACE_SECONDS = 0.2
-with signals.Interruption() as this:
+with signals.Interruption(lambda: {has_checkpoint}) as this:
     this.unsaved = True
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     while True:
@@ -70,4 +73,5 @@ with signals.Interruption() as this:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == EXIT_STATUS
-    assert "left in the middle of a step" in result.stderr
+    assert "stopped without waiting for the step to end" in result.stderr
+    assert expected in result.stderr

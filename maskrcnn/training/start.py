@@ -1,0 +1,57 @@
+"""The model at the start of a run: built, given its first weights, and compiled."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from maskrcnn.config import Config, TrainConfig
+from maskrcnn.model import MaskRCNN
+from maskrcnn.runtime import backend
+from maskrcnn.runtime.distribution import Devices
+from maskrcnn.runtime.keras_patches import keep_weights_after_fit, patch_distributed_training
+from maskrcnn.training.optimizer import make_optimizer
+from maskrcnn.training.plan import Plan
+from maskrcnn.weights.transfer import load_start
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that a run starts from."""
+
+    weights: str | Path | None = None  # a whole model, see `maskrcnn.weights.transfer.load_whole`
+    backbone_checkpoint: str | Path | None = None  # see `maskrcnn.weights.transfer.load_backbone`
+    build_model: Callable[[Config], Any] | None = None  # None builds `MaskRCNN`
+
+
+def prepare_backend(config: TrainConfig, devices: Devices) -> int:
+    """Sets the precision and the random seeds; returns the seed of the data's order."""
+    backend.set_precision(config.precision)
+    if config.seed is not None:
+        backend.set_seed(config.seed, xla=config.xla)
+        return config.seed
+    seed = devices.broadcast_object(random.randrange(2**31))
+    if devices.world_size > 1:  # all processes must begin with the same weights
+        keras.utils.set_random_seed(seed)
+    return seed
+
+
+def build_model(config: Config, start: Start, plan: Plan, devices: Devices) -> Any:
+    """The compiled model with its first weights.
+
+    Raises:
+        UserError: weights that are missing or belong to another architecture, or settings that are not valid.
+    """
+    model = (start.build_model or MaskRCNN)(config)
+    load_start(model, backbone_checkpoint=start.backbone_checkpoint, weights=start.weights)
+    optimizer = make_optimizer(config.train, plan.schedule)
+    model.compile(optimizer, **devices.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
+    model.optimizer.build(model.trainable_variables)  # inside the first step it takes TensorFlow far longer
+    if config.train.ema is not None:
+        keep_weights_after_fit(model.optimizer)
+    if devices.uses_tensorflow_strategy:
+        patch_distributed_training(model, devices.world_size)
+    return model
