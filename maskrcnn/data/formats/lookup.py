@@ -87,7 +87,8 @@ class ImageFinder:
         """The image that ``reference`` means in an annotation file of the folder ``near``; None if there is none.
 
         Tried in turn: the path itself, the base name beside the annotations, the base name anywhere in the folder (in
-        any letter case), the stem with another suffix. Of several, the one whose path agrees most with the reference.
+        any letter case), the stem with another suffix. Of several, the one whose path agrees most with the reference;
+        none if two agree as much.
         """
         reference = reference.strip().replace("\\", "/").split("?")[0]
         if not reference or "\0" in reference:
@@ -99,7 +100,9 @@ class ImageFinder:
         name = Path(reference).name.lower()
         candidates = by_name.get(name) or self._by_stem.get(Path(name).stem) or self._by_stem.get(name, [])
         parts = [part.lower() for part in reference.split("/")]
-        return max(candidates, key=lambda path: (_common(parts, path), _proximity(path, near)), default=None)
+        ranks = [(_common(parts, path), _proximity(path, near)) for path in candidates]
+        best = [path for path, rank in zip(candidates, ranks, strict=True) if rank == max(ranks)]
+        return best[0] if len(best) == 1 else None
 
     def _index(self) -> dict[str, list[Path]]:
         if self._by_name is None:

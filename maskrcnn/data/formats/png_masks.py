@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrcnn.data.formats.content import COLOR, Content, Size, encode_ids, encode_mask
-from maskrcnn.data.formats.content import map_in_threads, read_ids, read_size
+from maskrcnn.data.formats.content import (
+    COLOR,
+    Content,
+    Size,
+    encode_ids,
+    encode_mask,
+    map_in_threads,
+    read_ids,
+    read_size,
+)
 from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
 
@@ -48,7 +56,7 @@ def _are_binary(paths: list[Path]) -> bool:
 
 
 def _hold_object_ids(paths: list[Path]) -> bool:
-    """Whether the values of the first maps can be ids of objects; those of classes leave out numbers, or are all alike."""
+    """Whether the values of the first maps can be ids of objects; those of classes have gaps, or are all alike."""
     peeked = [ids for path in islice(paths, PEEK) if (ids := read_ids(path)) is not None]
     maps = [np.unique(ids).tolist() for ids in peeked if not _is_smoothed(ids)]
     maps = [values for values in maps if len(values) > 2]
