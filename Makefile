@@ -1,6 +1,7 @@
 # make demo   train on drawn shapes and look at the result (runs/demo/report.html)
 # make test   the tests, on both backends
 # make check  format, lint, types, import rules and the tests: what CI runs
+# make parity, make soak, make test-isa   the long checks: torchvision's numbers; kills, devices, memory; processors
 # Needs Python 3.11 or newer and make; everything else goes into .venv. Another Python: make PYTHON=/path/to/python demo
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do $$python $(NEW_ENOUGH) && { co
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 # `make .venv` alone sets everything up; it is rebuilt when the requirements change.
 .PHONY: .venv
@@ -55,11 +56,51 @@ imports: .venv/.installed
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find maskrcnn tests scripts -name __pycache__ -type d -exec rm -rf {} +
+	find maskrcnn tests scripts benchmarks -name __pycache__ -type d -exec rm -rf {} +
+
+# The targets below take from half an hour to hours; .github/workflows/nightly.yml runs them.
 
 .PHONY: parity
-parity: .venv/.installed  # every stage against torchvision's numbers, on both backends; writes docs/parity.md (half an hour)
-	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m benchmarks.parity
+parity: .venv/.installed  # every stage against torchvision, on both backends; writes docs/parity.md
+	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tests.parity
+	@$(BIN)/python -m tests.parity.cocoeval_oracle
+
+# Tests marked slow, then kills, devices, memory and overfitting; one line each. One backend: make soak BACKENDS=jax
+BACKENDS ?= tensorflow jax
+KILLS ?= 5
+.PHONY: soak
+soak: .venv/.installed
+	@failed=; \
+	check() { "$$@" || failed="$$failed; $$*"; }; \
+	for backend in $(BACKENDS); do \
+	  KERAS_BACKEND=$$backend check $(BIN)/python -m pytest -q -m slow; \
+	  for name in "kill --kills $(KILLS)" devices memory overfit; do \
+	    check $(BIN)/python -m tests.soak.$$name --backend $$backend 2> >(tail -n 20 >&2); \
+	  done; \
+	done; \
+	[ -z "$$failed" ] || { echo "soak failed$$failed" >&2; exit 1; }
+
+# The tests with fewer instruction sets, one after another, a line each; one alone: make test-isa ISA=jax-avx2
+# XLA and oneDNN obey these variables. What cannot be restricted: TensorFlow's Eigen kernels, whose instruction sets are
+# fixed when it is built, and the compiled parts of NumPy beyond NPY_DISABLE_CPU_FEATURES, Pillow, hotcoco and pycocotools.
+ISA ?= jax-avx2 jax-sse4 tensorflow-avx2 tensorflow-onednn-off tensorflow-onednn-on
+XLA_ISA := --xla_cpu_max_isa
+isa-jax-avx2 := KERAS_BACKEND=jax XLA_FLAGS=$(XLA_ISA)=AVX2
+isa-jax-sse4 := KERAS_BACKEND=jax XLA_FLAGS=$(XLA_ISA)=SSE4_2
+isa-tensorflow-avx2 := KERAS_BACKEND=tensorflow ONEDNN_MAX_CPU_ISA=AVX2 XLA_FLAGS=$(XLA_ISA)=AVX2
+isa-tensorflow-onednn-off := KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=0
+isa-tensorflow-onednn-on := KERAS_BACKEND=tensorflow TF_ENABLE_ONEDNN_OPTS=1
+
+.PHONY: test-isa $(addprefix test-isa-,$(ISA))
+test-isa: .venv/.installed
+	@failed=; for name in $(ISA); do $(MAKE) --no-print-directory test-isa-$$name || failed="$$failed $$name"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+$(addprefix test-isa-,$(ISA)): test-isa-%:
+	@$(if $(isa-$*),,echo "error: no ISA $*; see the Makefile" >&2; exit 2;) log=$$(mktemp); \
+	if env $(isa-$*) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile >$$log 2>&1; \
+	then status=0; else status=1; grep -E '^(FAILED|ERROR)' $$log || tail -n 30 $$log; fi; \
+	echo "$*: $$(grep -E '(passed|failed|error).* in ' $$log | tail -n 1)"; rm $$log; exit $$status
 
 # What benchmarks/gpu.sh needs beside JAX and torch, for a machine without a network (Python 3.12, x86-64).
 .PHONY: wheels

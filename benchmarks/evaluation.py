@@ -1,10 +1,9 @@
-"""Scores a whole COCO val split in simulation: 5,000 images, 100 detections with masks each.
+"""Times the evaluation of a simulated COCO val split, without a model: 5,000 images with 100 detections each.
 
-The ground truth has the numbers of COCO val 2017: 36,781 objects of 80 classes, most of them few, 1 in 80 a crowd; the
-detections are objects found more or less well, and boxes beside them. Times what an evaluation does beside the model
-and after it, and its memory.
+    python -m benchmarks.evaluation [--images 5000] [--out benchmarks/results/evaluation.json]
 
-    python -m benchmarks.evaluation [--images 5000] [--result benchmarks/results/evaluation.json]
+The ground truth has the statistics of COCO val 2017: 36,781 objects of 80 classes with a long tail, 1 in 80 a crowd.
+Two in five detections are objects found with some error, the others are random boxes.
 """
 
 import argparse
@@ -18,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
+from benchmarks.result import Row, format_table, save_result
 from maskrcnn.config import Category
 from maskrcnn.evaluation.coco_metrics import CocoScorer
 from maskrcnn.inference.predictor import predict_batches
+from maskrcnn.runtime.hardware import peak_resident
 
 IMAGES = 5000  # COCO val 2017
-OBJECTS_AN_IMAGE = 36781 / 5000
+OBJECTS_PER_IMAGE = 36781 / 5000
 CROWDS = 446 / 36781
 CLASSES = 80
 DETECTIONS = 100
@@ -46,20 +46,20 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Objects of COCO's sizes (two in five below 32 x 32 px, one in four above 96 x 96) and frequencies of classes."""
+    """Objects with COCO's distribution of classes and sizes (two in five below 32 x 32 px, a quarter above 96 x 96)."""
     height, width = SIZES[rng.integers(len(SIZES))]
-    count = min(rng.geometric(1 / (OBJECTS_AN_IMAGE + 1)) - 1, 60)
+    count = min(rng.geometric(1 / (OBJECTS_PER_IMAGE + 1)) - 1, 60)
     side = np.exp(rng.normal(np.log(42), 1.1, count)).clip(3, 600)
     aspect = np.exp(rng.normal(0, 0.4, count))
     sides = np.stack([side * aspect, side / aspect], axis=1).clip(3, [width, height])
     corners = rng.uniform(0, 1, (count, 2)) * ([width, height] - sides)
-    classes = np.minimum(rng.zipf(1.3, count), CLASSES)  # class 1 takes a fourth, as persons do
+    classes = np.minimum(rng.zipf(1.3, count), CLASSES)  # class 1 has a quarter of them, as persons do
     polygons = [_polygon(rng, corner, size) for corner, size in zip(corners, sides, strict=True)]
     return Scene(height, width, np.concatenate([corners, corners + sides], axis=1), classes, polygons)
 
 
 def _polygon(rng: np.random.Generator, corner: np.ndarray, sides: np.ndarray) -> list[float]:
-    """A star-like outline of 10 to 40 points in a box."""
+    """The outline of a star with 10 to 40 points in a box."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(10, 41)))
     radius = rng.uniform(0.6, 1.0, len(angles)) / 2
     points = corner + sides * (0.5 + radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1))
@@ -91,7 +91,7 @@ def write_annotations(scenes: list[Scene], path: Path, rng: np.random.Generator)
 
 
 def detect(scene: Scene, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What a model might return for a scene: 100 detections in the image's own pixels, best first."""
+    """A model's output for a scene: 100 detections in the image's own pixels, in descending order of score."""
     found = rng.integers(0, max(len(scene.boxes), 1), DETECTIONS)
     hit = (rng.random(DETECTIONS) < 0.4) & (len(scene.boxes) > 0)
     sides = np.exp(rng.normal(np.log(60), 1.0, (DETECTIONS, 2))).clip(4, 600)
@@ -109,7 +109,7 @@ def detect(scene: Scene, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {
         "boxes": boxes[order].astype(np.float32),
         "classes": classes[order].astype(np.int32),
-        "scores": scores[order].clip(0.05, 1).round(4).astype(np.float32),  # rounded: some are equal
+        "scores": scores[order].clip(0.05, 1).round(4).astype(np.float32),  # rounded, so that some are equal
         "masks": _masks(rng)[order],
         "valid": np.ones(DETECTIONS, bool),
     }
@@ -125,11 +125,11 @@ def _masks(rng: np.random.Generator) -> np.ndarray:
 
 
 class SceneModel:
-    """In place of the model: returns detections that were drawn for the batch."""
+    """Stands in for the model: returns detections drawn for the batch."""
 
     def __init__(self) -> None:
         self.outputs: dict[str, np.ndarray] = {}
-        self.seconds = 0.0  # spent in drawing, which is not part of an evaluation
+        self.seconds = 0.0  # spent on drawing, which no evaluation does
 
     def batches(self, scenes: list[Scene], rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(scenes), BATCH):
@@ -151,48 +151,54 @@ class SceneModel:
         return self.outputs
 
 
-def measure(images: int, seed: int = 0) -> list[Row]:
-    """Rows of the result, and the metrics that came out, which must not change with the code."""
-    rng = np.random.default_rng(seed)
+def measure(images: int) -> list[Row]:
+    """Times and memory, and the metrics, which depend on the code alone."""
+    rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(images)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "val.json"
         objects = write_annotations(scenes, path, rng)
-        before = peak_rss_gib()
-        began = time.perf_counter()
+        before, began = _peak_gib(), time.perf_counter()
         scorer = CocoScorer(path)
         read = time.perf_counter() - began
     model = SceneModel()
-    began, cpu = time.perf_counter(), cpu_seconds()
+    began, cpu = time.perf_counter(), time.process_time()
     for prediction in predict_batches(model, model.batches(scenes, rng), CATEGORIES):
         scorer.add(prediction.image_id, prediction.detections)
-    pasted, cpu = time.perf_counter() - began - model.seconds, cpu_seconds() - cpu - model.seconds
-    collected = peak_rss_gib()
-    began = time.perf_counter()
+    pasted = time.perf_counter() - began - model.seconds
+    cpu, collected, began = time.process_time() - cpu - model.seconds, _peak_gib(), time.perf_counter()
     metrics = scorer.metrics()
     scored = time.perf_counter() - began
-    return [
-        Row("images", images, "images"),
-        Row("objects", objects, "objects"),
-        Row("detections", images * DETECTIONS, "detections"),
-        Row("ground truth read", read, "s"),
-        Row("masks pasted and encoded, beside the forward pass", pasted, "s"),
-        Row("masks pasted and encoded, processor time", cpu, "s"),
-        Row("COCO metrics of boxes and masks, after inference", scored, "s"),
-        Row("peak memory before", before, "GiB"),
-        Row("peak memory, detections collected", collected, "GiB"),
-        Row("peak memory at the end", peak_rss_gib(), "GiB"),
-        *(Row(f"{kind} {name}", value, "") for kind in ("bbox", "segm") for name, value in metrics[kind].items()),
+    values = [
+        ("images", images, ""),
+        ("objects", objects, ""),
+        ("detections", images * DETECTIONS, ""),
+        ("ground truth read", read, "s"),
+        ("masks pasted and encoded", pasted, "s"),
+        ("masks pasted and encoded, processor time", cpu, "s"),
+        ("COCO metrics of boxes and masks", scored, "s"),
+        ("peak memory before", before, "GiB"),
+        ("peak memory, detections collected", collected, "GiB"),
+        ("peak memory at the end", _peak_gib(), "GiB"),
+        *((f"{kind} {name}", value, "") for kind in ("bbox", "segm") for name, value in metrics[kind].items()),
     ]
+    return [dict(zip(("quantity", "value", "unit"), row, strict=True)) for row in values]
+
+
+def _peak_gib() -> float:
+    return (peak_resident() or 0) / 2**30
 
 
 def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--result", type=Path)
+    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = measure(options.images)
-    write_result("Evaluation of COCO val in simulation", rows, options.result)
+    print(format_table(rows))
+    if options.out:
+        save_result(options.out, f"Evaluation: {options.images:,} simulated images", rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Where the time of a step goes on the device, by kind of work; JAX only.
+"""Time of a step on the device by kind of work; JAX only.
 
     python -m benchmarks.kernels training --batch_size 8 --precision bfloat16 --out profile.json
 
-Steps run under `jax.profiler`, whose trace has an event for each kernel and names the HLO instruction behind it. XLA's
-dump of the compiled program says for each instruction which line of which file, and which layer, it came from; the
-gradient of a line bears that line too. The kind of a fusion is that of its root.
+Steps run under `jax.profiler`, whose trace has an event for each kernel and names its HLO instruction. XLA's dump of
+the compiled program gives each instruction's source line and layer; a gradient has the line of the forward operation.
+The kind of a fusion is that of its root.
 """
 
 import argparse
@@ -13,15 +13,15 @@ import gzip
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from benchmarks import contestant
+from benchmarks.result import format_table, save_result
+from benchmarks.side_by_side import maskrcnn_side
 
-# The first that fits. What is sought in: source files of the instruction, its operation and layer names, its opcode.
+# (kind, part of a path): the first whose path is among an instruction's source files decides.
 SOURCES = (
     ("RoIAlign", "ops/roi_align.py"),
     ("NMS", "ops/nms.py"),
@@ -35,14 +35,15 @@ CONVOLUTIONS = re.compile(r"conv|cudnn|gemm|dot|cublas", re.IGNORECASE)
 COPIES = re.compile(r"^(memcpy|memset|copy|transpose|bitcast|convert)|_copy|_transpose", re.IGNORECASE)
 
 
-class Instruction:
-    """What the compiled program says of one instruction."""
+class Instruction(NamedTuple):
+    """An instruction of the compiled program."""
 
-    def __init__(self, opcode: str, operation: str, sources: tuple[str, ...]) -> None:
-        self.opcode, self.operation, self.sources = opcode, operation, sources
+    opcode: str
+    operation: str
+    sources: tuple[str, ...]
 
     def kind(self, kernel: str) -> str:
-        """The row of the table that a kernel of this instruction belongs to."""
+        """The kind of work of a kernel of this instruction."""
         backward = ", backward" if "transpose(" in self.operation else ""
         for kind, source in SOURCES:
             if any(source in place for place in self.sources):
@@ -59,7 +60,7 @@ UNKNOWN = Instruction("", "", ())
 
 
 def read_program(text: str) -> dict[str, Instruction]:
-    """Instructions of a dumped HLO module by name."""
+    """Instructions of a dumped HLO module, by name."""
     stacks = _read_stacks(text)
     found = {}
     pattern = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*?\s([\w\-]+)\(.*metadata=\{(.*?)\}", re.MULTILINE)
@@ -73,7 +74,7 @@ def read_program(text: str) -> dict[str, Instruction]:
 
 
 def _read_stacks(text: str) -> dict[int, tuple[str, ...]]:
-    """Files of each stack frame and its callers, from the tables that head a newer dump."""
+    """Files of each stack frame and its callers, from the tables at the top of a dump."""
 
     def table(title: str) -> dict[int, str]:
         start = re.search(rf"^{title}\n((?:\d+ .*\n)+)", text, re.MULTILINE)
@@ -98,7 +99,7 @@ def _read_stacks(text: str) -> dict[int, tuple[str, ...]]:
 
 
 def read_events(path: Path) -> Iterator[tuple[str, str, float, float, int]]:
-    """Kernels of a trace: instruction, kernel name, begin and length (microseconds), line of the trace."""
+    """Kernels of a trace: instruction, kernel name, start and duration (microseconds), line of the trace."""
     content = json.loads(gzip.decompress(path.read_bytes()))
     for event in content["traceEvents"]:
         arguments = event.get("args", {})
@@ -109,9 +110,9 @@ def read_events(path: Path) -> Iterator[tuple[str, str, float, float, int]]:
 
 
 def tabulate(events: Iterable[tuple[str, str, float, float, int]], program: dict[str, Instruction]) -> dict[str, float]:
-    """Microseconds of each kind, largest first, and those in which nothing ran.
+    """Microseconds of each kind and of idle time, in descending order.
 
-    An event that holds others (a loop, a call) counts only what is left between them.
+    An event that contains others (a loop, a call) counts only the time outside them.
     """
     kinds: collections.Counter[str] = collections.Counter()
     busy: list[tuple[float, float]] = []
@@ -143,15 +144,11 @@ def _idle(busy: list[tuple[float, float]]) -> float:
 
 
 def prepare(options: argparse.Namespace) -> Callable[[int], None]:
-    """A function that runs so many steps."""
+    """A function that runs N steps."""
     if options.what == "training":
-        model, batch = contestant.compiled_model(options), contestant.make_batch(options)
-
-        def train(steps: int) -> None:
-            contestant.fit(model, batch, steps=steps, warmup_steps=0)
-
-        return train
-    step = contestant.prepare_inference(options)
+        fit = maskrcnn_side.prepare_training(options)
+        return lambda steps: fit(0, steps) and None
+    step = maskrcnn_side.prepare_inference(options)
 
     def infer(steps: int) -> None:
         for _ in range(steps):
@@ -161,26 +158,26 @@ def prepare(options: argparse.Namespace) -> Callable[[int], None]:
 
 
 def measure(options: argparse.Namespace, dump: Path, trace: Path) -> dict[str, float]:
-    """Runs the steps and returns microseconds by kind, of all of them together."""
+    """Milliseconds of a step by kind."""
     import jax
 
     run = prepare(options)
-    run(2)  # compiled in the first, and in the second too where the state's layout changes
+    run(2)  # the first compiles, and so does the second where the layout of the state changes
     with jax.profiler.trace(str(trace)):
         run(options.steps)
     (path,) = trace.rglob("*.trace.json.gz")
     dumps = sorted(dump.glob("*after_optimizations.txt"), key=lambda file: file.stat().st_size)
     program: dict[str, Instruction] = {}
-    for file in dumps:  # the largest is the step; it has the last word on names that several have
+    for file in dumps:  # the largest is the step; it decides on names that occur in several
         program |= read_program(file.read_text(encoding="utf-8"))
-    return tabulate(read_events(path), program)
+    times = tabulate(read_events(path), program)
+    return {kind: microseconds / 1000 / options.steps for kind, microseconds in times.items()}
 
 
 def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("training", "inference"))
-    contestant.add_flags(parser)
-    parser.add_argument("--steps", type=int, default=3)
+    maskrcnn_side.add_flags(parser)
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     options.xla = True
@@ -192,30 +189,15 @@ def main() -> None:
 
         backend.select_backend("jax")
         backend.set_precision(options.precision)
-        times = measure(options, dump, trace)
-        device = hardware.device_name()
-    milliseconds = {kind: value / 1000 / options.steps for kind, value in times.items()}
-    print(format_table(milliseconds))
+        times, device = measure(options, dump, trace), hardware.device_name()
+    total = sum(times.values())  # of all lines of the trace, which may overlap
+    rows = [{"kind": kind, "ms/step": value, "fraction": value / total} for kind, value in times.items()]
+    rows.append({"kind": "sum", "ms/step": total})
+    print(format_table(rows))
     if options.out:
-        record: dict[str, Any] = {
-            "what": options.what,
-            "device": device,
-            "batch_size": options.batch_size,
-            "precision": options.precision,
-            "steps": options.steps,
-            "milliseconds_a_step": milliseconds,
-        }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def format_table(milliseconds: dict[str, float]) -> str:
-    """Markdown; the sum is that of all lines of the trace, which may overlap."""
-    total = sum(milliseconds.values())
-    lines = ["| kind | ms a step | share |", "|---|---|---|"]
-    lines += [f"| {kind} | {value:.3f} | {value / total:.1%} |" for kind, value in milliseconds.items()]
-    return "\n".join([*lines, f"| sum | {total:.3f} | |"])
+        title = f"Kernels on {device}: {options.what}, batch {options.batch_size}, {options.precision}"
+        save_result(options.out, title, rows, settings={"size": list(options.size), "steps": options.steps})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
-"""What `benchmarks.ops` times: each operation with arguments as the 832x1344 model gives it.
+"""The operations that `benchmarks.ops` times, with arguments of the 832x1344 model's sizes.
 
-B images, N boxes, A anchors, G ground-truth slots, C channels, D detections, M mask side.
+B images, N boxes, A anchors, G ground-truth entries, C channels.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,21 @@ import keras
 import numpy as np
 from keras import ops
 
-from maskrcnn.config import AnchorConfig, Config
-from maskrcnn.model.box_head import BoxHead
-from maskrcnn.model.rpn import RPN
-from maskrcnn.model.structures import Proposals, RPNOutputs, Targets
+from maskrcnn.ops.boxes import pairwise_iou
 from maskrcnn.ops.fast.winograd import convolve3x3
 from maskrcnn.ops.masks import crop_masks
+from maskrcnn.ops.matching import match
 from maskrcnn.ops.nms import nms, suppress
 from maskrcnn.ops.roi_align import multilevel_roi_align
+from maskrcnn.ops.sampling import sample_labels
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments, on the device
 CLASSES = 91
 
 
 class Sizes(NamedTuple):
+    """Sizes of the arguments."""
+
     batch: int
     precision: str = "float32"  # of features
     height: int = 832
@@ -32,7 +33,7 @@ class Sizes(NamedTuple):
     divisor: int = 1  # of the numbers of boxes
 
     def boxes(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """[B, count, 4]: sides log-uniform from 16 px to the image's, in clusters that overlap, as proposals do."""
+        """[B, count, 4]: sides log-uniform from 16 px to the image's, in overlapping clusters, as proposals are."""
         objects = 40
         sides = np.exp(rng.uniform(np.log(16), np.log([self.width, self.height]), (self.batch, objects, 2)))
         centers = rng.uniform(0, [self.width, self.height], (self.batch, objects, 2))
@@ -44,11 +45,8 @@ class Sizes(NamedTuple):
 
     def pyramid(self, rng: np.random.Generator) -> list[np.ndarray]:
         """P2..P5 of [B, H / 2^l, W / 2^l, C]."""
-        shapes = [
-            (self.batch, -(-self.height // 2**level), -(-self.width // 2**level), self.channels)
-            for level in range(2, 6)
-        ]
-        return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+        shapes = [(-(-self.height // 2**level), -(-self.width // 2**level)) for level in range(2, 6)]
+        return [rng.normal(size=(self.batch, *shape, self.channels)).astype(np.float32) for shape in shapes]
 
     def count(self, number: int) -> int:
         return max(1, number // self.divisor)
@@ -56,6 +54,43 @@ class Sizes(NamedTuple):
 
 def _on_device(*arrays: Any) -> tuple[Any, ...]:
     return tuple(ops.convert_to_tensor(array) for array in arrays)
+
+
+def _gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The derivative of a scalar function by its first argument."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(loss)
+    import tensorflow as tf
+
+    def function(first: Any, *others: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(first)
+            value = loss(first, *others)
+        return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(value, first)]
+
+    return function
+
+
+def _convolution(function: Callable[..., Any], *, backward: bool = False) -> Callable[[Sizes], Case]:
+    """A 3x3 convolution of all channels on P2; backward: the gradients of the map and of the kernel."""
+
+    def case(sizes: Sizes) -> Case:
+        rng = np.random.default_rng(0)
+        features = sizes.pyramid(rng)[0]
+        kernel = (rng.normal(size=(3, 3, sizes.channels, sizes.channels)) / 50).astype(np.float32)
+        upstream = ops.convert_to_tensor(rng.normal(size=features.shape).astype(np.float32))
+        arguments = _on_device(features, kernel)
+        if not backward:
+            return function, arguments
+        return _gradient(lambda arguments: ops.sum(function(*arguments) * upstream)), (arguments,)
+
+    return case
+
+
+def _direct(maps: Any, kernel: Any) -> Any:
+    return ops.conv(maps, kernel, 1, "same", data_format="channels_last")
 
 
 def _suppress(candidates: int) -> Callable[[Sizes], Case]:
@@ -90,7 +125,7 @@ def _roi_align(number: int, size: int) -> Callable[[Sizes], Case]:
 
 
 def _roi_align_backward(number: int, size: int) -> Callable[[Sizes], Case]:
-    """The gradient of the features alone: the operation is linear in them, so that the compiler drops the forward."""
+    """The gradient of the features alone: the operation is linear in them, so the compiler drops the forward pass."""
 
     def case(sizes: Sizes) -> Case:
         forward, (boxes, *features) = _roi_align(number, size)(sizes)
@@ -105,90 +140,6 @@ def _roi_align_backward(number: int, size: int) -> Callable[[Sizes], Case]:
     return case
 
 
-def _convolution(function: Callable[..., Any], level: int, *, backward: bool = False) -> Callable[[Sizes], Case]:
-    """3x3 of all channels to as many, on P_l; backward: the gradients of the map and of the kernel."""
-
-    def case(sizes: Sizes) -> Case:
-        rng = np.random.default_rng(0)
-        features = sizes.pyramid(rng)[level - 2]
-        kernel = (rng.normal(size=(3, 3, sizes.channels, sizes.channels)) / 50).astype(np.float32)
-        upstream = ops.convert_to_tensor(rng.normal(size=features.shape).astype(np.float32))
-        arguments = _on_device(features, kernel)
-        if not backward:
-            return function, arguments
-        return _gradient(lambda arguments: ops.sum(function(*arguments) * upstream)), (arguments,)
-
-    return case
-
-
-def _all_products(maps: Any, kernel: Any) -> Any:
-    return ops.conv(maps, kernel, 1, "same", data_format="channels_last")
-
-
-def _gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """The derivative of a scalar function by its first argument."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.grad(loss)
-    import tensorflow as tf
-
-    def function(first: Any, *others: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(first)
-            value = loss(first, *others)
-        return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(value, first)]
-
-    return function
-
-
-def _targets(sizes: Sizes, rng: np.random.Generator) -> Targets:
-    slots = max(2, sizes.count(100))
-    valid = np.broadcast_to(np.arange(slots) < max(1, slots // 10), (sizes.batch, slots))
-    boxes = sizes.boxes(slots, rng) * valid[..., None].astype(np.float32)
-    masks = rng.integers(0, 2, (sizes.batch, slots, 112, 112)).astype(np.uint8)
-    classes = rng.integers(1, CLASSES, valid.shape).astype(np.int32)
-    return Targets(*_on_device(boxes, classes, masks, boxes, valid))
-
-
-def _rpn_inputs(sizes: Sizes) -> tuple[RPN, Any, tuple[Any, Any]]:
-    """The layer, its anchors, and outputs as an untrained RPN has them."""
-    rpn = RPN(Config().model.rpn, AnchorConfig(), sizes.channels)
-    rng = np.random.default_rng(0)
-    shapes = [(-(-sizes.height // 2**level), -(-sizes.width // 2**level)) for level in range(2, 7)]
-    anchors = rpn.anchors([np.zeros((1, *shape, 1)) for shape in shapes])
-    counts = [int(level.shape[0]) for level in anchors]
-    objectness = [rng.normal(0, 0.5, (sizes.batch, count)).astype(np.float32) for count in counts]
-    deltas = [rng.normal(0, 0.1, (sizes.batch, count, 4)).astype(np.float32) for count in counts]
-    return rpn, anchors, ([*_on_device(*objectness)], [*_on_device(*deltas)])
-
-
-def _propose(*, training: bool) -> Callable[[Sizes], Case]:
-    def case(sizes: Sizes) -> Case:
-        rpn, anchors, outputs = _rpn_inputs(sizes)
-        image_sizes = np.tile(np.array([sizes.height, sizes.width], np.float32), (sizes.batch, 1))
-
-        def function(objectness: Any, deltas: Any, image_sizes: Any) -> Any:
-            return rpn.propose(RPNOutputs(objectness, deltas, anchors, []), image_sizes, training=training)
-
-        return function, (*outputs, *_on_device(image_sizes))
-
-    return case
-
-
-def _rpn_losses(sizes: Sizes) -> Case:
-    rpn, anchors, _ = _rpn_inputs(sizes)
-    rpn.build()
-    targets, rng = _targets(sizes, np.random.default_rng(1)), np.random.default_rng(2)
-    shapes = [(-(-sizes.height // 2**level), -(-sizes.width // 2**level)) for level in range(2, 7)]
-    maps = [rng.normal(size=(sizes.batch, *shape, sizes.channels)).astype(np.float32) for shape in shapes]
-
-    def function(pyramid: Any, targets: Any) -> Any:
-        return rpn.losses(RPNOutputs([], [], anchors, pyramid), targets, seed=0)
-
-    return function, ([*_on_device(*maps)], targets)
-
-
 def _top_k(sizes: Sizes) -> Case:
     """One top-k over all anchors; the model takes one for each level."""
     rng, count = np.random.default_rng(0), sizes.height * sizes.width // 4
@@ -196,45 +147,37 @@ def _top_k(sizes: Sizes) -> Case:
     return lambda keys: ops.top_k(keys, sizes.count(2000)), (keys,)
 
 
-def _box_head(sizes: Sizes) -> BoxHead:
-    config = Config().override({"fpn.channels": sizes.channels})
-    return BoxHead(config.model, CLASSES)
+def _match(sizes: Sizes) -> Case:
+    """Overlaps, matching and sampling of the RPN: 279,552 anchors with 20 objects."""
+    rng, count = np.random.default_rng(0), sizes.height * sizes.width // 4
+    anchors, boxes = sizes.boxes(count, rng), sizes.boxes(20, rng)
 
+    def function(anchors: Any, boxes: Any) -> Any:
+        valid = ops.ones(ops.shape(boxes)[:2], "bool")
+        iou = pairwise_iou(anchors, boxes)
+        matched, labels = match(iou, valid, positive_iou=0.7, negative_iou=0.3, allow_low_quality=True)
+        return matched, sample_labels(labels, num_samples=256, positive_fraction=0.5, seed=0)
 
-def _sample_rois(sizes: Sizes) -> Case:
-    rng, head = np.random.default_rng(0), _box_head(sizes)
-    boxes = sizes.boxes(sizes.count(1000), rng)
-    proposals = Proposals(*_on_device(boxes, boxes[..., 0], np.ones(boxes.shape[:2], bool)))
-    return lambda proposals, targets: head.sample(proposals, targets, seed=0), (proposals, _targets(sizes, rng))
-
-
-def _detect(sizes: Sizes) -> Case:
-    rng, head = np.random.default_rng(0), _box_head(sizes)
-    boxes = sizes.boxes(sizes.count(1000), rng)
-    proposals = Proposals(*_on_device(boxes, boxes[..., 0], np.ones(boxes.shape[:2], bool)))
-    logits = rng.normal(0, 2, (*boxes.shape[:2], CLASSES)).astype(np.float32)
-    deltas = rng.normal(0, 0.5, (*boxes.shape[:2], CLASSES, 4)).astype(np.float32)
-    image_sizes = np.tile(np.array([sizes.height, sizes.width], np.float32), (sizes.batch, 1))
-    return head.detect, (*_on_device(logits, deltas), proposals, *_on_device(image_sizes))
+    return function, _on_device(anchors, boxes)
 
 
 def _crop_masks(sizes: Sizes) -> Case:
     rng, count = np.random.default_rng(0), sizes.count(128)
-    frames = sizes.boxes(count, rng)
-    boxes = frames + rng.normal(0, 4, frames.shape).astype(np.float32)
+    regions = sizes.boxes(count, rng)
+    boxes = regions + rng.normal(0, 4, regions.shape).astype(np.float32)
     masks = rng.integers(0, 2, (sizes.batch, count, 112, 112)).astype(np.uint8)
 
-    def function(masks: Any, frames: Any, boxes: Any) -> Any:
-        return crop_masks(masks, frames, boxes, output_size=28, max_samples=8)
+    def function(masks: Any, regions: Any, boxes: Any) -> Any:
+        return crop_masks(masks, regions, boxes, output_size=28, max_samples=8)
 
-    return function, _on_device(masks, frames, boxes)
+    return function, _on_device(masks, regions, boxes)
 
 
 CASES: dict[str, Callable[[Sizes], Case]] = {
-    "convolution 3x3, P2, all products": _convolution(_all_products, 2),
-    "convolution 3x3, P2, Winograd": _convolution(convolve3x3, 2),
-    "convolution 3x3, P2, all products, backward": _convolution(_all_products, 2, backward=True),
-    "convolution 3x3, P2, Winograd, backward": _convolution(convolve3x3, 2, backward=True),
+    "convolution 3x3, P2, direct": _convolution(_direct),
+    "convolution 3x3, P2, Winograd": _convolution(convolve3x3),
+    "convolution 3x3, P2, direct, backward": _convolution(_direct, backward=True),
+    "convolution 3x3, P2, Winograd, backward": _convolution(convolve3x3, backward=True),
     "suppress 5 x 2000 boxes (RPN, training)": _suppress(2000),
     "suppress 5 x 1000 boxes (RPN, inference)": _suppress(1000),
     "nms 2000 boxes by class (detections)": _class_nms,
@@ -245,10 +188,6 @@ CASES: dict[str, Callable[[Sizes], Case]] = {
     "roi_align 1000 x 7x7": _roi_align(1000, 7),
     "roi_align 100 x 14x14": _roi_align(100, 14),
     "top_k 2000 of 279,552": _top_k,
-    "propose, training": _propose(training=True),
-    "propose, inference": _propose(training=False),
-    "rpn_losses: match 279,279 anchors, sample": _rpn_losses,
-    "sample_rois: match 1100, sample 512": _sample_rois,
-    "detect: decode, softmax, nms": _detect,
+    "match 279,552 anchors, sample 256": _match,
     "crop_masks 128 x 112x112 -> 28x28": _crop_masks,
 }

@@ -1,20 +1,22 @@
-"""Batches to measure with: random ones from memory, or real ones from their loader."""
+"""Batches to measure with: random ones from memory, or real ones from the loader."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from maskrcnn.benchmark.record import BenchmarkOptions
 from maskrcnn.config import Config
-from maskrcnn.data.loader.synthetic import DISTINCT_BATCHES, synthetic_batch
+from maskrcnn.data.loader.synthetic import DISTINCT_BATCHES, SYNTHETIC_CATEGORIES, synthetic_batch
 from maskrcnn.imaging.canvas import prepare
 from maskrcnn.runtime import backend
 
 if TYPE_CHECKING:
     from maskrcnn.data.splits import Split
 
-PHOTOGRAPH = (480, 640)  # height and width of most of COCO's, px
+ORIGINAL_SIZE = (480, 640)  # height and width of most COCO images, px
 
 
 class Batch(NamedTuple):
@@ -24,10 +26,25 @@ class Batch(NamedTuple):
     original_sizes: list[tuple[int, int]]
 
 
-def training_batches(config: Config, split: "Split | None") -> tuple[Any, Callable[[], float]]:
-    """Endless batches for `fit`, and the seconds that were waited for them so far.
+def open_split(config: Config, options: BenchmarkOptions, name: Any) -> "Split | None":
+    """The train or val split of the data; None where images are synthetic."""
+    if options.data_dir is None:
+        return None
+    from maskrcnn.data import splits  # imports TensorFlow
 
-    They come from NumPy, without TensorFlow, where JAX runs and there is no ``split``.
+    return splits.open_split(options.data_dir, name, cache_dir=options.model_dir, skip_bad=config.data.skip_bad)
+
+
+def with_categories(config: Config, split: "Split | None") -> Config:
+    """The config with the categories of the data, its own, or as many as COCO has."""
+    categories = split.categories if split else config.categories or SYNTHETIC_CATEGORIES
+    return dataclasses.replace(config, categories=categories)
+
+
+def training_batches(config: Config, split: "Split | None") -> tuple[Any, Callable[[], float]]:
+    """Endless batches for `fit`, and a function that returns the seconds waited for them so far.
+
+    Under JAX and without a split they come from NumPy, so that TensorFlow is not needed.
     """
     if split is not None or backend.active_backend() == "tensorflow":
         from maskrcnn.training.batches import TrainingData  # imports TensorFlow
@@ -36,15 +53,15 @@ def training_batches(config: Config, split: "Split | None") -> tuple[Any, Callab
         return data.batches(0), data.waited
     rng = np.random.default_rng(0)
     distinct = [(synthetic_batch(config, config.train.batch_size, rng),) for _ in range(DISTINCT_BATCHES)]
-    return (batch for batch in itertools.cycle(distinct)), lambda: 0.0  # of all iterators, Keras takes a generator
+    return (batch for batch in itertools.cycle(distinct)), lambda: 0.0  # Keras takes no iterator but a generator
 
 
 def inference_batches(config: Config, split: "Split | None") -> Iterator[Batch]:
-    """Endless batches of ``config.train.eval_batch_size`` images; without a split, of photographs, resized anew."""
+    """Endless batches of ``config.train.eval_batch_size`` images: the val split, or random images that are resized."""
     if split:
         return _stored_batches(config, split)
     rng, size = np.random.default_rng(0), config.train.eval_batch_size
-    return _photographs(config, [rng.integers(0, 256, (*PHOTOGRAPH, 3), np.uint8) for _ in range(size)])
+    return _resized(config, [rng.integers(0, 256, (*ORIGINAL_SIZE, 3), np.uint8) for _ in range(size)])
 
 
 def _stored_batches(config: Config, split: "Split") -> Iterator[Batch]:
@@ -58,9 +75,9 @@ def _stored_batches(config: Config, split: "Split") -> Iterator[Batch]:
             yield Batch(inputs, [(int(height), int(width)) for height, width in np.asarray(batch["original_sizes"])])
 
 
-def _photographs(config: Config, photographs: list[np.ndarray]) -> Iterator[Batch]:
+def _resized(config: Config, images: list[np.ndarray]) -> Iterator[Batch]:
     while True:
-        prepared = [prepare(photograph, config.model.image) for photograph in photographs]
+        prepared = [prepare(image, config.model.image) for image in images]
         inputs = {
             "images": np.stack([one.canvas for one in prepared]),
             "image_sizes": np.array([one.image_size for one in prepared], np.float32),

@@ -1,4 +1,4 @@
-"""Times of steps: percentiles, and a clock of `fit` that does not slow it down."""
+"""Step times: percentiles, and a clock for `fit` that does not slow it down."""
 
 import time
 from collections import deque
@@ -12,11 +12,11 @@ from tqdm import tqdm
 from maskrcnn.runtime.hardware import device_name
 
 PERCENTILES = (50, 90, 95, 99)
-AHEAD = 2  # steps that the host may give an accelerator before it waits for the first of them
+AHEAD = 2  # steps that the host dispatches to an accelerator before it waits for the first of them
 
 
 def summarize(seconds: Sequence[float]) -> dict[str, float]:
-    """Mean and true percentiles: the time below which so many of 100 steps stayed."""
+    """Mean and percentiles of step times; empty if there are none."""
     if not seconds:
         return {}
     return {
@@ -26,16 +26,16 @@ def summarize(seconds: Sequence[float]) -> dict[str, float]:
 
 
 class StepClock(keras.callbacks.CallbackList):
-    """Given to `fit` as its callbacks, records when the device finished each step.
+    """Records when the device finishes each step; `fit` takes it as its callbacks.
 
-    A callback of the usual kind gets losses as numbers, so that the host waits for each step and gives the device
-    nothing to do meanwhile. Here the losses stay on the device, and the host waits for the step before the last one.
+    Keras' own callback list converts the losses of each step to numbers, so the device idles until the host dispatches
+    the next step. Here the losses stay on the device, and the host waits for an earlier step.
 
     Args:
-        model: that is fitted.
-        warmup_steps: after which `began` is called.
-        began: called when the warm-up is over, between two steps.
-        progress: shows each finished step.
+        model: the model to fit.
+        warmup_steps: steps that are not measured.
+        began: called after the warm-up, between two steps.
+        progress: is updated with each finished step.
     """
 
     def __init__(self, model: keras.Model, warmup_steps: int, began: Callable[[], None], progress: tqdm) -> None:
@@ -46,25 +46,29 @@ class StepClock(keras.callbacks.CallbackList):
         self._ahead = 0 if device_name() == "cpu" else AHEAD
 
     def on_train_begin(self, logs: Any = None) -> None:
+        """Starts the clock."""
         super().on_train_begin(logs)
         self.started = time.perf_counter()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Ends the warm-up."""
         if len(self.ended) + len(self._running) == self.warmup_steps:
             self._finish()
             self.began()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Waits for an earlier step."""
         assert logs is not None
         self._running.append(logs["loss"])
-        self._finish(self._ahead if self.ended else 0)  # the first step is timed by itself: it is compiled in it
+        self._finish(self._ahead if self.ended else 0)  # the first step, which compiles, is timed on its own
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Waits for all steps."""
         self._finish()
         super().on_epoch_end(epoch, logs)
 
     def _finish(self, left: int = 0) -> None:
-        """Waits until all but ``left`` steps are done."""
+        """Waits for all steps but the last ``left``."""
         while len(self._running) > left:
             float(self._running.popleft())
             self.ended.append(time.perf_counter())
@@ -72,11 +76,11 @@ class StepClock(keras.callbacks.CallbackList):
 
     @property
     def first_step(self) -> float:
-        """Seconds of the first step, compilation included."""
+        """Seconds of the first step, including compilation."""
         return self.ended[0] - self.started
 
     @property
     def seconds(self) -> list[float]:
-        """Of each step after the warm-up, from the end of the step before it."""
+        """Seconds of each step after the warm-up, from the end of the one before it."""
         first = max(self.warmup_steps, 1)
         return np.diff(self.ended[first - 1 :]).tolist()

@@ -46,7 +46,8 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
     select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
     if options.compile_cache:
         cache_compilations(options.compile_cache)
-    from maskrcnn.benchmark.run import BenchmarkOptions, append_record, benchmark_inference, benchmark_training
+    from maskrcnn.benchmark.record import BenchmarkOptions, append_record
+    from maskrcnn.benchmark.run import benchmark_inference, benchmark_training
 
     what = BenchmarkOptions(
         options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from benchmarks.cocoeval_oracle import differences, random_dataset
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import (
@@ -19,6 +18,7 @@ from maskrcnn.evaluation.coco_metrics import (
     ground_truth_detections,
 )
 from maskrcnn.inference.detections import Detections
+from tests.parity.cocoeval_oracle import differences, random_dataset
 
 HEIGHT, WIDTH = 100, 120
 CATEGORIES = (Category(1, 7, "cat"), Category(2, 90, "dog"), Category(3, 91, "newt"))

@@ -1,0 +1,66 @@
+"""The one form of a result: rows for the screen, and a JSON file that says where and how they were measured."""
+
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.runtime.hardware import describe_machine
+
+Row = dict[str, Any]  # column -> text, number or None; all rows of a result make one table
+
+# Environment variables that change the speed of a CPU; recorded where they are set.
+SPEED_VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "XLA_FLAGS",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OMP_NUM_THREADS",
+)
+
+
+def save_result(path: Path, title: str, rows: list[Row], **details: Any) -> None:
+    """Writes a result as JSON.
+
+    Args:
+        path: the file; its folders are made.
+        title: what was measured, a heading of ``docs/performance.md``.
+        details: settings and raw values, kept beside the rows.
+    """
+    record = {
+        "title": title,
+        "command": _command(),
+        "date": datetime.date.today().isoformat(),
+        "machine": describe_machine(),
+        "environment": {name: os.environ[name] for name in SPEED_VARIABLES if os.environ.get(name)},
+        **details,
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _command() -> str:
+    """The command line of this process, with absolute paths reduced to their names."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    module = specification.name.removesuffix(".__main__") if specification else Path(sys.argv[0]).name
+    arguments = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
+    return " ".join(["python", *(["-m"] if specification else []), module, *arguments])
+
+
+def format_table(rows: list[Row]) -> str:
+    """The rows in Markdown; a column that a row does not have stays empty."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, ["---"] * len(columns), *([_text(row.get(column)) for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

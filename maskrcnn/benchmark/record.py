@@ -1,0 +1,93 @@
+"""The record of a measurement: one line of JSON with the machine, the configuration and the results."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.config import Config
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.canvas import canvas_size
+from maskrcnn.runtime import backend, hardware
+from maskrcnn.runtime.compiler import compile_options
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkOptions:
+    """The extent and the inputs of a measurement."""
+
+    steps: int = 200  # measured; as in NVIDIA's implementation, which this one replaces
+    warmup_steps: int = 100  # before those; as there
+    data_dir: str | Path | None = None  # None: synthetic images
+    model_dir: str | Path | None = None  # of a trained model, for inference; gets the records of COCO data
+    backbone_checkpoint: str | Path | None = None  # for training; does not change the speed
+
+
+def make_record(kind: str, config: Config, options: BenchmarkOptions, results: Record) -> Record:
+    """The record of a measurement on the current machine."""
+    train = config.train
+    return {
+        "kind": kind,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": hardware.describe_machine(),
+        "device": hardware.device_name(),
+        "configuration": {
+            "backend": backend.active_backend(),
+            "batch_size": train.batch_size if kind == "training" else train.eval_batch_size,
+            "canvas": list(canvas_size(1, 2, config.model.image)),
+            "precision": train.precision,
+            "xla": compile_options(xla=train.xla, eagerly=train.eagerly)["jit_compile"],
+            "classes": config.num_classes,
+            "data": "synthetic" if options.data_dir is None else Path(options.data_dir).name,
+            "steps": options.steps,
+            "warmup_steps": options.warmup_steps,
+            "model": dataclasses.asdict(config.model),
+        },
+        "results": results,
+    }
+
+
+def append_record(record: Record, path: str | Path) -> None:
+    """Appends a record to a file as a line of JSON.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out_file") from error
+
+
+class Window:
+    """Peak memory and time spent waiting for data, of the measured steps alone.
+
+    Args:
+        waiting: the seconds waited so far.
+    """
+
+    def __init__(self, waiting: Callable[[], float]) -> None:
+        self._waiting, self._waited = waiting, 0.0
+        self._before = hardware.peak_memory()
+
+    def begin(self) -> None:
+        """Ends the warm-up."""
+        self._waited, self._before = self._waiting(), hardware.peak_memory()
+        hardware.reset_peak_memory()
+
+    @property
+    def waited(self) -> float:
+        """Seconds waited since `begin`."""
+        return self._waiting() - self._waited
+
+    def peak_memory(self) -> dict[str, int | None]:
+        """Bytes: of the host in the whole run and in the measured steps, and of the device."""
+        now, steps = hardware.peak_memory(), hardware.peak_resident()
+        return {"host": max(now.host, self._before.host, steps or 0), "host_in_steps": steps, "device": now.device}

@@ -1,0 +1,195 @@
+"""Kills a training run with SIGKILL again and again; resumed to its end, it must equal an uninterrupted run.
+
+    python -m tests.soak.kill --backend tensorflow --kills 5      # 3 to 5 minutes
+
+A small whole Mask R-CNN trains on drawn shapes through the command line, with averaged weights, accumulated gradients,
+evaluations between epochs and a checkpoint every other step. Three in four kills come at random moments (imports,
+conversion, compilation, steps, evaluations, the last save), the others as soon as a half-written file appears. The same
+command resumes the run until it ends. Weights, the last checkpoint, the log and TensorBoard's scalars must then be
+equal bit for bit, times and speeds aside, and no temporary file may be left.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from benchmarks.result import save_result
+from maskrcnn.config import Config
+from maskrcnn.data.shapes import write_shapes
+from tests.conftest import MICRO
+
+SETTINGS = {
+    **MICRO,
+    "train.batch_size": 2,
+    "train.epochs": 3,
+    "train.steps_per_epoch": 25,
+    "train.seed": 1,
+    "train.ema": 0.9,
+    "train.accumulate": 2,
+    "train.evaluate_every": 1,
+    "train.checkpoint_every": 2,
+}
+TEMPORARY = "[.][0-9]*[.]*"
+HALF_WRITTEN = ("data/tfrecords", "model/checkpoints", "model", "model/best")  # where temporary files may appear
+NOT_REPEATED = ("train_throughput", "data_wait")  # times and speeds
+
+
+class Case:
+    """A folder with data and a run in it."""
+
+    def __init__(self, folder: Path, backend: str, compiled: Path):
+        self.folder, self.backend, self.compiled = folder, backend, compiled
+        write_shapes(folder / "data", train_images=10, val_images=3, image_size=64, seed=1, progress=False)
+        (folder / "config.json").write_text(Config.tiny().override(SETTINGS).to_json())
+
+    def start(self) -> subprocess.Popen:
+        """Starts the run, or resumes it."""
+        model, board = self.folder / "model", self.folder / "board"
+        command = [sys.executable, "-m", "maskrcnn", "train", "--config", str(self.folder / "config.json")]
+        command += ["--data_dir", str(self.folder / "data"), "--model_dir", str(model), "--backend", self.backend]
+        command += ["--log_every", "1", "--log_tensorboard", str(board)]
+        variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(self.compiled)}
+        variables |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+        with (self.folder / "output.txt").open("a") as output:
+            return subprocess.Popen(command, stdout=output, stderr=output, env=variables)
+
+    def check(self, process: subprocess.Popen) -> None:
+        """Ends with the run's output if it failed."""
+        if process.wait():
+            raise SystemExit((self.folder / "output.txt").read_text()[-2000:])
+
+    def temporaries(self) -> list[str]:
+        """Files that are being written, or were when the run was killed."""
+        found = [path for place in HALF_WRITTEN for path in (self.folder / place).glob(TEMPORARY)]
+        return [str(path.relative_to(self.folder)) for path in found]
+
+    def last_step(self) -> int:
+        steps = [int(path.stem.split("-")[1]) for path in (self.folder / "model" / "checkpoints").glob("step-*.npz")]
+        return max(steps, default=0)
+
+
+def kill(case: Case, *, after: float | None) -> dict[str, Any] | None:
+    """Starts the run and kills it after some seconds, or when a half-written file appears; None if it ended first."""
+    process, began = case.start(), time.perf_counter()
+    before = set(case.temporaries())
+    while process.poll() is None:
+        seconds = time.perf_counter() - began
+        half_written = [] if after is not None else sorted(set(case.temporaries()) - before)
+        if half_written and random.random() < 0.5:  # ignores half of them, to hit other kinds of files too
+            half_written = []
+            before = set(case.temporaries())
+        if half_written or (after is not None and seconds >= after):
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            return {"seconds": round(seconds, 2), "half-written": half_written, "last checkpoint": case.last_step()}
+        time.sleep(0.001)
+    case.check(process)
+    return None
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    """The bytes of each weight of a file."""
+    arrays: dict[str, bytes] = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: arrays.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
+        )
+    return arrays
+
+
+def checkpoint(path: Path) -> dict[str, bytes]:
+    """The bytes of each array of a checkpoint, but for what it keeps of the log."""
+    with np.load(path) as arrays:
+        return {name: arrays[name].tobytes() for name in arrays.files if name != "state"}
+
+
+def logged(folder: Path) -> dict[str, Any]:
+    """The last entry of each step of the log, without times and speeds."""
+    lines = (folder / "model" / "mrcnn-dlll.json").read_text().splitlines()
+    entries = [json.loads(line.removeprefix("DLLL ")) for line in lines]
+    return {
+        str(entry["step"]): {name: value for name, value in entry["data"].items() if name not in NOT_REPEATED}
+        for entry in entries
+        if entry["step"] not in ("PARAMETER", [])
+    }
+
+
+def scalars(folder: Path) -> dict[Any, str]:
+    """The last value of each of TensorBoard's scalars at each step, without times and speeds."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    events = (event for file in sorted((folder / "board").iterdir()) for event in EventFileLoader(str(file)).Load())
+    values = {(event.step, value.tag): str(value.tensor) for event in events for value in event.summary.value}
+    return {key: value for key, value in values.items() if key[1] not in NOT_REPEATED}
+
+
+def compare(whole: Case, killed: Case) -> dict[str, bool]:
+    """Which results of the two runs are equal."""
+    last = f"model/checkpoints/step-{whole.last_step():08d}.npz"
+    models = ("model/model.weights.h5", "model/best/model.weights.h5")
+    return {
+        "weights": all(weights(whole.folder / name) == weights(killed.folder / name) for name in models),
+        "checkpoint": checkpoint(whole.folder / last) == checkpoint(killed.folder / last),
+        "log": logged(whole.folder) == logged(killed.folder),
+        "tensorboard": scalars(whole.folder) == scalars(killed.folder),
+        "no temporary file": not killed.temporaries(),
+    }
+
+
+def kill_until(number: int, whole: Case, lifetime: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Kills runs ``number`` times in all; a row for each kill, and one for each run that was resumed to its end."""
+    kills, runs = [], []
+    while len(kills) < number:
+        case, before = Case(whole.folder.parent / f"killed-{len(runs)}", whole.backend, whole.compiled), len(kills)
+        while len(kills) < number:
+            after = None if len(kills) % 4 == 3 else lifetime * random.uniform(random.choice((0.0, 0.5, 0.5)), 1.0)
+            began = time.perf_counter()
+            killed = kill(case, after=after)
+            if killed is None:
+                lifetime = min(lifetime, time.perf_counter() - began)
+                break
+            kills.append({"run": len(runs), **killed})
+        case.check(case.start())
+        runs.append({"run": len(runs), "kills": len(kills) - before, **compare(whole, case)})
+    return kills, runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
+    parser.add_argument("--kills", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    random.seed(options.seed)
+    root, began = Path(tempfile.mkdtemp(prefix="kill-")), time.perf_counter()
+    for name in ["compile", "whole"] if options.backend == "jax" else ["whole"]:  # JAX compiles once for all
+        whole, started = Case(root / name, options.backend, root / "compiled"), time.perf_counter()
+        whole.check(whole.start())
+    kills, runs = kill_until(options.kills, whole, time.perf_counter() - started)
+    different = sorted({name for run in runs for name, equal in run.items() if equal is False})
+    outcome = f"DIFFERENT: {', '.join(different)}; see {root}" if different else "equal to an uninterrupted run"
+    seconds = time.perf_counter() - began
+    print(f"kill, {options.backend}: {len(kills)} kills, {len(runs)} runs resumed, {outcome} ({seconds:.0f} s)")
+    if options.out:
+        title = f"Runs killed and resumed, compared with an uninterrupted one: {options.backend}"
+        save_result(options.out, title, runs, kills=kills)
+    if not different:
+        shutil.rmtree(root)
+    return int(bool(different))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
