@@ -15,7 +15,8 @@ from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, open_split
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.run import LOG_FILE, flatten, open_val_split, write_metrics
+from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.run import LOG_FILE, flatten, write_metrics
 from maskrcnn.logs.dllogger import DLLLog, LogOptions, cut_log
 from maskrcnn.logs.history import evaluated_epochs
 from maskrcnn.logs.tensorboard import cut_events
@@ -204,7 +205,7 @@ def _open_splits(
         return None, None
     split = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad)
     config = dataclasses.replace(config, categories=split.categories)
-    return split, open_val_split(config, data_dir, model_dir, eval_file=eval_file) if evaluate else None
+    return split, open_eval_split(config, data_dir, model_dir, eval_file=eval_file) if evaluate else None
 
 
 def _compile(model: MaskRCNN, config: Config, optimizer: keras.optimizers.Optimizer, devices: Devices) -> None:

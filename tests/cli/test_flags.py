@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 
+from maskrcnn.cli.entry_point import describe, main, make_parser, release
 from maskrcnn.cli.flags import EVALUATION, RUNTIME, TRAINING, make_config, settings
-from maskrcnn.cli.program import describe, main, make_parser, release
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 
