@@ -1,6 +1,7 @@
 """The command ``infer``."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from maskrcnn.cli.flags import EVALUATION, add_flags, add_runtime, settings, use_backend
@@ -44,7 +45,7 @@ def infer(options: argparse.Namespace) -> int:
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
-        options.model_dir or options.weights,
+        Path(options.model_dir) if options.model_dir else options.weights,
         out_dir,
         InferInput(options.paths, options.data_dir, options.split),
         settings=changes,

@@ -109,19 +109,18 @@ def find_weights(source: str | Path) -> Path:
     """Returns the file or folder behind a path, a published name, a URL or an ``hf://`` address; downloads if needed.
 
     Raises:
-        UserError: nothing there, or a download that fails.
+        UserError: a string that is none of these, or a download that fails. A `Path` is returned as it is.
     """
-    path, text = Path(source), str(source)
-    if path.exists():
-        return path
-    if text in PUBLISHED:
-        return download(text)
-    url = resolve_url(text) if isinstance(source, str) else None
+    if isinstance(source, Path) or Path(source).exists():
+        return Path(source)
+    if source in PUBLISHED:
+        return download(source)
+    url = resolve_url(source)
     if url is not None:
         return _download_url(url)
-    near = difflib.get_close_matches(text, PUBLISHED, n=2)
+    near = difflib.get_close_matches(source, PUBLISHED, n=2)
     hint = f"did you mean {' or '.join(near)}" if near else "`maskrcnn weights list` shows them"
-    raise UserError(f"{text}: no such file or folder, and no published weights of that name ({hint})")
+    raise UserError(f"{source}: no such file or folder, and no published weights of that name ({hint})")
 
 
 def _download_url(url: str) -> Path:

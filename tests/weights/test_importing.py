@@ -222,7 +222,7 @@ def test_unknown_architecture_is_refused(save, tmp_path: Path) -> None:
 
 
 def test_other_classes_than_cocos_need_labels(mask_rcnn_state, save, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has 3 classes, not COCO's; name them with .* --labels"):
+    with pytest.raises(UserError, match=r"has 3 classes, not COCO's; name them with .* --labels"):
         import_checkpoint(save(mask_rcnn_state), tmp_path / "model")
 
 

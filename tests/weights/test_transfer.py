@@ -75,7 +75,7 @@ def test_backbone_of_keras_weights(mask_rcnn_state, tmp_path: Path) -> None:
     assert all(np.array_equal(values_of(model)[name], source[name]) for name in source if name.startswith("resnet/"))
     wider = MaskRCNN(make_config(mask_rcnn_state, ("a",), **{"backbone.width": 8}))
     for other in (path, tmp_path / "backbone.weights.h5"):
-        with pytest.raises(UserError, match="another (backbone|architecture)"):
+        with pytest.raises(UserError, match=r"another (backbone|architecture)"):
             load_backbone(wider, other)
 
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints: files that PyTorch itself wrote, and files that mean harm."""
+"""Reads checkpoints that PyTorch itself wrote, and refuses malicious and damaged ones."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def test_truncated_file_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PYTORCH_FILES)
-def test_flipped_bits_raise_nothing_unforeseen(name: str, tmp_path: Path) -> None:
+def test_flipped_bits_raise_user_errors_only(name: str, tmp_path: Path) -> None:
     whole = bytearray((CHECKPOINTS / name).read_bytes())
     path = tmp_path / name
     refused = 0
@@ -132,7 +132,7 @@ def write_zip(path: Path, description: bytes, storages: dict[str, bytes] | None 
 def test_program_in_a_zip_is_not_run(tmp_path: Path) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "made"
     write_zip(path, pickle.dumps({"weight": Bomb(target)}))
-    with pytest.raises(UserError, match=r"refers to posix\.mkdir, which weights have no need for; nothing was exec"):
+    with pytest.raises(UserError, match=r"refers to posix\.mkdir, which weights do not need; none of its code was run"):
         read_tensors(path)
     assert not target.exists()
 
@@ -234,7 +234,7 @@ def test_storage_of_another_size_is_refused(tmp_path: Path) -> None:
         read_tensors(path)
 
 
-def test_storage_too_large_is_not_even_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_is_too_large_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pth"
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)), {"0": bytes(25)})
     read = zipfile.ZipFile.read
@@ -252,7 +252,7 @@ def test_storage_of_another_length_in_an_old_file_is_refused(tmp_path: Path) -> 
         read_tensors(path)
 
 
-def test_references_outside_of_a_pickle_are_refused(tmp_path: Path) -> None:
+def test_references_outside_a_pickle_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x02Nq\x00Q.")
     with pytest.raises(UserError, match="outside the file"):
