@@ -9,12 +9,13 @@ from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import eval_dataset
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.run import LOG_FILE, open_val_split
+from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.run import LOG_FILE
 from maskrcnn.inference.predictor import load, predict_batches
-from maskrcnn.inference.run import infer_folder
+from maskrcnn.inference.run import InferInput, infer_folder
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
-from maskrcnn.reports.run_report import compare_pictures, write_report
+from maskrcnn.reports.run_report import Report, compare_with_ground_truth, write_report
 from maskrcnn.runtime.hardware import describe_devices
 from maskrcnn.training.run import RunOptions, train
 
@@ -69,7 +70,7 @@ def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData |
     write_shapes(data_dir, **asdict(data))
     options = RunOptions(logs=LogOptions(every=10, warmup_steps=20))
     metrics = train(config, data_dir=data_dir, model_dir=out_dir, options=options)
-    infer_folder(out_dir, out_dir / "pictures", data_dir=data_dir)
+    infer_folder(out_dir, out_dir / "pictures", InferInput(data_dir=data_dir))
     minutes = (time.perf_counter() - began) / 60
     report = _write_report(out_dir, data_dir, metrics, {"Time": f"{minutes:.1f} min on {describe_devices()}"})
     logger.info("%.1f min; see %s and the images in %s", minutes, report, out_dir / "pictures")
@@ -79,12 +80,10 @@ def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData |
 def _write_report(out_dir: Path, data_dir: Path, metrics: Metrics, facts: dict[str, str]) -> Path:
     predictor = load(out_dir)
     config = predictor.config
-    split = open_val_split(config, data_dir, out_dir)
+    split = open_eval_split(config, data_dir, out_dir)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=REPORT_IMAGES)
-    assert split.annotation_file is not None  # checked by `open_val_split`
-    pictures = compare_pictures(predict_batches(predictor.model, batches, config.categories), split.annotation_file)
+    assert split.annotation_file is not None  # `open_eval_split` has checked it
+    images = compare_with_ground_truth(predict_batches(predictor.model, batches, config.categories), split.annotation_file)
     history = read_history(out_dir / LOG_FILE)
     title = "Mask R-CNN on drawn shapes"
-    return write_report(
-        out_dir, config=config, history=history, metrics=metrics, pictures=pictures, title=title, facts=facts
-    )
+    return write_report(Report(config, history, metrics, images, title, facts), out_dir)

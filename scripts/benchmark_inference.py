@@ -1,8 +1,8 @@
-"""Measures inference, part by part; flags that are not listed go to ``maskrcnn benchmark inference``."""
+"""Measures the stages of inference; other flags are passed on to ``maskrcnn benchmark inference``."""
 
 import sys
 
-from maskrcnn.cli.scripts import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
     sys.exit(main("benchmark inference"))

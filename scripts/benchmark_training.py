@@ -1,8 +1,8 @@
-"""Measures training steps; flags that are not listed go to ``maskrcnn benchmark training``."""
+"""Measures training steps; other flags are passed on to ``maskrcnn benchmark training``."""
 
 import sys
 
-from maskrcnn.cli.scripts import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
     sys.exit(main("benchmark training"))

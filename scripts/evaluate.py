@@ -1,8 +1,8 @@
-"""Evaluates on the val split; flags that are not listed go to ``maskrcnn eval``."""
+"""Evaluates on the val split; other flags are passed on to ``maskrcnn eval``."""
 
 import sys
 
-from maskrcnn.cli.scripts import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
     sys.exit(main("eval"))

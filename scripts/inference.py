@@ -1,8 +1,8 @@
-"""Predicts pictures or the val split; flags that are not listed go to ``maskrcnn infer``."""
+"""Predicts images or the val split; other flags are passed on to ``maskrcnn infer``."""
 
 import sys
 
-from maskrcnn.cli.scripts import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
     sys.exit(main("infer"))

@@ -1,8 +1,8 @@
-"""Trains, then evaluates; flags that are not listed go to ``maskrcnn train``."""
+"""Trains, then evaluates; other flags are passed on to ``maskrcnn train``."""
 
 import sys
 
-from maskrcnn.cli.scripts import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
     sys.exit(main("train"))

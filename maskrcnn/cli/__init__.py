@@ -1,8 +1,8 @@
-"""The command line: parse, build a config, call one library function, print.
+"""The command line: each command parses flags, builds a config, calls one library function and prints.
 
 Nothing here imports Keras before the backend is chosen, so that ``--help`` is instant.
 """
 
-from maskrcnn.cli.program import main
+from maskrcnn.cli.entry_point import main
 
 __all__ = ["main"]

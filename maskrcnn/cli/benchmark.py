@@ -1,4 +1,4 @@
-"""The command benchmark: how fast training and inference are, and how much memory they take."""
+"""The command ``benchmark``: measures the speed and memory of training and inference."""
 
 import argparse
 from pathlib import Path
@@ -12,31 +12,39 @@ OUT_FILE = "runs/benchmark.jsonl"
 
 
 def add_commands(commands: Any) -> None:
+    """Adds the command to the parser."""
     parser = commands.add_parser("benchmark", help="measure speed and memory", allow_abbrev=False)
     actions = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
     _add_action(actions, "training", "measure training steps", "train.batch_size", 4)
-    _add_action(actions, "inference", "measure inference, part by part", "train.eval_batch_size", 8)
+    _add_action(actions, "inference", "measure the stages of inference", "train.eval_batch_size", 8)
 
 
 def _add_action(actions: Any, name: str, help: str, field: str, batch_size: int) -> None:
     parser = actions.add_parser(name, help=help, allow_abbrev=False)
     parser.add_argument("--batch_size", type=int, default=batch_size, metavar="N", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="measured (default: %(default)s)")
-    parser.add_argument("--warmup_steps", type=int, default=100, metavar="N", help="before (default: %(default)s)")
-    parser.add_argument("--data_dir", metavar="DIR", help="COCO data or TFRecords (default: synthetic images)")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps to measure (default: %(default)s)")
     parser.add_argument(
-        "--model_dir", metavar="DIR", help="a trained model, for inference; gets the records of COCO data"
+        "--warmup_steps", type=int, default=100, metavar="N", help="steps before them (default: %(default)s)"
     )
-    parser.add_argument("--weights_dir", metavar="PATH", help="the backbone's checkpoint, for training")
-    parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags go before it")
-    parser.add_argument("--out_file", metavar="FILE", default=OUT_FILE, help="gets a line (default: %(default)s)")
-    parser.add_argument("--no_xla", action="store_true", help="TensorFlow: do not compile by XLA")
-    parser.add_argument("--compile_cache", metavar="DIR", help="JAX: keep what is compiled there, for the next run")
+    parser.add_argument("--data_dir", metavar="DIR", help="dataset (default: synthetic images)")
+    parser.add_argument(
+        "--model_dir", metavar="DIR", help="a trained model, for inference; also the folder for converted data"
+    )
+    parser.add_argument("--weights_dir", metavar="SOURCE", help="the backbone's weights, for training")
+    parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags override it")
+    parser.add_argument(
+        "--out_file", metavar="FILE", default=OUT_FILE, help="append the result to this file (default: %(default)s)"
+    )
+    parser.add_argument("--no_xla", action="store_true", help="TensorFlow: do not compile with XLA")
+    parser.add_argument(
+        "--compile_cache", metavar="DIR", help="JAX: cache compiled programs in this folder for the next run"
+    )
     add_runtime(parser)
     parser.set_defaults(action=lambda options: benchmark(name, field, options))
 
 
 def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
+    """Measures, appends the result to a file and prints it."""
     if options.xla and options.no_xla:
         raise UserError("--xla and --no_xla contradict each other; give one of them")
     config = _config(name, options).override({field: options.batch_size, "train.xla": not options.no_xla})
@@ -56,11 +64,11 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
     record = measure(config, what)
     append_record(record, options.out_file)
     print(format_record(record))
-    print(f"a line was added to {options.out_file}")
+    print(f"appended to {options.out_file}")
 
 
 def _config(name: str, options: argparse.Namespace) -> Config:
-    """For inference with a trained model, that model's config."""
+    """The config of the flags; for inference with a trained model, that model's config with the flags on top."""
     saved = Path(options.model_dir, "config.json") if options.model_dir else None
     if name == "inference" and saved and saved.is_file() and not options.config:
         options = argparse.Namespace(**{**vars(options), "config": saved})
@@ -68,7 +76,7 @@ def _config(name: str, options: argparse.Namespace) -> Config:
 
 
 def format_record(record: dict[str, Any]) -> str:
-    """The record as a table for the screen."""
+    """Formats the record as a table for the terminal."""
     configuration, results, machine = record["configuration"], record["results"], record["machine"]
     backend = configuration["backend"]
     height, width = configuration["canvas"]
@@ -82,11 +90,11 @@ def format_record(record: dict[str, Any]) -> str:
         f"{'throughput':24}{results['throughput']:10.3f} images/s",
     ]
     if "throughput_all_parts" in results:
-        lines.append(f"{'one part after another':24}{results['throughput_all_parts']:10.3f} images/s")
-    parts = {"preprocessing": "preprocessing", "latency": "forward", "postprocessing": "post-processing"}
+        lines.append(f"{'stages one by one':24}{results['throughput_all_parts']:10.3f} images/s")
+    parts = {"preprocessing": "preprocessing", "latency": "forward", "postprocessing": "postprocessing"}
     if record["kind"] == "training":
         parts = {"latency": "step"}
-    lines += ["", f"{'milliseconds a batch':24}" + "".join(f"{name:>10}" for name in results["latency"])]
+    lines += ["", f"{'ms per batch':24}" + "".join(f"{name:>10}" for name in results["latency"])]
     for key, title in parts.items():
         lines.append(f"{title:24}" + "".join(f"{1000 * value:10.1f}" for value in results[key].values()))
     lines.append("")

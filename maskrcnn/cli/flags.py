@@ -1,16 +1,19 @@
-"""Flags that set fields of the config, and how a config is made of them."""
+"""Flags that several commands share, and the config that they make."""
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 
+if TYPE_CHECKING:
+    from maskrcnn.logs.dllogger import LogOptions
+
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag and the config field that it sets; without a kind it is a switch that makes the field true."""
+    """A flag and the config field that it sets; without a kind it is a switch that sets the field to true."""
 
     name: str
     field: str
@@ -21,19 +24,20 @@ class Flag:
 
     @property
     def key(self) -> str:
+        """The name of the flag's value in the parsed options."""
         return self.name.removeprefix("--")
 
 
 TRAINING = (
     Flag("--epochs", "train.epochs", "passes over the training split", int, "N"),
-    Flag("--steps_per_epoch", "train.steps_per_epoch", "batches of an epoch (default: one pass)", int, "N"),
-    Flag("--train_batch_size", "train.batch_size", "images of a batch on each device", int, "N"),
-    Flag("--accumulate", "train.accumulate", "batches whose gradients make one update", int, "N"),
-    Flag("--init_learning_rate", "train.init_learning_rate", "where the warm-up starts", float, "RATE"),
+    Flag("--steps_per_epoch", "train.steps_per_epoch", "batches per epoch (default: one pass)", int, "N"),
+    Flag("--train_batch_size", "train.batch_size", "images per batch on each device", int, "N"),
+    Flag("--accumulate", "train.accumulate", "batches whose gradients are averaged into one update", int, "N"),
+    Flag("--init_learning_rate", "train.init_learning_rate", "learning rate at the start of warm-up", float, "RATE"),
     Flag(
         "--learning_rate_values",
         "train.learning_rate_values",
-        "learning rates for 8 images an update; they scale with the images of an update",
+        "learning rates for 8 images per update; they are scaled to the actual number",
         float,
         "RATE",
         several=True,
@@ -41,43 +45,48 @@ TRAINING = (
     Flag(
         "--learning_rate_boundaries",
         "train.learning_rate_boundaries",
-        "epochs at which the warm-up ends and each next rate begins",
+        "epochs at which warm-up ends and each following rate starts",
         float,
         "EPOCH",
         several=True,
     ),
-    Flag("--decay", "train.decay", "after the warm-up: steps (default) or cosine", str, "NAME"),
+    Flag("--decay", "train.decay", "learning rate after warm-up: steps (default) or cosine", str, "NAME"),
     Flag("--optimizer", "train.optimizer", "sgd (default) or adam", str, "NAME"),
-    Flag("--momentum", "train.momentum", "of SGD", float, "M"),
-    Flag("--clip_norm", "train.clip_norm", "bound of the gradients' norm (default: none)", float, "NORM"),
-    Flag("--l2_weight_decay", "train.l2_weight_decay", "of kernels; not of biases and norms", float, "W"),
+    Flag("--momentum", "train.momentum", "momentum of SGD", float, "M"),
+    Flag("--clip_norm", "train.clip_norm", "clip the global norm of the gradients (default: no)", float, "NORM"),
+    Flag("--l2_weight_decay", "train.l2_weight_decay", "weight decay of kernels", float, "W"),
     Flag(
-        "--ema", "train.ema", "decay of a moving average of the weights, which is evaluated and saved", float, "DECAY"
+        "--ema", "train.ema", "decay of a moving average of the weights; evaluate and save the average", float, "DECAY"
     ),
     Flag(
-        "--scale_jitter", "data.scale_jitter", "large-scale jitter, then a crop: 0.1 2.0", float, "SCALE", several=True
+        "--scale_jitter",
+        "data.scale_jitter",
+        "range of random scales before a random crop, such as 0.1 2.0",
+        float,
+        "SCALE",
+        several=True,
     ),
-    Flag("--color_jitter", "data.color_jitter", "strength of changes in color, such as 0.4", float, "S"),
-    Flag("--copy_paste", "data.copy_paste", "share of images that get objects of another", float, "SHARE"),
-    Flag("--finetune_bn", "model.norm.train", "train the batch norms"),
-    Flag("--keep", "train.keep", "checkpoints kept, the newest ones", int, "N"),
-    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once an epoch)", int, "STEPS"),
+    Flag("--color_jitter", "data.color_jitter", "strength of random color changes, such as 0.4", float, "S"),
+    Flag("--copy_paste", "data.copy_paste", "fraction of images that get objects pasted from another", float, "F"),
+    Flag("--finetune_bn", "model.norm.train", "train the batch norms (default: frozen)"),
+    Flag("--keep", "train.keep", "number of checkpoints to keep", int, "N"),
+    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once per epoch)", int, "STEPS"),
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
-SCHEDULES = {  # what `--schedule` stands for
-    "1x": {"train.epochs": 12, "train.learning_rate_boundaries": (0.3, 8.0, 10.0)},  # the recipe's own
-    # 270,000 steps of 16 images, drops 60,000 and 20,000 before the end; arXiv:1811.08883, Sec. 3
+SCHEDULES = {  # the settings of `--schedule`
+    "1x": {"train.epochs": 12, "train.learning_rate_boundaries": (0.3, 8.0, 10.0)},  # the default recipe
+    # 270,000 steps of 16 images, drops 60,000 and 20,000 steps before the end; arXiv:1811.08883, Sec. 3
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
 EVALUATION = (
-    Flag("--eval_batch_size", "train.eval_batch_size", "images of a batch in evaluation on each device", int, "N"),
-    Flag("--eval_samples", "train.eval_samples", "evaluate only the first N images", int, "N"),
+    Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", int, "N"),
+    Flag("--eval_samples", "train.eval_samples", "use only the first N images", int, "N"),
 )
 RUNTIME = (
-    Flag("--xla", "train.xla", "compile by XLA on TensorFlow too (JAX always does)"),
-    Flag("--eagerly", "train.eagerly", "run step by step, for debugging; slow"),
-    Flag("--seed", "train.seed", "make the run repeatable", int, "SEED"),
-    Flag("--skip_bad", "data.skip_bad", "leave out faulty annotations and images, counted, instead of stopping"),
+    Flag("--xla", "train.xla", "compile with XLA on TensorFlow too (JAX always does)"),
+    Flag("--eagerly", "train.eagerly", "run operation by operation, for debugging; slow"),
+    Flag("--seed", "train.seed", "make the run reproducible", int, "SEED"),
+    Flag("--skip_bad", "data.skip_bad", "skip and count invalid annotations and images instead of stopping"),
 )
 
 
@@ -93,22 +102,64 @@ def add_flags(parser: argparse.ArgumentParser, title: str, flags: tuple[Flag, ..
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Adds what all commands that run a model have."""
-    add_flags(parser, "running", RUNTIME)
+    """Adds the flags of all commands that run a model."""
+    add_flags(parser, "execution", RUNTIME)
     group = parser.add_argument_group("device and settings")
-    group.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; also by KERAS_BACKEND")
+    group.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
     group.add_argument("--gpus", type=int, metavar="N", help="use the first N GPUs (0: the CPU; default: all)")
     group.add_argument("--precision", metavar="NAME", help="float32 (default), tf32, float16 or bfloat16")
-    group.add_argument("--amp", action="store_true", help="mixed precision, the same as --precision float16")
-    group.add_argument(
+    group.add_argument("--amp", action="store_true", help="mixed precision: the same as --precision float16")
+    add_assignments(group, "rpn.nms_iou=0.6")
+    add_verbose(group)
+
+
+def add_assignments(parser: Any, example: str) -> None:
+    """Adds ``--set``."""
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         dest="assignments",
-        help="set any field of the config, such as rpn.nms_iou=0.6; may be repeated",
+        help=f"set any config field, such as {example}; can be repeated",
     )
-    group.add_argument("-v", "--verbose", action="store_true", help="show the libraries' logs, and tracebacks")
+
+
+def add_verbose(parser: Any) -> None:
+    """Adds ``--verbose``."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show library logs and tracebacks")
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the log."""
+    group = parser.add_argument_group("logging")
+    group.add_argument(
+        "--log_file", metavar="FILE", help="log in DLLogger's format (default: MODEL_DIR/mrcnn-dlll.json)"
+    )
+    group.add_argument("--log_every", type=positive, default=100, metavar="N", help="steps between log entries")
+    group.add_argument("--log_warmup_steps", type=int, default=100, metavar="N", help="steps not counted in the speed")
+
+
+def log_options(options: argparse.Namespace) -> "LogOptions":
+    """The log that the flags ask for."""
+    from maskrcnn.logs.dllogger import LogOptions
+
+    return LogOptions(options.log_file, options.log_every, options.log_warmup_steps)
+
+
+def positive(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def use_backend(options: argparse.Namespace) -> None:
+    """Selects backend and devices; before Keras is imported."""
+    from maskrcnn.runtime.backend import select_backend
+
+    select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -123,7 +174,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         flag.field: given[flag.key] for flag in (*TRAINING, *EVALUATION, *RUNTIME) if given.get(flag.key) is not None
     }
     if options.amp and options.precision not in (None, "float16"):
-        raise UserError(f"--amp means float16, --precision says {options.precision}; give one of them")
+        raise UserError(f"--amp means float16, but --precision is {options.precision}; give one of them")
     if options.amp or options.precision:
         values["train.precision"] = options.precision or "float16"
     for assignment in options.assignments:
@@ -135,10 +186,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_config(options: argparse.Namespace) -> Config:
-    """The config of ``--config`` (or the defaults) with the flags on top.
+    """The config of ``--config``, or the default one, changed by the flags.
 
     Raises:
-        UserError: an unreadable file, an unknown setting or a value that cannot be.
+        UserError: an unreadable file, an unknown setting or an invalid value.
     """
     config = load_config(options.config) if options.config else Config()
     return config.override(settings(options))

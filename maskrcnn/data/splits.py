@@ -13,7 +13,7 @@ from maskrcnn.data.records.tfrecord import RecordIndex
 from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
 from maskrcnn.errors import UserError
 
-SplitName = Literal["train", "val"]
+SplitName = Literal["train", "val", "test"]
 ANNOTATION_PATTERNS = (
     "annotations/instances_{name}*.json",
     "annotations/{name}*.json",
@@ -23,7 +23,7 @@ ANNOTATION_PATTERNS = (
 )
 IMAGE_FOLDERS = ("{stem}", "{name}", "images/{stem}", "images/{name}", "images", ".")
 RECORD_PATTERNS = ("{name}*.tfrecord", "{name}*.tfrecord-*-of-*", "{name}*.record-*-of-*")
-ALIASES = {"train": ("train",), "val": ("val", "valid", "validation")}
+ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?:\.\w+)?$")
 
 
@@ -149,7 +149,7 @@ def _open_records(
     out_dir = writable_folder(data_dir, cache)
     scanned = scan_records(files, out_dir / f"{name}_scan.json" if out_dir else None)
     annotation_file = None
-    if name == "val" and eval_file is None:
+    if name != "train" and eval_file is None:
         annotation_file = _annotations_of_records(data_dir, name, scanned, out_dir)
     return Split(name, scanned.index, scanned.categories, annotation_file)
 

@@ -1,8 +1,8 @@
-"""COCO's metrics of detections: average precision and recall of boxes and masks."""
+"""COCO metrics of detections: average precision and recall of boxes and masks."""
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.mask_paste import RLE
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Model, predict_batches
+from maskrcnn.runtime.distribution import Devices
 
 Metrics = dict[str, Any]
-Found = tuple[int, Detections]  # an image's id, and what was found in it
 
-coco_mask: Any = pycocotools_mask  # its published types name a private class
+coco_mask: Any = pycocotools_mask  # its type stubs name a private class
 
 # the order of COCOeval.stats
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-KINDS = {"bbox": "box", "segm": "mask"}  # COCO's words and the papers'
+METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KINDS = {"bbox": "box", "segm": "mask"}  # COCO's terms and the papers'
 
 
 class CocoScorer:
@@ -36,26 +36,28 @@ class CocoScorer:
         """Reads the ground truth.
 
         Raises:
-            UserError: the file is missing or is not COCO's JSON.
+            UserError: the file is missing or is not COCO JSON.
         """
         self.annotation_file = Path(annotation_file)
-        self._ground_truth, self.left_out = _load_ground_truth(self.annotation_file)
+        self._ground_truth, self.skipped = _load_ground_truth(self.annotation_file)
         self._known_ids = {image["id"] for image in self._ground_truth["images"]}
         self._image_ids: set[int] = set()
-        self._rows: list[np.ndarray] = []  # of each image: image id, x, y, w, h, score, category id [K, 7]
+        self._rows: list[np.ndarray] = []  # per image [K, 7]: image id, x, y, w, h, score, category id
         self._rles: list[RLE] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
-        """Takes in the detections of one image, which counts also if there are none.
+        """Adds the detections of an image, which counts even if there are none.
 
         Raises:
-            UserError: the annotation file has no such image, or it came before.
+            UserError: the annotation file does not list the image, or the image was added before.
         """
         if image_id not in self._known_ids:
-            problem = f"no image with id {image_id}, which the dataset has; give the annotation file of the same images"
-            raise UserError(f"{self.annotation_file}: {problem}")
+            raise UserError(
+                f"{self.annotation_file}: no image with id {image_id}, which was predicted; "
+                "give the annotations of the same images"
+            )
         if image_id in self._image_ids:
-            raise UserError(f"{self.annotation_file}: two images of the dataset have id {image_id}; make ids unique")
+            raise UserError(f"{self.annotation_file}: two images have id {image_id}; make the ids unique")
         self._image_ids.add(image_id)
         ids = {category.index: category.id for category in detections.categories}
         kept = [i for i, index in enumerate(detections.classes.tolist()) if index in ids]
@@ -69,29 +71,29 @@ class CocoScorer:
         self._rles += [detections.rles[i] for i in kept]
 
     def metrics(self) -> Metrics:
-        """Metrics over the images added; a value is None where the ground truth has no object to find."""
+        """Returns the metrics of the images added; a value is None where the ground truth has no object to find."""
         values: Metrics = {}
         per_class: dict[str, dict[str, float | None]] = {}
         names = {category["id"]: category["name"] for category in self._ground_truth["categories"]}
         for kind in KINDS:
             evaluation = self.evaluation(kind)
-            values[kind] = {name: _known(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
-            # [T, R, K] IoU thresholds, recalls, categories; 0: objects of all sizes, -1: up to 100 detections
+            values[kind] = {name: _known(value) for name, value in zip(METRIC_NAMES, evaluation.stats, strict=True)}
+            # [T, R, K] IoU thresholds, recalls, categories; 0: all sizes, -1: up to 100 detections per image
             precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
             for k, category_id in enumerate(evaluation.params.catIds):
-                found = precision[:, :, k][precision[:, :, k] > -1]
-                average = float(found.mean()) if found.size else None
+                defined = precision[:, :, k][precision[:, :, k] > -1]
+                average = float(defined.mean()) if defined.size else None
                 per_class.setdefault(names[category_id], {})[f"{kind}_AP"] = average
         return {**values, "images": len(self._image_ids), "per_class": per_class}
 
     def evaluation(self, kind: str) -> Any:
-        """COCOeval of boxes ("bbox") or masks ("segm"), summarized: its ``eval`` and ``stats`` are pycocotools' own."""
+        """Runs COCOeval on boxes ("bbox") or masks ("segm"); its ``eval`` and ``stats`` are as in pycocotools."""
         truth = hotcoco.COCO(self._ground_truth)
         detections = hotcoco.COCO({**self._ground_truth, "annotations": []})
         if self._rles:
             masks: Any = self._rles if kind == "segm" else None
             detections = truth.load_res(np.concatenate(self._rows), segmentation=masks)
-        if self._rles and kind == "segm":  # small, medium, large: by the mask's own area, not its box's
+        if self._rles and kind == "segm":  # small, medium and large by the area of the mask, not of its box
             areas = np.array([_mask_area(rle) for rle in self._rles])
             detections.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
         evaluation: Any = hotcoco.COCOeval(truth, detections, kind)
@@ -110,43 +112,42 @@ def evaluate(
     config: Config,
     *,
     num_images: int | None = None,
-    progress: bool = True,
-    merge: Callable[[Iterable[Found]], Iterable[Found]] = iter,
+    devices: Devices | None = None,
 ) -> Metrics:
-    """COCO metrics of a model over evaluation batches, each image counted once.
+    """Predicts evaluation batches and returns their COCO metrics, with each image counted once.
 
     Args:
         model: returns detections, see MaskRCNN.
-        dataset: evaluation batches.
-        annotation_file: the ground truth of these images, and perhaps of others, which do not count.
-        config: names the categories.
-        num_images: how many there will be, for the progress bar.
-        progress: whether to show a bar.
-        merge: makes what this process has found into what all have, where several share the images.
+        dataset: evaluation batches; those of this process where several share the images.
+        annotation_file: the ground truth of these images; other images in it do not count.
+        config: the model's config, which names the categories.
+        num_images: number of images in ``dataset``, for the progress bar.
+        devices: the processes that share the images; each of them returns the metrics of all.
 
     Returns:
         {"bbox": {"AP": ..}, "segm": {..}, "images": N, "per_class": {name: {"bbox_AP": .., "segm_AP": ..}}}
 
     Raises:
-        UserError: no image at all, or images that the annotation file does not know.
+        UserError: no image, or images that the annotation file does not list.
     """
-    scorer = CocoScorer(annotation_file)
+    scorer, devices = CocoScorer(annotation_file), devices or Devices()
     predictions = predict_batches(model, dataset, config.categories)
-    shown = tqdm(predictions, "evaluating", num_images, unit="image", disable=not progress)
+    with_bar = tqdm(predictions, "evaluating", num_images, unit="image", disable=not devices.is_chief)
     images = 0
-    for image_id, detections in merge((prediction.image_id, prediction.detections) for prediction in shown):
+    local = ((prediction.image_id, prediction.detections) for prediction in with_bar)
+    for image_id, detections in devices.all_gather_items(local):
         scorer.add(image_id, detections)
         images += 1
     if not images:
-        raise UserError(f"{annotation_file}: the evaluation dataset has no image; check --data_dir and --eval_samples")
+        raise UserError(f"{annotation_file}: no image was predicted; check --data_dir and --eval_samples")
     return scorer.metrics()
 
 
 def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
-    """The metrics as a table to print; classes too, unless there are more than ``max_classes``."""
-    lines = ["      " + "".join(f"{name:>7}" for name in NAMES)]
+    """Formats the metrics as a table, with the classes unless there are more than ``max_classes``."""
+    lines = ["      " + "".join(f"{name:>7}" for name in METRIC_NAMES)]
     for kind, title in KINDS.items():
-        lines.append(f"{title:<6}" + "".join(f"{_format(metrics[kind][name]):>7}" for name in NAMES))
+        lines.append(f"{title:<6}" + "".join(f"{_format(metrics[kind][name]):>7}" for name in METRIC_NAMES))
     per_class = metrics["per_class"]
     if per_class and len(per_class) <= max_classes:
         width = max(len(name) for name in [*per_class, "class"])
@@ -158,10 +159,10 @@ def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
 
 
 def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, Detections]]:
-    """The ground truth as if it had been detected, with score 1: image ids and detections; crowds are left out.
+    """Yields each image id with its ground truth as detections of score 1; crowds are skipped.
 
     Raises:
-        UserError: the file is missing or is not COCO's JSON.
+        UserError: the file is missing or is not COCO JSON.
     """
     content = _load_ground_truth(Path(annotation_file))[0]
     categories = index_categories({category["id"]: category["name"] for category in content["categories"]})
@@ -182,7 +183,7 @@ def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, 
 
 
 def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
-    """Metrics of the ground truth held against itself: 1.0 wherever there is an object, if scoring is right."""
+    """Returns the metrics of the ground truth compared with itself, which are 1.0 wherever there is an object."""
     scorer = CocoScorer(annotation_file)
     for image_id, detections in ground_truth_detections(annotation_file):
         scorer.add(image_id, detections)
@@ -190,24 +191,24 @@ def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
 
 
 def _load_ground_truth(path: Path) -> tuple[dict[str, list[Any]], int]:
-    """COCO's three lists, every annotation complete and its mask a run-length code; and how many were left out."""
+    """Returns COCO's three lists, with complete annotations and run-length codes, and the number of skipped ones."""
     content = read_coco_json(path)
     images = {image["id"]: image for image in content["images"]}
-    complete = []
+    valid = []
     for annotation in content["annotations"]:
-        # a faulty one has stopped the reader of the data before, or is left out there too
+        # invalid annotations: reading the dataset has reported them, or skipped them too
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            # ids are renumbered: COCOeval takes 0 for "no match", and two that are equal for one object
-            complete.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(complete) + 1})
-    lists = {"images": content["images"], "annotations": complete, "categories": content["categories"]}
-    return lists, len(content["annotations"]) - len(complete)
+            # new ids: COCOeval takes 0 for "no match", and equal ids for one object
+            valid.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(valid) + 1})
+    lists = {"images": content["images"], "annotations": valid, "categories": content["categories"]}
+    return lists, len(content["annotations"]) - len(valid)
 
 
 def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    """The annotation with every field that COCOeval reads, its mask as a run-length code.
+    """Returns the annotation with every field that COCOeval reads, and its mask as a run-length code.
 
     Raises:
-        ValueError: it has no usable mask or box.
+        ValueError: no valid mask or box.
     """
     height, width, segmentation = int(image["height"]), int(image["width"]), annotation["segmentation"]
     check_segmentation(segmentation, (height, width))
@@ -223,7 +224,7 @@ def _mask_area(rle: RLE) -> float:
 
 
 def _known(value: float) -> float | None:
-    return None if value < 0 else float(value)  # COCOeval's -1; JSON has no NaN either
+    return None if value < 0 else float(value)  # COCOeval's -1 means undefined
 
 
 def _format(value: float | None) -> str:

@@ -1,18 +1,19 @@
-"""Evaluates a model folder on a dataset: what `maskrcnn eval` does."""
+"""Evaluates a model folder on a split of a dataset: the work of ``maskrcnn eval``."""
 
 import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.config import Category, Config
+from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
-from maskrcnn.data.splits import Split, open_split
-from maskrcnn.errors import UserError
+from maskrcnn.data.splits import Split, SplitName
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
+from maskrcnn.evaluation.ground_truth import open_eval_split
 from maskrcnn.inference.predictor import Model
 from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.throughput import BatchClock
@@ -20,37 +21,45 @@ from maskrcnn.runtime.distribution import Devices, connect
 from maskrcnn.runtime.files import replacing
 from maskrcnn.weights.model_folder import load_for_use, load_model_config
 
-METRICS_FILE = "metrics.json"
+METRICS_FILE = "metrics.json"  # of a training run; `evaluate_folder` leaves it alone
 LOG_FILE = "mrcnn-dlll.json"
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class EvalData:
+    """A split of a dataset, and the annotations to compare with if not the split's own."""
+
+    data_dir: str | Path
+    split: SplitName = "val"
+    eval_file: str | Path | None = None
+
+
 def evaluate_folder(
     model_dir: str | Path,
-    data_dir: str | Path,
+    data: str | Path | EvalData,
     *,
     settings: Mapping[str, Any] | None = None,
-    eval_file: str | Path | None = None,
+    out_file: str | Path | None = None,
     logs: LogOptions | None = None,
 ) -> Metrics:
-    """Evaluates a trained model on the val split of a dataset and writes metrics.json into the model's folder.
-
-    All devices of this machine share the images.
+    """Evaluates a trained model on a split and writes the metrics; all devices of this machine share the images.
 
     Args:
-        model_dir: of the model.
-        data_dir: COCO data or TFRecords.
-        settings: dotted config fields that replace the saved ones, such as ``train.eval_batch_size``.
-        eval_file: COCO annotations to compare with, instead of those of the val split.
+        model_dir: the model's folder.
+        data: the split, or the folder of a dataset whose val split is taken.
+        settings: dotted config fields that replace the saved ones, such as ``train.eval_batch_size``;
+            ``train.eval_samples`` is not taken from the training run.
+        out_file: file for the metrics; None is ``metrics_SPLIT.json`` in the model's folder.
         logs: where to log.
 
     Raises:
-        UserError: no model, no data, or data of other categories.
+        UserError: no model, no data, or ground truth of other images or categories.
     """
-    logs = logs or LogOptions()
-    config = load_model_config(model_dir).override(dict(settings or {}))
+    logs, data = logs or LogOptions(), data if isinstance(data, EvalData) else EvalData(data)
+    config = load_model_config(model_dir).override({"train.eval_samples": None, **(settings or {})})
     devices = connect()
-    split = open_val_split(config, data_dir, model_dir, eval_file=eval_file)
+    split = open_eval_split(config, data.data_dir, model_dir, name=data.split, eval_file=data.eval_file)
     with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
         predictor = devices.predictor(load_for_use(model_dir, config))
         file.parameters(dataclasses.asdict(config))
@@ -58,36 +67,16 @@ def evaluate_folder(
         clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
         metrics = evaluate_split(predictor, config, split, clock, devices)
         file.log((), {**flatten(metrics), **clock.speed()})
-    write_metrics(metrics, model_dir)
+    write_json(metrics, Path(out_file) if out_file else Path(model_dir) / f"metrics_{data.split}.json")
     return metrics
-
-
-def open_val_split(
-    config: Config, data_dir: str | Path, cache_dir: str | Path, *, eval_file: str | Path | None = None
-) -> Split:
-    """The val split, if a model of this config can be evaluated on it.
-
-    Raises:
-        UserError: it cannot be opened, has no ground truth, or has other categories than the model.
-    """
-    split = open_split(data_dir, "val", cache_dir=cache_dir, eval_file=eval_file, skip_bad=config.data.skip_bad)
-    if split.annotation_file is None:
-        raise UserError(f"{data_dir}: the val split has no masks to compare with; give COCO annotations by --eval_file")
-    known = {(category.id, category.name) for category in config.categories}
-    if not {(category.id, category.name) for category in split.categories} <= known:
-        raise UserError(
-            f"{data_dir}: its val split has the categories {names(split.categories)}, the model has "
-            f"{names(config.categories)}; give the data that the model was trained for"
-        )
-    return split
 
 
 def evaluate_split(
     model: Model, config: Config, split: Split, clock: BatchClock | None = None, devices: Devices | None = None
 ) -> Metrics:
-    """COCO metrics on a split; on the first ``config.train.eval_samples`` images of it if that is set.
+    """Returns the COCO metrics on a split, or on its first ``config.train.eval_samples`` images if that is set.
 
-    Several ``devices`` share the images; each process then has the metrics of all.
+    Several ``devices`` share the images, and each process returns the metrics of all of them.
     """
     train, devices = config.train, devices or Devices()
     shard, size = Shard(devices.rank, devices.world_size), train.eval_batch_size * devices.local_replicas
@@ -95,26 +84,23 @@ def evaluate_split(
     if clock:
         batches = clock.watch(batches)
     num_images = min(split.num_examples, train.eval_samples or split.num_examples) // devices.world_size
-    assert split.annotation_file is not None  # `open_val_split` has seen to it
-    progress, merge = devices.is_chief, devices.all_gather_items
-    return evaluate(
-        model, batches, split.annotation_file, config, num_images=num_images, progress=progress, merge=merge
-    )
+    assert split.annotation_file is not None  # `open_eval_split` has checked it
+    return evaluate(model, batches, split.annotation_file, config, num_images=num_images, devices=devices)
 
 
 def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
-    with replacing(Path(model_dir) / METRICS_FILE) as path:
-        path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    """Writes the metrics of a training run into its folder."""
+    write_json(metrics, Path(model_dir) / METRICS_FILE)
+
+
+def write_json(metrics: Metrics, path: Path) -> None:
+    """Writes metrics to a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def flatten(metrics: Metrics) -> dict[str, float]:
-    """The metrics that are known, by names such as ``bbox_AP``, for logs."""
+    """The metrics that are defined, under names such as ``bbox_AP``, for logs."""
     return {
         f"{kind}_{name}": value for kind in KINDS for name, value in metrics.get(kind, {}).items() if value is not None
     }
-
-
-def names(categories: Sequence[Category], *, most: int = 5) -> str:
-    """``1 circle, 2 square, ... (80)``: ids and names of the first few."""
-    listed = ", ".join(f"{category.id} {category.name}" for category in categories[:most])
-    return f"{listed}, ... ({len(categories)} in all)" if len(categories) > most else listed or "none"

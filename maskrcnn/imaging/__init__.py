@@ -1,1 +1,1 @@
-"""Images as NumPy arrays: reading, placing on the canvas, pasting masks, drawing. NumPy and Pillow only."""
+"""Images as NumPy arrays: reading, resizing, pasting masks, drawing; NumPy and Pillow only."""

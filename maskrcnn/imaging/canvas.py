@@ -1,7 +1,7 @@
-"""Image files to RGB arrays, and arrays onto the model's canvas.
+"""Resizes images and places them on the model's canvas.
 
-A canvas has its image in the upper left corner and zeros elsewhere; sizes are torchvision's, and so is the resizing:
-bilinear, half-pixel centers, no antialiasing.
+A canvas has its image in the upper left corner and zeros elsewhere. Sizes and resizing are torchvision's: bilinear,
+half-pixel centers, no antialiasing.
 """
 
 from typing import NamedTuple
@@ -13,18 +13,18 @@ from maskrcnn.config import CANVAS_STRIDE, ImageConfig
 
 
 class Prepared(NamedTuple):
-    """An image as the model takes it."""
+    """An image as the model receives it."""
 
     canvas: NDArray[np.uint8]  # [H, W, 3]
-    image_size: tuple[int, int]  # height and width of the part of the canvas that the image fills, px
+    image_size: tuple[int, int]  # height and width that the image fills on the canvas, px
     original_size: tuple[int, int]  # height and width of the image itself, px
 
 
 def resized_size(height: int, width: int, config: ImageConfig) -> tuple[int, int]:
     """Height and width after resizing.
 
-    The shorter side becomes ``min_side``, unless that takes the longer one beyond ``max_side``, which it then becomes:
-    torchvision's floor(size * scale), in exact arithmetic.
+    The shorter side becomes ``min_side``, unless the longer one would then exceed ``max_side``: in that case the longer
+    side becomes ``max_side``. This is torchvision's floor(size * scale), in exact arithmetic.
     """
     short, long = min(height, width), max(height, width)
     if config.min_side * long <= config.max_side * short:
@@ -35,7 +35,7 @@ def resized_size(height: int, width: int, config: ImageConfig) -> tuple[int, int
 
 
 def canvas_size(height: int, width: int, config: ImageConfig) -> tuple[int, int]:
-    """Height and width of the canvas of an image: landscape if it is at least as wide as high, else portrait."""
+    """Height and width of an image's canvas: landscape if the image is at least as wide as high, else portrait."""
     short, long = _round_up(config.min_side), _round_up(config.max_side)
     return (short, long) if width >= height else (long, short)
 
@@ -45,7 +45,7 @@ def _round_up(side: int) -> int:
 
 
 def prepare(image: NDArray[np.uint8], config: ImageConfig) -> Prepared:
-    """Resizes an RGB image [H, W, 3] and puts it on its canvas."""
+    """Resizes an RGB image [H, W, 3] and places it on its canvas."""
     height, width = image.shape[:2]
     size = resized_size(height, width, config)
     canvas = np.zeros((*canvas_size(height, width, config), 3), np.uint8)
@@ -54,7 +54,7 @@ def prepare(image: NDArray[np.uint8], config: ImageConfig) -> Prepared:
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bilinear with half-pixel centers and no antialiasing, rounded to whole values: [H, W, 3] to [*size, 3]."""
+    """Resizes [H, W, 3] to [*size, 3]: bilinear, half-pixel centers, no antialiasing, rounded to whole values."""
     row, next_row, along_y = _sample_points(image.shape[0], size[0])
     column, next_column, along_x = _sample_points(image.shape[1], size[1])
     above, below = image[row], image[next_row]  # [h, W, 3]
@@ -65,7 +65,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def _sample_points(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of ``new`` pixels both of its neighbors among ``old`` ones, and the second one's weight."""
+    """The two neighbors among ``old`` pixels of each of ``new`` pixels, and the weight of the second."""
     source = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
     source = np.clip(source, 0, old - 1)
     first = source.astype(np.intp)

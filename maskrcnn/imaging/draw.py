@@ -1,4 +1,4 @@
-"""Instances drawn onto their image: a tinted mask with a contour, a thin box, and a label that stays legible."""
+"""Draws instances onto their image: a tinted mask with a contour, a thin box, and a label that stays legible."""
 
 import colorsys
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
-Place = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the drawing
+Rectangle = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the drawing
 
 MASK_OPACITY = 0.42
 BOX_OPACITY = 0.85
 LABEL_OPACITY = 0.88
-GOLDEN_RATIO = 0.61803399  # steps of hue by it never repeat and keep neighbors far apart
+GOLDEN_RATIO = 0.61803399  # hues in steps of it never repeat, and consecutive ones are far apart
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What is drawn of one object."""
+    """The parts of an object that are drawn."""
 
     box: NDArray[np.float32]  # [4] xyxy, px of the image
     mask: NDArray[np.bool_] | None  # [H, W] of the image
@@ -31,7 +31,7 @@ class Instance:
 
 
 def color_of(number: int) -> Color:
-    """The same strong color for the same number; colors of numbers near each other are far apart."""
+    """A saturated color for each number; consecutive numbers have very different ones."""
     hue = (0.58 + number * GOLDEN_RATIO) % 1.0
     lightness = (0.52, 0.44, 0.60)[number // 5 % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
@@ -39,12 +39,12 @@ def color_of(number: int) -> Color:
 
 
 def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, scale: float = 1.0) -> Image.Image:
-    """Draws instances onto an RGB image [H, W, 3]; large ones first, so that small ones stay in sight.
+    """Draws instances onto a copy of an RGB image [H, W, 3], large ones first, so that small ones stay visible.
 
     Args:
-        image: is not changed.
-        instances: in any order.
-        scale: enlarges the drawing (lines and letters keep their size), for small images.
+        image: the pixels to draw on.
+        instances: the objects, in any order.
+        scale: enlargement of the image, but not of lines and letters.
     """
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
@@ -54,10 +54,10 @@ def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, s
     for instance in ordered:
         if instance.mask is not None:
             _tint(canvas, _enlarge(instance.mask, size), instance.color, line)
-    picture = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
-    _draw_boxes(picture, ordered, scale, line)
-    _draw_labels(picture, ordered, scale, line)
-    return picture.convert("RGB")
+    drawing = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
+    _draw_boxes(drawing, ordered, scale, line)
+    _draw_labels(drawing, ordered, scale, line)
+    return drawing.convert("RGB")
 
 
 def _area(box: NDArray[np.float32]) -> float:
@@ -72,7 +72,7 @@ def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, line: int) -> None:
-    """Blends the color into the canvas [H, W, 3] where the mask is, and marks the mask's rim, in place."""
+    """Blends the color into the canvas [H, W, 3] under the mask and draws the mask's contour, in place."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
         return
@@ -80,8 +80,8 @@ def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, li
     inside, region = mask[window], canvas[window]
     ink = np.asarray(color, np.float32)
     region[inside] += (ink - region[inside]) * MASK_OPACITY
-    rim = inside & ~_erode(inside, line)
-    region[rim] = ink
+    contour = inside & ~_erode(inside, line)
+    region[contour] = ink
 
 
 def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
@@ -91,23 +91,23 @@ def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _draw_boxes(picture: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
-    layer = Image.new("RGBA", picture.size)
+def _draw_boxes(drawing: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
+    layer = Image.new("RGBA", drawing.size)
     pen = ImageDraw.Draw(layer)
-    right, bottom = picture.width - 1, picture.height - 1
+    right, bottom = drawing.width - 1, drawing.height - 1
     for instance in instances:
         x1, y1, x2, y2 = (float(value) * scale for value in instance.box)
         corners = [min(max(x1, 0), right), min(max(y1, 0), bottom), min(max(x2, 0), right), min(max(y2, 0), bottom)]
         corners = [corners[0], corners[1], max(corners[0], corners[2]), max(corners[1], corners[3])]
         pen.rectangle(corners, outline=(*instance.color, round(255 * BOX_OPACITY)), width=line)
-    picture.alpha_composite(layer)
+    drawing.alpha_composite(layer)
 
 
-def _draw_labels(picture: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
-    font = _font(int(np.clip(min(picture.size) / 40, 11, 40)))
-    layer = Image.new("RGBA", picture.size)
+def _draw_labels(drawing: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
+    font = _font(int(np.clip(min(drawing.size) / 40, 11, 40)))
+    layer = Image.new("RGBA", drawing.size)
     pen = ImageDraw.Draw(layer)
-    taken: list[Place] = []
+    taken: list[Rectangle] = []
     for instance in instances:
         if not instance.label:
             continue
@@ -115,30 +115,30 @@ def _draw_labels(picture: Image.Image, instances: Sequence[Instance], scale: flo
         left, _, right, _ = pen.textbbox((0, 0), instance.label, font=font)
         ascent, descent = font.getmetrics()
         text_size = right - left + 2 * margin, ascent + descent + margin
-        place = _free_place(instance.box * scale, text_size, picture.size, taken)
+        place = _free_place(instance.box * scale, text_size, drawing.size, taken)
         taken.append(place)
         pen.rounded_rectangle(place, radius=margin, fill=(*instance.color, round(255 * LABEL_OPACITY)))
         pen.text((place[0] + margin - left, place[1] + margin / 2), instance.label, _contrast(instance.color), font)
-    picture.alpha_composite(layer)
+    drawing.alpha_composite(layer)
 
 
 def _free_place(
-    box: NDArray[np.float32], text_size: tuple[float, float], picture_size: tuple[int, int], taken: list[Place]
-) -> Place:
-    """The place for a label at its box that covers the least of the labels already there; above the box if free."""
+    box: NDArray[np.float32], text_size: tuple[float, float], drawing_size: tuple[int, int], taken: list[Rectangle]
+) -> Rectangle:
+    """The position at a box where a label covers the least of the labels drawn so far; above the box if free."""
     x1, y1, x2, y2 = (float(value) for value in box)
     width, height = text_size
     corners = [(x1, y1 - height), (x1, y1), (x2 - width, y1 - height), (x2 - width, y1), (x1, y2), (x1, y2 - height)]
     corners += [(x1, y1 + height * step) for step in (1, 2)]
     candidates = []
     for left, top in corners:
-        left = min(max(left, 0.0), max(picture_size[0] - width - 1, 0.0))
-        top = min(max(top, 0.0), max(picture_size[1] - height - 1, 0.0))
+        left = min(max(left, 0.0), max(drawing_size[0] - width - 1, 0.0))
+        top = min(max(top, 0.0), max(drawing_size[1] - height - 1, 0.0))
         candidates.append((left, top, left + width, top + height))
     return min(candidates, key=lambda place: sum(_overlap(place, other) for other in taken))
 
 
-def _overlap(first: Place, second: Place) -> float:
+def _overlap(first: Rectangle, second: Rectangle) -> float:
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     return max(width, 0) * max(height, 0)
@@ -151,5 +151,5 @@ def _contrast(color: Color) -> Color:
 
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own font has no letters beyond Latin; matplotlib brings DejaVu, which has
+    # Pillow's own font has Latin letters only; DejaVu, which matplotlib ships, has many more
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

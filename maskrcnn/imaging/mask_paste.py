@@ -1,7 +1,7 @@
-"""Masks of the mask head, pasted into the image that they belong to.
+"""Pastes the mask head's square masks into their images.
 
-The arithmetic is torchvision's ``paste_masks_in_image``; nothing larger than the box's part of the image is ever
-computed, and run-length codes are built from that part alone.
+The arithmetic is that of torchvision's ``paste_masks_in_image``. Only the part of the image inside the box is computed,
+and run-length codes are built from that part alone.
 """
 
 import warnings
@@ -11,28 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as pycocotools_mask
 
-Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels, the right and lower ends excluded
+Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels; x2 and y2 are exclusive
 RLE = dict[str, Any]  # COCO's {"size": [height, width], "counts": bytes}
 
-coco_mask: Any = pycocotools_mask  # its published types name a private class
+coco_mask: Any = pycocotools_mask  # its type stubs name a private class
 
-PADDING = 1  # cells of zeros around the mask, so that it fades out at the box's edge; torchvision
+PADDING = 1  # px of zeros around the mask, so that it fades out at the box's edge; torchvision
 THRESHOLD = 0.5  # torchvision's and COCO's usual choice
 
 
 def paste_probabilities(
     mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.float32], Rectangle]:
-    """Stretches a square mask over its box and returns the part inside the image, with that part's place.
+    """Stretches a square mask over its box and crops it to the image.
 
     Args:
         mask: [M, M] probabilities.
         box: [4] xyxy in pixels of the image.
-        height: of the image, px.
-        width: of the image, px.
+        height: height of the image, px.
+        width: width of the image, px.
 
     Returns:
-        [h, w] probabilities and the rectangle that they cover; h or w is 0 where the box misses the image.
+        [h, w] probabilities and the rectangle that they cover; h or w is 0 if the box lies outside the image.
     """
     columns, place = _paste_columns(mask, box, height, width)
     return np.ascontiguousarray(columns.T), place
@@ -41,18 +41,18 @@ def paste_probabilities(
 def _paste_columns(
     mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.float32], Rectangle]:
-    """As `paste_probabilities`, column after column [w, h]: the order of run-length codes."""
-    cells = mask.shape[0] + 2 * PADDING
-    padded = np.zeros((cells, cells), np.float32)
+    """The result of `paste_probabilities`, transposed [w, h]: run-length codes go column by column."""
+    side = mask.shape[0] + 2 * PADDING
+    padded = np.zeros((side, side), np.float32)
     padded[PADDING:-PADDING, PADDING:-PADDING] = mask.T
-    x1, y1, x2, y2 = _expand(np.asarray(box, np.float32), cells / mask.shape[0])
+    x1, y1, x2, y2 = _expand(np.asarray(box, np.float32), side / mask.shape[0])
     left, right = max(x1, 0), min(x2 + 1, width)
     top, bottom = max(y1, 0), min(y2 + 1, height)
     if right <= left or bottom <= top:
         return np.zeros((0, 0), np.float32), (0, 0, 0, 0)
     # torchvision counts the corner pixels: x2 - x1 + 1 columns
-    column, next_column, along_x = _sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), cells)
-    row, next_row, along_y = _sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), cells)
+    column, next_column, along_x = _sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), side)
+    row, next_row, along_y = _sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), side)
     along_x = along_x[:, None]
     stretched = padded.take(column, 0) * (1 - along_x)  # [w, M + 2]
     stretched += padded.take(next_column, 0) * along_x
@@ -67,33 +67,35 @@ def _paste_columns(
 def paste_mask(
     mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.bool_], Rectangle]:
-    """As `paste_probabilities`, thresholded: [h, w] bool and the rectangle that it covers."""
+    """The result of `paste_probabilities`, thresholded: [h, w] bool and the rectangle that it covers."""
     crop, place = paste_probabilities(mask, box, height, width)
     return crop >= THRESHOLD, place
 
 
 def encode_crop(crop: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
-    """COCO run-length code of an image that is empty but for ``crop``; the image itself is never made.
+    """The COCO run-length code of an image that is empty outside ``crop``, computed without that image.
 
     Args:
         crop: [h, w] bool.
         place: the rectangle of the image that ``crop`` covers.
-        height: of the image, px.
-        width: of the image, px.
+        height: height of the image, px.
+        width: width of the image, px.
     """
     return _encode_columns(crop.T, place, height, width)
 
 
 def _encode_columns(columns: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
-    """As `encode_crop`, of the columns [w, h]."""
+    """The result of `encode_crop` for a transposed crop [w, h]."""
     left, top = place[:2]
-    # runs go down the columns: an empty pixel above each, and one at the end, make each begin and end within one
+    # runs go down the columns; an empty pixel above each column and after the last one ends every run in its column
     stride = columns.shape[1] + 1
-    framed = np.zeros(columns.shape[0] * stride + 1, np.bool_)
-    framed[:-1].reshape(-1, stride)[:, 1:] = columns
-    change = np.flatnonzero(framed[1:] != framed[:-1])  # a run's start or end, the pixel above each column counted
+    bordered = np.zeros(columns.shape[0] * stride + 1, np.bool_)
+    bordered[:-1].reshape(-1, stride)[:, 1:] = columns
+    change = np.flatnonzero(
+        bordered[1:] != bordered[:-1]
+    )  # where a run starts or ends, counting the pixel above each column
     positions = change + (change // stride) * (height - stride) + (left * height + top)
-    if columns.shape[1] == height:  # a run that ends where the next one starts, at the foot of a column, is one run
+    if columns.shape[1] == height:  # a run that reaches the foot of a column and one that starts the next are one
         joined = np.flatnonzero(positions[1:] == positions[:-1])
         positions = np.delete(positions, np.concatenate([joined, joined + 1]))
     counts = np.diff(positions, prepend=0, append=height * width)
@@ -103,7 +105,7 @@ def _encode_columns(columns: NDArray[np.bool_], place: Rectangle, height: int, w
 
 
 def paste_and_encode(masks: NDArray[np.float32], boxes: NDArray[np.float32], height: int, width: int) -> list[RLE]:
-    """Run-length codes of masks [K, M, M] in boxes [K, 4] of an image."""
+    """The run-length codes of masks [K, M, M] in boxes [K, 4] of an image."""
     codes = []
     for mask, box in zip(masks, boxes, strict=True):
         columns, place = _paste_columns(mask, box, height, width)
@@ -111,19 +113,19 @@ def paste_and_encode(masks: NDArray[np.float32], boxes: NDArray[np.float32], hei
     return codes
 
 
-def decode(codes: list[RLE], height: int, width: int) -> NDArray[np.bool_]:
-    """Masks [K, height, width] of run-length codes."""
+def decode_rles(codes: list[RLE], height: int, width: int) -> NDArray[np.bool_]:
+    """Decodes run-length codes to masks [K, height, width]."""
     if not codes:
         return np.zeros((0, height, width), np.bool_)
     with warnings.catch_warnings():
-        # pycocotools 2.0.11 knows nothing of NumPy 2's copy keyword
+        # pycocotools 2.0.11 does not know NumPy 2's copy keyword
         warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
-        pixels = coco_mask.decode(codes)  # [height, width, K], columns first in memory
+        pixels = coco_mask.decode(codes)  # [height, width, K], column-major
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).view(np.bool_)
 
 
 def _expand(box: NDArray[np.float32], scale: float) -> Rectangle:
-    """The box grown about its center by ``scale``, its corners cut to integers toward zero."""
+    """The box scaled about its center, with its corners truncated to integers."""
     center = (box[2:] + box[:2]) * np.float32(0.5)
     half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32(scale)
     x1, y1 = (int(value) for value in center - half)
@@ -132,11 +134,11 @@ def _expand(box: NDArray[np.float32], scale: float) -> Rectangle:
 
 
 def _sample_points(
-    start: int, stop: int, length: int, cells: int
+    start: int, stop: int, length: int, side: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Where pixels start..stop-1 of ``length`` fall among ``cells``: both neighbors, and the second one's weight."""
-    scale = np.float32(cells / length)
+    """The two neighbors of pixels start..stop-1 of ``length`` among ``side`` mask pixels, and the second's weight."""
+    scale = np.float32(side / length)
     source = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     source = np.maximum(source, 0)
-    first = np.minimum(source.astype(np.intp), cells - 1)
-    return first, np.minimum(first + 1, cells - 1), source - first.astype(np.float32)
+    first = np.minimum(source.astype(np.intp), side - 1)
+    return first, np.minimum(first + 1, side - 1), source - first.astype(np.float32)

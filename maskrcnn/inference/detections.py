@@ -1,4 +1,4 @@
-"""The objects found in one image, in that image's own pixels."""
+"""The detections in one image, in that image's own pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,20 +6,22 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from maskrcnn.config import Category
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
-from maskrcnn.imaging.mask_paste import RLE, decode, paste_and_encode
-from maskrcnn.imaging.read import load_image
+from maskrcnn.imaging.mask_paste import RLE, decode_rles, paste_and_encode
+from maskrcnn.imaging.read import load_image, to_rgb
 
-Outputs = dict[str, NDArray[Any]]  # what the model returns, see MaskRCNN
-Source = str | Path | NDArray[np.uint8]
+Outputs = dict[str, NDArray[Any]]  # the model's outputs, see MaskRCNN
+CHANNELS = ((), (1,), (3,), (4,))  # the part of an array's shape after height and width
+ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, repr=False)
 class Detections:
-    """The objects found in one image, best first. K is their number."""
+    """The K detections in one image, in descending order of score."""
 
     boxes: NDArray[np.float32]  # [K, 4] xyxy, px of the image
     classes: NDArray[np.int32]  # [K] class indices, see Category
@@ -39,17 +41,17 @@ class Detections:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """[K, H, W], decoded anew at each access."""
-        return decode(self.rles, *self.image_size)
+        """The masks [K, H, W], decoded anew at each access."""
+        return decode_rles(self.rles, *self.image_size)
 
     @property
     def names(self) -> list[str]:
-        """[K] category names."""
+        """The category names [K]."""
         known = {category.index: category.name for category in self.categories}
         return [known.get(int(index), f"class {index}") for index in self.classes]
 
     def above(self, score_threshold: float) -> "Detections":
-        """Those with at least this score."""
+        """The detections with at least this score."""
         kept = np.nonzero(self.scores >= score_threshold)[0]
         return Detections(
             self.boxes[kept],
@@ -61,16 +63,18 @@ class Detections:
         )
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO's result dicts, ready for JSON; classes that have no category are left out."""
-        ids = {category.index: category.id for category in self.categories}
+        """The detections as entries of a COCO results list, ready for JSON; classes without a category are omitted."""
+        categories = {category.index: category for category in self.categories}
         results = []
         for box, index, score, rle in zip(self.boxes.tolist(), self.classes, self.scores, self.rles, strict=True):
-            if int(index) in ids:
+            category = categories.get(int(index))
+            if category is not None:
                 x1, y1, x2, y2 = (round(value, 3) for value in box)
                 results.append(
                     {
                         "image_id": image_id,
-                        "category_id": ids[int(index)],
+                        "category_id": category.id,
+                        "category_name": category.name,
                         "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
                         "score": round(float(score), 6),
                         "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
@@ -80,23 +84,56 @@ class Detections:
 
     def draw(
         self,
-        image: Source,
+        image: ImageSource,
         score_threshold: float = 0.5,
         *,
         scale: float = 1.0,
         color_by: Literal["instance", "class"] = "instance",
         with_scores: bool = True,
     ) -> Image.Image:
-        """The image (an RGB array or a file) with those detections on it that reach the score."""
-        pixels = image if isinstance(image, np.ndarray) else load_image(image)
+        """Draws the detections with at least a score onto the image that they were found in.
+
+        Args:
+            image: see `read_source`.
+            score_threshold: lowest score that is drawn.
+            scale: enlargement of the image, but not of lines and letters.
+            color_by: a color for each instance, or one for all of a class.
+            with_scores: whether labels have the score behind the name.
+
+        Raises:
+            UserError: see `read_source`.
+        """
+        pixels = read_source(image)
         shown = self.above(score_threshold)
         instances = []
         for i, (name, score) in enumerate(zip(shown.names, shown.scores, strict=True)):
-            mask = decode([shown.rles[i]], *self.image_size)[0]
+            mask = decode_rles([shown.rles[i]], *self.image_size)[0]
             color = color_of(i if color_by == "instance" else int(shown.classes[i]) - 1)
             label = f"{name} {score:.2f}" if with_scores else name
             instances.append(Instance(shown.boxes[i], mask, label, color))
         return draw_instances(pixels, instances, scale=scale)
+
+
+def read_source(image: ImageSource) -> NDArray[np.uint8]:
+    """Returns RGB pixels [H, W, 3] of an image file, a Pillow image, or an array.
+
+    Arrays are uint8 of shape [H, W], [H, W, 1] (gray), [H, W, 3] (RGB) or [H, W, 4] (RGBA).
+
+    Raises:
+        UserError: a file that cannot be read, or an array of another shape or type.
+    """
+    if isinstance(image, str | Path):
+        return load_image(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(image), Path(getattr(image, "filename", "") or "image"))
+    if image.dtype != np.uint8 or not image.size or image.ndim not in (2, 3) or image.shape[2:] not in CHANNELS:
+        raise UserError(
+            f"image array {image.shape} of {image.dtype}: expected uint8 of [height, width], "
+            "or [height, width, channels] with 1 (gray), 3 (RGB) or 4 (RGBA) channels"
+        )
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return image[..., :3]
 
 
 def to_original(
@@ -105,13 +142,13 @@ def to_original(
     original_size: tuple[int, int],
     categories: tuple[Category, ...],
 ) -> Detections:
-    """Brings the model's outputs for one image back to that image's own pixels.
+    """Converts the model's outputs for one image to detections in that image's own pixels.
 
     Args:
         outputs: boxes [D, 4] in canvas pixels, classes [D], scores [D], masks [D, M, M], valid [D].
         image_size: height and width of the image on the canvas.
         original_size: height and width of the image itself.
-        categories: of the classes.
+        categories: the categories of the classes.
     """
     valid = np.asarray(outputs["valid"], bool)
     height, width = (int(side) for side in original_size)

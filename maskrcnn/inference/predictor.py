@@ -1,4 +1,4 @@
-"""A trained model that predicts images and batches of them."""
+"""A trained model that predicts single images, lists of them, and evaluation batches."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,86 +8,118 @@ from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from maskrcnn.config import Category, Config
-from maskrcnn.errors import UserError
-from maskrcnn.imaging.canvas import prepare
-from maskrcnn.imaging.read import load_image
-from maskrcnn.inference.detections import Detections, Outputs, Source, to_original
+from maskrcnn.config import Category, Config, ImageConfig
+from maskrcnn.imaging.canvas import Prepared, prepare
+from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
 
-PASTE_WORKERS = 2  # threads beside the forward pass; pasting is quick, more would only take its cores away
+PASTE_WORKERS = 2  # threads beside the forward pass; pasting is fast, more of them would only take its cores
 
 
 class Model(Protocol):
     """The part of `keras.Model` that prediction needs."""
 
-    def predict_on_batch(self, x: Any) -> Any: ...
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns the outputs of a batch, see MaskRCNN."""
+        ...
 
 
 class Predictor:
-    """A trained model with all that is needed to use it on pictures."""
+    """A trained model with its config, ready to predict images."""
 
     def __init__(self, model: Model, config: Config) -> None:
         self.model = model
         self.config = config
 
     @overload
-    def predict(self, source: Source) -> Detections: ...
+    def predict(self, source: ImageSource, *, batch_size: int | None = None) -> Detections: ...
 
     @overload
-    def predict(self, source: Sequence[Source]) -> list[Detections]: ...
+    def predict(self, source: Sequence[ImageSource], *, batch_size: int | None = None) -> list[Detections]: ...
 
-    def predict(self, source: Source | Sequence[Source]) -> Detections | list[Detections]:
-        """Detections in an image file or an RGB uint8 array [H, W, 3], or a list of them for a list.
+    def predict(
+        self, source: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None
+    ) -> Detections | list[Detections]:
+        """Returns the detections in an image, or a list of them for a list of images.
+
+        Args:
+            source: an image file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4]
+                (RGBA); or a list of these, which is predicted in batches.
+            batch_size: images per batch; None is the config's ``train.eval_batch_size``.
 
         Raises:
             UserError: a file that cannot be read, or an array of another shape or type.
         """
-        if isinstance(source, str | Path):
-            return self._predict(load_image(source))
-        if isinstance(source, np.ndarray):
-            return self._predict(_checked(source))
-        return [self.predict(one) for one in source]
-
-    def _predict(self, image: NDArray[np.uint8]) -> Detections:
-        prepared = prepare(image, self.config.model.image)
-        sizes = np.array([prepared.image_size], np.float32)
-        outputs = self.model.predict_on_batch({"images": prepared.canvas[None], "image_sizes": sizes})
-        first = {name: np.asarray(value)[0] for name, value in outputs.items()}
-        return to_original(first, prepared.image_size, prepared.original_size, self.config.categories)
+        if isinstance(source, str | Path | Image.Image | np.ndarray):
+            return self.predict([source])[0]
+        images = ((number, read_source(image)) for number, image in enumerate(source))
+        batches = image_batches(images, self.config.model.image, batch_size or self.config.train.eval_batch_size)
+        found = predict_batches(self.model, batches, self.config.categories)
+        detections = {prediction.image_id: prediction.detections for prediction in found}
+        return [detections[number] for number in range(len(source))]
 
 
-def load(model_dir: str | Path) -> Predictor:
-    """The predictor of a folder that `maskrcnn train` left.
+def load(source: str | Path) -> Predictor:
+    """Returns the predictor of a model folder, a checkpoint file, or published weights (a name or a URL).
 
     Raises:
-        UserError: the folder holds no model.
+        UserError: there is no such model, or it cannot be downloaded.
     """
-    from maskrcnn.weights.model_folder import load_model  # imports Keras
+    from maskrcnn.weights.importing import open_model  # imports Keras
+    from maskrcnn.weights.published import find_weights
 
-    return Predictor(*load_model(model_dir))
-
-
-def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f"image array {image.shape} of {image.dtype}: expected RGB [height, width, 3] of uint8")
-    return image
+    opened = open_model(find_weights(source))
+    return Predictor(opened.load(opened.config), opened.config)
 
 
 class ImagePrediction(NamedTuple):
-    """One image of an evaluation dataset with what was found in it."""
+    """An image with its detections."""
 
     image_id: int
     detections: Detections
-    image: NDArray[np.uint8]  # [h, w, 3] RGB, as the model saw it (resized)
+    image: NDArray[np.uint8]  # [h, w, 3] RGB, resized as the model saw it
+
+
+def image_batches(
+    images: Iterable[tuple[int, NDArray[np.uint8]]], config: ImageConfig, batch_size: int
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Groups RGB images with their ids into evaluation batches, landscape and portrait images apart.
+
+    The last batch of an orientation is padded to the size of those before it, with ``image_valid`` False.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
+    filled = set()
+    for image_id, image in images:
+        prepared = prepare(image, config)
+        shape = prepared.canvas.shape
+        group = waiting.setdefault(shape, [])
+        group.append((image_id, prepared))
+        if len(group) == batch_size:
+            filled.add(shape)
+            yield _stack(waiting.pop(shape), batch_size)
+    for shape, group in waiting.items():
+        yield _stack(group, batch_size if shape in filled else len(group))  # a new size would be compiled anew
+
+
+def _stack(group: list[tuple[int, Prepared]], size: int) -> dict[str, NDArray[Any]]:
+    valid = np.arange(size) < len(group)
+    ids, images = zip(*(group + group[-1:] * (size - len(group))), strict=True)
+    return {
+        "images": np.stack([prepared.canvas for prepared in images]),
+        "image_sizes": np.array([prepared.image_size for prepared in images], np.float32),
+        "original_sizes": np.array([prepared.original_size for prepared in images], np.int32),
+        "image_ids": np.array(ids, np.int64),
+        "image_valid": valid,
+    }
 
 
 def predict_batches(
     model: Model, dataset: Iterable[dict[str, Any]], categories: tuple[Category, ...]
 ) -> Iterator[ImagePrediction]:
-    """Runs the model over evaluation batches and yields image after image, in the dataset's order.
+    """Predicts evaluation batches and yields the images one by one, in the dataset's order, without padding.
 
-    Masks are pasted by threads while the model works on the next batch; at most two batches are held.
+    Threads paste the masks while the model works on the next batch; at most two batches are held.
     """
     with ThreadPoolExecutor(PASTE_WORKERS, thread_name_prefix="paste") as workers:
         waiting: deque[Future[ImagePrediction]] = deque()
@@ -95,7 +127,7 @@ def predict_batches(
             arrays = {name: np.asarray(value) for name, value in batch.items()}
             outputs = model.predict_on_batch({name: arrays[name] for name in ("images", "image_sizes")})
             outputs = {name: np.asarray(value) for name, value in outputs.items()}
-            while waiting:  # of the batch before
+            while waiting:  # the batch before this one
                 yield waiting.popleft().result()
             for i in np.nonzero(arrays["image_valid"])[0]:
                 waiting.append(workers.submit(_finish, arrays, outputs, int(i), categories))

@@ -1,4 +1,4 @@
-"""Predictions as files: COCO results in JSON and one picture an image with what was found drawn on it."""
+"""Writes predictions to files: COCO results as JSON, and for each image a PNG with its detections drawn on it."""
 
 import contextlib
 import json
@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.read import list_images, load_image
+from maskrcnn.imaging.read import FORMAT_NAMES, list_images, load_image
 from maskrcnn.inference.detections import Detections
-from maskrcnn.inference.predictor import Predictor, predict_batches
+from maskrcnn.inference.predictor import Predictor, image_batches, predict_batches
 from maskrcnn.runtime.files import replacing
 
 PREDICTIONS_FILE = "predictions.json"
 
 
 class ResultWriter:
-    """Writes COCO results into an open file, image by image."""
+    """Writes COCO results to an open file, image by image."""
 
     def __init__(self, file: TextIO) -> None:
         self.images = 0
@@ -28,19 +29,20 @@ class ResultWriter:
         self._separator = "["
 
     def add(self, image_id: int, detections: Detections, **extra: str) -> None:
-        """Appends an image's detections; ``extra`` goes into each of them."""
+        """Appends the detections of an image, each with the fields ``extra``."""
         for result in detections.to_coco(image_id):
             self._file.write(f"{self._separator}\n{json.dumps({**result, **extra})}")
             self._separator = ","
         self.images += 1
 
     def close(self) -> None:
+        """Ends the JSON list."""
         self._file.write("[]\n" if self._separator == "[" else "\n]\n")
 
 
 @contextlib.contextmanager
 def writing_results(path: Path) -> Iterator[ResultWriter]:
-    """A writer of ``path``, which appears when it is complete and at least one image was added.
+    """Gives a writer of ``path``, a file that appears once it is complete and has at least one image.
 
     Raises:
         UserError: no image was added, or the file cannot be written.
@@ -58,50 +60,51 @@ def writing_results(path: Path) -> Iterator[ResultWriter]:
 
 def infer_images(
     predictor: Predictor,
-    paths: Sequence[str | Path],
+    files: Sequence[Path],
     out_dir: str | Path,
     *,
     score_threshold: float = 0.5,
-    skip_bad: bool = False,
     progress: bool = True,
 ) -> list[str]:
-    """Predicts image files and whole folders of them.
+    """Predicts image files in batches.
 
     Args:
-        predictor: the model.
-        paths: files, and folders whose images are taken too, those of inner folders included.
-        out_dir: gets predictions.json, with all detections (``image_id`` counts from 1, ``file_name`` tells the
-            image), and a PNG for each image, with those of at least ``score_threshold``.
-        score_threshold: of what is drawn.
-        skip_bad: leave out files that cannot be read instead of stopping.
-        progress: whether to show a bar.
+        predictor: the model and its config, which has the batch size.
+        files: see `find_images`.
+        out_dir: folder for predictions.json, which has all detections (``image_id`` counts from 1, ``file_name`` names
+            the image), and a PNG for each image.
+        score_threshold: lowest score that is drawn.
+        progress: whether to show a progress bar.
 
     Returns:
-        What was wrong with each file left out.
+        A line for each file that could not be read.
 
     Raises:
-        UserError: no image, one that cannot be read, or a folder that cannot be written.
+        UserError: no file can be read, or the folder cannot be written.
     """
-    files = _find_images([Path(path) for path in paths])
-    out_dir = Path(out_dir)
-    names = _picture_names([file.stem for file in files])
-    skipped: list[str] = []
-    with writing_results(out_dir / PREDICTIONS_FILE) as writer:
-        numbered = enumerate(zip(files, names, strict=True), start=1)
-        for image_id, (file, name) in tqdm(numbered, "predicting", len(files), unit="image", disable=not progress):
+    config, out_dir = predictor.config, Path(out_dir)
+    names = _image_names([file.stem for file in files])
+    problems: list[str] = []
+    originals: dict[int, NDArray[np.uint8]] = {}  # images that are being predicted
+
+    def read() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for image_id, file in enumerate(files, start=1):
             try:
-                image = load_image(file)
+                originals[image_id] = load_image(file)
             except UserError as error:
-                if not skip_bad:
-                    raise
-                skipped.append(str(error))
+                problems.append(str(error))
                 continue
-            detections = predictor.predict(image)
-            writer.add(image_id, detections, file_name=str(file))
-            _save(detections.draw(image, score_threshold), out_dir / name)
+            yield image_id, originals[image_id]
+
+    batches = image_batches(read(), config.model.image, config.train.eval_batch_size)
+    predictions = predict_batches(predictor.model, batches, config.categories)
+    with writing_results(out_dir / PREDICTIONS_FILE) as writer:
+        for image_id, detections, _ in _with_bar(predictions, len(files), progress):
+            writer.add(image_id, detections, file_name=str(files[image_id - 1]))
+            _save(detections.draw(originals.pop(image_id), score_threshold), out_dir / names[image_id - 1])
         if not writer.images:
-            raise UserError(f"none of {len(files)} images can be read; the first: {skipped[0]}")
-    return skipped
+            raise UserError(f"none of {len(files)} images can be read; the first: {problems[0]}")
+    return problems
 
 
 def infer_batches(
@@ -113,36 +116,38 @@ def infer_batches(
     num_images: int | None = None,
     progress: bool = True,
 ) -> int:
-    """Predicts an evaluation dataset; as `infer_images`, with the dataset's own image ids.
+    """Predicts an evaluation dataset into the same files as `infer_images`, with the dataset's own image ids.
 
-    Pictures are named by image id; they show the images as the model got them, at their original size.
+    The PNGs are named by image id and show the images as the model saw them, scaled back to their original size.
 
     Returns:
         The number of images.
 
     Raises:
-        UserError: no image, or a folder that cannot be written.
+        UserError: no image, or the folder cannot be written.
     """
     out_dir = Path(out_dir)
     predictions = predict_batches(predictor.model, dataset, predictor.config.categories)
     with writing_results(out_dir / PREDICTIONS_FILE) as writer:
-        for image_id, detections, image in tqdm(
-            predictions, "predicting", num_images, unit="image", disable=not progress
-        ):
+        for image_id, detections, image in _with_bar(predictions, num_images, progress):
             writer.add(image_id, detections)
             height, width = detections.image_size
             original = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
             _save(detections.draw(original, score_threshold), out_dir / f"{image_id}.png")
-        images = writer.images
-    return images
+        return writer.images
 
 
-def _find_images(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The image files among files and folders, without duplicates.
+
+    Raises:
+        UserError: a path that does not exist, a folder without images, or no path at all.
+    """
     files: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         found = list_images(path) if path.is_dir() else [path]
         if not found:
-            raise UserError(f"{path}: no image in this folder; expected JPEG, PNG, BMP, GIF, TIFF or WebP files")
+            raise UserError(f"{path}: no image in this folder; expected {FORMAT_NAMES} files")
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; give images or folders of images")
         files += found
@@ -151,13 +156,16 @@ def _find_images(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _picture_names(stems: Sequence[str]) -> list[str]:
-    """A PNG's name for each stem, numbered where it would meet an earlier one (on any file system)."""
+def _with_bar(predictions: Iterable[Any], total: int | None, progress: bool) -> Iterable[Any]:
+    return tqdm(predictions, "predicting", total, unit="image", disable=not progress)
+
+
+def _image_names(stems: Sequence[str]) -> list[str]:
+    """The names of the PNGs, numbered where two would be the same file (on any file system)."""
     taken: set[str] = set()
     names: list[str] = []
     for stem in stems:
-        candidates = _numbered(stem)
-        name = next(candidate for candidate in candidates if candidate.lower() not in taken)
+        name = next(candidate for candidate in _numbered(stem) if candidate.lower() not in taken)
         taken.add(name.lower())
         names.append(name)
     return names
@@ -171,12 +179,12 @@ def _numbered(stem: str) -> Iterator[str]:
         number += 1
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    """Saves a PNG; compression 1 is several times as quick as the default, for files a tenth larger."""
+def _save(image: Image.Image, path: Path) -> None:
+    """Saves a PNG with compression level 1: several times as fast as the default, and a tenth larger."""
     try:
         with replacing(path) as temporary:
-            picture.save(temporary, compress_level=1)
+            image.save(temporary, compress_level=1)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another --out_dir"
+            f"{path}: cannot be written ({error.strerror}); free disk space or choose another --out_dir"
         ) from error

@@ -1,53 +1,85 @@
-"""Predicts images or a split with a model folder: what `maskrcnn infer` does."""
+"""Predicts images or a split and writes the results: the work of ``maskrcnn infer``."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.loader.pipeline import eval_dataset
-from maskrcnn.data.splits import open_split
+from maskrcnn.data.splits import SplitName, open_split
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.results import infer_batches, infer_images
-from maskrcnn.weights.model_folder import load_for_use, load_model_config
+from maskrcnn.inference.results import find_images, infer_batches, infer_images
+from maskrcnn.weights.importing import open_model
+from maskrcnn.weights.published import find_weights
+
+LISTED = 3  # unreadable images that are named; the others are counted
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class InferInput:
+    """The images to predict: files and folders of them, or a split of a dataset."""
+
+    paths: Sequence[str | Path] = ()
+    data_dir: str | Path | None = None
+    split: SplitName = "val"
+
+
 def infer_folder(
-    model_dir: str | Path,
+    model: str | Path,
     out_dir: str | Path,
+    images: InferInput,
     *,
-    paths: Sequence[str | Path] = (),
-    data_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     score_threshold: float = 0.5,
-) -> None:
-    """Predicts pictures, folders of them, or a val split; writes predictions.json and a picture for each.
+) -> int:
+    """Predicts images and writes predictions.json and a PNG for each.
 
     Args:
-        model_dir: of the model.
-        out_dir: gets the results.
-        paths: pictures and folders.
-        data_dir: whose val split is predicted if there are no paths.
-        settings: dotted config fields that replace the saved ones.
-        score_threshold: of what is drawn.
+        model: a model folder, a checkpoint file, or published weights (a name or a URL).
+        out_dir: folder for the results.
+        images: what to predict.
+        settings: dotted config fields that replace the saved ones; ``train.eval_samples`` is not taken from the
+            training run.
+        score_threshold: lowest score that is drawn. A threshold below the model's own makes the model return more
+            detections.
+
+    Returns:
+        The number of images that could not be read; they are named in the log, and the others are predicted.
 
     Raises:
-        UserError: no model, nothing to predict, or a file that cannot be read.
+        UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
     """
-    config = load_model_config(model_dir).override(dict(settings or {}))
-    train, skip_bad = config.train, config.data.skip_bad
-    if paths:
-        predictor = Predictor(load_for_use(model_dir, config), config)
-        for problem in infer_images(predictor, paths, out_dir, score_threshold=score_threshold, skip_bad=skip_bad):
-            logger.warning("skipped %s", problem)
-    elif data_dir is not None:
-        split = open_split(data_dir, "val", cache_dir=out_dir, skip_bad=skip_bad)
-        batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
-        num_images = min(split.num_examples, train.eval_samples or split.num_examples)
-        predictor = Predictor(load_for_use(model_dir, config), config)
-        infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
-    else:
-        raise UserError("nothing to predict; give images or folders, or --data_dir for its val split")
+    if not 0 <= score_threshold <= 1:
+        raise UserError(f"--score_threshold {score_threshold:g}: scores lie between 0 and 1")
+    source = open_model(find_weights(model))
+    config = source.config.override({"train.eval_samples": None, **(settings or {})})
+    if score_threshold < config.model.box_head.score_threshold:
+        config = config.override({"model.box_head.score_threshold": score_threshold})
+    samples = config.train.eval_samples
+    if images.paths:
+        files = find_images(images.paths)[:samples]
+        predictor = Predictor(source.load(config), config)
+        problems = infer_images(predictor, files, out_dir, score_threshold=score_threshold)
+        _report(problems, len(files))
+        return len(problems)
+    if images.data_dir is None:
+        raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
+    split = open_split(images.data_dir, images.split, cache_dir=out_dir, skip_bad=config.data.skip_bad)
+    batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
+    predictor = Predictor(source.load(config), config)
+    num_images = min(split.num_examples, samples or split.num_examples)
+    infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
+    return 0
+
+
+def _report(problems: list[str], num_images: int) -> None:
+    for problem in problems[:LISTED]:
+        logger.warning("skipped %s", problem)
+    if len(problems) > LISTED:
+        logger.warning("skipped %d more", len(problems) - LISTED)
+    if problems:
+        logger.warning("%d of %d images could not be read; the others were predicted", len(problems), num_images)

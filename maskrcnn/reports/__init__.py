@@ -1,1 +1,1 @@
-"""HTML pages: the report of a run, charts, the contact sheet of a dataset."""
+"""HTML pages: the report of a run with its charts, and the contact sheet of a dataset."""

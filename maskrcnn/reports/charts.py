@@ -39,12 +39,14 @@ STYLE: Any = {
 
 
 class Chart(NamedTuple):
+    """A chart to embed in a page."""
+
     title: str
     image: str  # data URI
 
 
 def draw_charts(history: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """Charts of whatever a history holds, see `maskrcnn.logs.history.read_history`; none for an empty one."""
+    """Draws a chart for each quantity in a history, see `maskrcnn.logs.history.read_history`."""
     training = [entry for entry in history if "loss" in entry]
     evaluations = [entry for entry in history if "bbox_AP" in entry or "segm_AP" in entry]
     charts = []
@@ -59,7 +61,7 @@ def draw_charts(history: Sequence[Mapping[str, float]]) -> list[Chart]:
             charts.append(_chart("Learning rate", training, {"learning_rate": "learning rate"}))
         for name in ("train_throughput", "images_per_second"):
             if name in training[0]:
-                charts.append(_chart("Images a second", training, {name: "images/s"}, from_zero=True))
+                charts.append(_chart("Images per second", training, {name: "images/s"}, from_zero=True))
     if len(evaluations) > 1:
         scores = {"segm_AP": "mask AP", "bbox_AP": "box AP"}
         charts.append(_chart("Average precision", evaluations, scores, marker="o", from_zero=True))
@@ -93,7 +95,7 @@ def _chart(
 
 
 def _draw_line(axes: Axes, points: NDArray[np.float64], label: str, color: str, *, smooth: bool, marker: str) -> None:
-    """Points [N, 2] as a line; if ``smooth`` they are pale and their moving average is strong."""
+    """Draws points [N, 2] as a line; if ``smooth``, as a pale one with their moving average on top."""
     if smooth and len(points) >= 20:
         axes.plot(points[:, 0], points[:, 1], color=color, alpha=0.25, linewidth=0.8)
         points = np.stack([points[:, 0], _moving_average(points[:, 1], len(points) // 20)], axis=1)
@@ -101,6 +103,6 @@ def _draw_line(axes: Axes, points: NDArray[np.float64], label: str, color: str, 
 
 
 def _moving_average(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-    """Means of each value and up to ``reach`` on either side; fewer at the ends."""
+    """The mean of each value and up to ``reach`` values on either side; fewer at the ends."""
     kernel = np.ones(2 * reach + 1)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: images with the boxes and masks that training would see."""
+"""The contact sheet of a dataset: images with the boxes and masks that training sees."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from maskrcnn.data.splits import Split, SplitName, open_split
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.runtime.files import replacing
 
-PICTURE_SIDE = 512  # px of a picture's longer side at most
+MAX_SIDE = 512  # px of the longer side of an image
 
 
 def write_contact_sheet(
@@ -27,18 +27,18 @@ def write_contact_sheet(
     num_images: int = 48,
     skip_bad: bool = False,
 ) -> Path:
-    """Writes ``SPLIT.html`` with ``num_images`` images spread evenly over a split; it needs no other file.
+    """Writes ``SPLIT.html``, a page without other files, with ``num_images`` images spread evenly over a split.
 
     Raises:
         UserError: the split cannot be opened.
     """
     opened = open_split(data_dir, split, cache_dir=out_dir, skip_bad=skip_bad)
     positions = np.unique(np.linspace(0, opened.num_examples - 1, min(num_images, opened.num_examples)).round())
-    pictures, counts = [], Counter()
+    figures, counts = [], Counter()
     for position in positions.astype(int):
         image, instances = read_instances(opened, position)
         counts.update(instance.label for instance in instances)
-        pictures.append(
+        figures.append(
             {
                 "id": int(opened.index.image_ids[position]),
                 "size": f"{image.shape[1]} x {image.shape[0]}",
@@ -51,7 +51,7 @@ def write_contact_sheet(
         title=f"{Path(data_dir).resolve().name}, {split}",
         total=opened.num_examples,
         categories=[(category.name, counts[category.name]) for category in opened.categories],
-        pictures=pictures,
+        figures=figures,
     )
     path = Path(out_dir) / f"{split}.html"
     with replacing(path) as temporary:
@@ -60,7 +60,7 @@ def write_contact_sheet(
 
 
 def read_instances(split: Split, position: int) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """An image of a split, RGB [H, W, 3], and its objects, crowds left out."""
+    """Reads an image of a split, RGB [H, W, 3], with its objects, but not its crowds."""
     categories = {category.index: category for category in split.categories}
     example = decode(
         RecordReader(split.index.files).read(split.index.spans[position]),
@@ -78,17 +78,17 @@ def read_instances(split: Split, position: int) -> tuple[NDArray[np.uint8], list
 
 
 def spread_mask(mask: NDArray[np.uint8], box: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
-    """A mask [M, M] relative to ``box``, spread over its image: [height, width]; the nearest cell to each pixel."""
-    inside, cells = [], []
+    """Resizes a mask [M, M] to its box in an image [height, width], by nearest neighbor."""
+    inside, nearest = [], []
     for low, high, side, count in ((box[1], box[3], height, len(mask)), (box[0], box[2], width, mask.shape[1])):
-        cell = np.floor((np.arange(side) + 0.5 - low) / (high - low) * count).astype(int)
-        inside.append((cell >= 0) & (cell < count))
-        cells.append(cell.clip(0, count - 1))
-    return mask[np.ix_(*cells)].astype(bool) & np.outer(*inside)
+        pixel = np.floor((np.arange(side) + 0.5 - low) / (high - low) * count).astype(int)
+        inside.append((pixel >= 0) & (pixel < count))
+        nearest.append(pixel.clip(0, count - 1))
+    return mask[np.ix_(*nearest)].astype(bool) & np.outer(*inside)
 
 
 def _embed(image: NDArray[np.uint8], instances: list[Instance]) -> str:
-    drawn = draw_instances(image, instances, scale=min(PICTURE_SIDE / max(image.shape[:2]), 2.0))
+    drawn = draw_instances(image, instances, scale=min(MAX_SIDE / max(image.shape[:2]), 2.0))
     buffer = io.BytesIO()
     drawn.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -9,7 +9,7 @@ from maskrcnn.config import Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, open_split
 from maskrcnn.errors import UserError
-from maskrcnn.evaluation.run import open_val_split
+from maskrcnn.evaluation.ground_truth import open_eval_split
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.files import claimed, remove_stale
@@ -76,7 +76,7 @@ class Session:
             if not options.evaluate:
                 return Splits(train, None)
             config = dataclasses.replace(config, categories=train.categories)
-            return Splits(train, open_val_split(config, data_dir, self.model_dir, eval_file=options.eval_file))
+            return Splits(train, open_eval_split(config, data_dir, self.model_dir, eval_file=options.eval_file))
 
     def freeze(self, config: Config, splits: Splits) -> Config:
         """The config with the categories of the data, saved in the folder.

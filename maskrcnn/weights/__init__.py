@@ -1,1 +1,1 @@
-"""Weights from elsewhere: reading, naming, publishing and transferring them."""
+"""Model folders, third-party checkpoints, published weights, and starting from any of them."""

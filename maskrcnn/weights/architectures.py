@@ -1,4 +1,4 @@
-"""Which published architecture a file holds, read off its tensors, as a config."""
+"""Detects the architecture of a checkpoint from its tensors, and describes it as a config."""
 
 import dataclasses
 import re
@@ -14,44 +14,44 @@ from maskrcnn.weights.rules import (
     STAGES,
     TORCHVISION,
     TORCHVISION_RESNET,
-    Converted,
+    ConvertedTensor,
     Naming,
     Tensors,
     convert,
 )
 
-# torchvision's second version ("Benchmarking Detection Transfer Learning", arXiv:2111.11429), as its tensors show it.
+# torchvision's second version ("Benchmarking Detection Transfer Learning", arXiv:2111.11429).
 TORCHVISION_V2: dict[str, Any] = {
     "fpn": FPNConfig(norm=True),
     "rpn": RPNConfig(convolutions=2),
     "box_head": BoxHeadConfig(convolutions=4, norm=True, dense_layers=1),
     "mask_head": MaskHeadConfig(norm=True),
 }
-COCO_V1_DIGITS = "bf2d0c1e"  # of the SHA-256 of torchvision's COCO_V1 release, in its file's name
-COCO_CHANNELS = 91  # of torchvision's heads: the background and COCO's ids up to 90
+COCO_V1_DIGITS = "bf2d0c1e"  # in the file name of torchvision's COCO_V1 release: from its SHA-256
+COCO_CHANNELS = 91  # of torchvision's class-wise heads: the background and COCO's ids up to 90
 
 
 class Family(NamedTuple):
-    """Checkpoints of one publisher, and what their tensors do not show."""
+    """The checkpoints of one publisher, with the settings that their tensors do not show."""
 
     title: str
-    prefix: str  # of its tensors' names
+    prefix: str  # some of its tensors' names start with it
     naming: Naming
     settings: Mapping[str, Any]  # dotted config fields
     has_heads: bool = True
 
 
-class Checkpoint(NamedTuple):
-    """A published checkpoint in our terms."""
+class ConvertedCheckpoint(NamedTuple):
+    """A checkpoint under the model's own names and in its layout."""
 
     family: Family
-    config: Config  # its categories are still empty
-    tensors: dict[str, Converted]  # by our variables' names
-    num_classes: int  # channels of the class-wise heads with the background; 0 without heads
-    hint: str = ""  # what the user may have to set, since the tensors do not show it
+    config: Config  # without categories
+    tensors: dict[str, ConvertedTensor]  # by variable name
+    num_classes: int  # channels of the class-wise heads, including the background; 0 without heads
+    hint: str = ""  # a setting that the user may have to make, since the tensors do not show it
 
 
-TEST_SIZE = {"image.min_side": 800, "image.max_side": 1333}  # both publishers'
+TEST_SIZE = {"image.min_side": 800, "image.max_side": 1333}  # of both publishers
 FAMILIES = (
     Family("torchvision Mask R-CNN", "backbone.body.", TORCHVISION, TEST_SIZE),
     Family(
@@ -65,7 +65,7 @@ FAMILIES = (
             "image.bgr": True,
             "backbone.stride_in_1x1": True,
             "anchors.rounded": False,
-            # Detectron2 takes as many sample points as a bin has cells, usually 2 or 3 a side; ours stay at 2.
+            # Detectron2 takes one sample per feature-map location of a bin, usually 2 or 3 per side; here always 2.
             "roi_align.aligned": True,
         },
     ),
@@ -74,10 +74,10 @@ FAMILIES = (
 
 
 def identify(tensors: Tensors, path: Any) -> Family:
-    """The publisher.
+    """Finds the publisher.
 
     Raises:
-        UserError: none that is known.
+        UserError: an unknown one.
     """
     for family in FAMILIES:
         if any(name.startswith(family.prefix) for name in tensors):
@@ -87,11 +87,11 @@ def identify(tensors: Tensors, path: Any) -> Family:
     raise UserError(f"{path}: an unknown architecture (its tensors: {first}, ...); known: {titles}")
 
 
-def read_checkpoint(tensors: Tensors, path: str | Path) -> Checkpoint:
-    """Names and lays out tensors as ours, and finds the config that fits them.
+def read_checkpoint(tensors: Tensors, path: str | Path) -> ConvertedCheckpoint:
+    """Renames and transposes tensors for the model, and finds the config that fits them.
 
     Raises:
-        UserError: an unknown architecture, or tensors that no rule knows.
+        UserError: an unknown architecture, or tensors that no rule covers.
     """
     family = identify(tensors, path)
     converted = convert(tensors, family.naming, path=path)
@@ -102,21 +102,21 @@ def read_checkpoint(tensors: Tensors, path: str | Path) -> Checkpoint:
         model = _heads(model, shapes)
         num_classes = _channels(shapes, "box_head/classes/kernel", 0)
         if num_classes < 2:
-            raise UserError(f"{path}: without the box head's classifier; give a whole checkpoint")
+            raise UserError(f"{path}: the box head's classifier is missing; give a complete checkpoint")
     config = Config(model=model).override(dict(family.settings))
     hint = ""
     if _is_frozen_coco(family, tensors, num_classes):
         # torchvision's COCO_V1 release has an epsilon of 0, which no tensor shows: torchvision sets it after loading.
-        # The release is known by its file's name and by names of tensors from before torchvision 0.13.
+        # The release is recognized by its file name, or by tensor names from before torchvision 0.13.
         if COCO_V1_DIGITS in Path(path).name or "rpn.head.conv.weight" in tensors:
             config = config.override({"norm.epsilon": 0.0})
         else:
-            hint = "if it was saved from torchvision's COCO_V1 weights, import it with --set norm.epsilon=0"
-    return Checkpoint(family, config, converted, num_classes, hint)
+            hint = "if the model was saved from torchvision's COCO_V1 weights, import it with --set norm.epsilon=0"
+    return ConvertedCheckpoint(family, config, converted, num_classes, hint)
 
 
 def _is_frozen_coco(family: Family, tensors: Tensors, num_classes: int) -> bool:
-    """Whether it is like torchvision's COCO_V1: of COCO's classes, its batch norms frozen."""
+    """Whether the checkpoint is like torchvision's COCO_V1: COCO's classes and frozen batch norms."""
     frozen = not any(name.endswith("num_batches_tracked") for name in tensors)
     return family.naming is TORCHVISION and num_classes == COCO_CHANNELS and frozen
 
@@ -127,7 +127,7 @@ def _backbone(model: ModelConfig, shapes: Mapping[str, tuple[int, ...]], path: A
     depths = [depth for depth, counts in BLOCKS.items() if counts == blocks and (depth >= 50) == is_bottleneck]
     if not depths:
         listed = ", ".join(map(str, BLOCKS))
-        raise UserError(f"{path}: a ResNet of {'+'.join(map(str, blocks))} blocks; known are the depths {listed}")
+        raise UserError(f"{path}: a ResNet of {'+'.join(map(str, blocks))} blocks; the supported depths are {listed}")
     width = _channels(shapes, "resnet/stem/conv/kernel", model.backbone.width)
     backbone = dataclasses.replace(model.backbone, depth=depths[0], width=width)
     return dataclasses.replace(model, backbone=backbone)
@@ -160,11 +160,11 @@ def _heads(model: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelCo
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], expression: str) -> int:
-    """How many different numbers the expression's group takes among the names."""
+    """The number of different values that the expression's group has among the names."""
     return len({found[1] for name in shapes if (found := re.match(expression, name))})
 
 
 def _channels(shapes: Mapping[str, tuple[int, ...]], name: str, default: int) -> int:
-    """The outputs of a layer; a missing one is reported later, with all the others."""
+    """The output channels of a layer; missing layers are reported later, all at once."""
     shape = shapes.get(name, ())
     return int(shape[-1]) if shape else default

@@ -1,4 +1,4 @@
-"""COCO's 80 categories, which published checkpoints do not name."""
+"""COCO's 80 categories, which checkpoints do not name."""
 
 from maskrcnn.config import Category
 
@@ -19,7 +19,7 @@ NAMES = {
 
 
 def coco_categories(*, contiguous: bool) -> tuple[Category, ...]:
-    """COCO's categories; a class's index is its place among the 80 (Detectron2), or its id (torchvision)."""
+    """COCO's categories. The index of a class is its position among the 80 (Detectron2) or its id (torchvision)."""
     return tuple(
         Category(index=place if contiguous else id_, id=id_, name=name)
         for place, (id_, name) in enumerate(NAMES.items(), start=1)

@@ -1,4 +1,4 @@
-"""The model folder: ``config.json`` and ``model.weights.h5``, all that eval and infer need."""
+"""The model folder: ``config.json`` and ``model.weights.h5``, all that evaluation and inference need."""
 
 import os
 from pathlib import Path
@@ -15,32 +15,33 @@ WEIGHTS_FILE = "model.weights.h5"
 
 
 def save_config(config: Config, model_dir: str | Path) -> None:
+    """Writes config.json."""
     with replacing(Path(model_dir) / CONFIG_FILE) as path:
         path.write_text(config.to_json(), encoding="utf-8")
 
 
 def save_model(model: MaskRCNN, config: Config, model_dir: str | Path) -> None:
-    """Writes the model's folder; a reader never meets a half-written file.
+    """Writes config.json and the weights; readers never see a half-written file.
 
     Raises:
-        UserError: there is no room for it, say.
+        UserError: the folder cannot be written, e.g. because the disk is full.
     """
     save_config(config, model_dir)
-    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
-    model.optimizer = None  # Keras would save its variables too, as large as the model
+    optimizer = getattr(model, "optimizer", None)  # absent in a model that was never compiled
+    model.optimizer = None  # Keras would save its variables too, which are as large as the model
+    file = Path(model_dir) / WEIGHTS_FILE
     try:
-        with replacing(Path(model_dir) / WEIGHTS_FILE) as path:
+        with replacing(file) as path:
             model.save_weights(path)
-    except OSError as error:  # of HDF5, whose text is long
-        file = Path(model_dir) / WEIGHTS_FILE
+    except OSError as error:  # HDF5's messages are long
         reason = os.strerror(error.errno) if error.errno else str(error).strip().splitlines()[0]
-        raise UserError(f"{file}: cannot be written ({reason}); make room and give the same command again") from error
+        raise UserError(f"{file}: cannot be written ({reason}); free disk space and run the command again") from error
     finally:
         model.optimizer = optimizer
 
 
 def load_model_config(model_dir: str | Path) -> Config:
-    """The config of a trained model's folder.
+    """Reads the config of a trained model.
 
     Raises:
         UserError: the folder holds no model.
@@ -52,7 +53,7 @@ def load_model_config(model_dir: str | Path) -> Config:
 
 
 def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[MaskRCNN, Config]:
-    """The trained model of a folder, ready to predict, and its config; ``config`` replaces the saved one.
+    """Loads the model of a folder, ready to predict, with its config; ``config`` replaces the saved one.
 
     Raises:
         UserError: the folder holds no model, or its two files do not belong together.
@@ -60,40 +61,37 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     saved = load_model_config(model_dir)
     config = config or saved
     model = MaskRCNN(config)
-    _load_weights(model, Path(model_dir) / WEIGHTS_FILE)
-    model.compile(**compiler.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
+    load_weights(model, Path(model_dir) / WEIGHTS_FILE)
+    compile_for_use(model, config)
     return model, config
 
 
 def load_for_use(model_dir: str | Path, config: Config) -> MaskRCNN:
-    """The trained model of a folder in the config's precision, with its seed set."""
-    backend.set_precision(config.train.precision)
-    if config.train.seed is not None:
-        backend.set_seed(config.train.seed, xla=config.train.xla)
+    """Loads the model of a folder in the config's precision and with its seed."""
+    prepare_backend(config)
     return load_model(model_dir, config)[0]
 
 
-def load_backbone(model: MaskRCNN, path: Path) -> None:
-    """Sets the backbone's variables from another model's folder, or from a Keras ``.weights.h5`` file of a backbone.
+def prepare_backend(config: Config) -> None:
+    """Sets the config's precision and seed, before a model is built."""
+    backend.set_precision(config.train.precision)
+    if config.train.seed is not None:
+        backend.set_seed(config.train.seed, xla=config.train.xla)
+
+
+def compile_for_use(model: MaskRCNN, config: Config) -> None:
+    """Compiles a model to predict."""
+    model.compile(**compiler.compile_options(xla=config.train.xla, eagerly=config.train.eagerly))
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Loads a Keras ``.weights.h5`` file into a model or a part of one.
 
     Raises:
-        UserError: nothing there, or a backbone of another architecture.
+        UserError: damaged, or weights of another architecture.
     """
-    if path.is_dir():
-        source = load_model(path)[0].resnet
-        values, variables = source.get_weights(), model.resnet.weights
-        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-            raise UserError(f"{path}: its backbone is another; set backbone.depth and backbone.width as it has them")
-        model.resnet.set_weights(values)
-    elif path.is_file():
-        _load_weights(model.resnet, path)
-    else:
-        raise UserError(f"{path}: no such file or folder; give --backbone_checkpoint a model folder or a .weights.h5")
-
-
-def _load_weights(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not weights of this architecture, or damaged ({reason})") from error
+        raise UserError(f"{path}: damaged, or weights of another architecture ({reason})") from error

@@ -1,41 +1,43 @@
-"""Published checkpoints: where they are, what they reach, and downloading them."""
+"""Published weights: where they are, what they reach, and downloading them on demand."""
 
+import difflib
+import hashlib
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.data.coco.download import fetch
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.download import cache_dir, fetch_once, file_name, resolve_url
 
-DOWNLOADS = Path("weights")  # where downloads go unless told
+SUFFIXES = (".pth", ".pkl", ".safetensors", ".h5")
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2/COCO-InstanceSegmentation/"
 
+logger = logging.getLogger(__name__)
+
 
 class Published(NamedTuple):
-    """A checkpoint as its publisher describes it; nothing here was measured by us."""
+    """A checkpoint as its publisher describes it; the numbers are the publisher's."""
 
+    source: str
     url: str
-    accuracy: str  # box and mask AP on COCO's val2017, or ImageNet's top-1 accuracy, in percent
+    accuracy: str  # box and mask AP on COCO val2017, or top-1 accuracy on ImageNet, in percent
     license: str
     size_mib: float
-    md5: str | None = None  # first digits or all
-    sha256: str | None = None  # first digits or all
-
-    @property
-    def file(self) -> str:
-        return self.url.rpartition("/")[2]
+    md5: str | None = None  # all hexadecimal digits or the first ones
+    sha256: str | None = None  # all hexadecimal digits or the first ones
 
 
 def _torchvision(file: str, accuracy: str, size_mib: float) -> Published:
-    """torchvision's file names end in the first eight digits of the SHA-256."""
+    """An entry of torchvision, whose file names end in the first eight digits of the SHA-256."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
-    return Published(TORCHVISION_URL + file, accuracy, "BSD-3-Clause", size_mib, sha256=digits)
+    return Published("torchvision", TORCHVISION_URL + file, accuracy, "BSD-3-Clause", size_mib, sha256=digits)
 
 
 def _detectron2(path: str, accuracy: str, size_mib: float, sha256: str | None = None) -> Published:
-    """Detectron2's file names end in the first six digits of the MD5; its weights' license is its model zoo's."""
+    """An entry of Detectron2, whose file names end in six digits of the MD5; the license is its model zoo's."""
     digits = path.removesuffix(".pkl").rpartition("_")[2]
-    return Published(DETECTRON2_URL + path, accuracy, "CC-BY-SA-3.0", size_mib, md5=digits, sha256=sha256)
+    return Published("Detectron2", DETECTRON2_URL + path, accuracy, "CC-BY-SA-3.0", size_mib, digits, sha256)
 
 
 PUBLISHED = {
@@ -63,51 +65,71 @@ PUBLISHED = {
 
 
 def format_published() -> str:
-    """The table of ``weights list``."""
-    lines = [f"{'name':34} {'AP box / mask':>14} {'MiB':>6}  {'license':13} file"]
+    """Formats the table of ``weights list``."""
+    lines = [f"{'name':34} {'source':12} {'license':13} {'AP box / mask':>14} {'MiB':>6}"]
     lines += [
-        f"{name:34} {item.accuracy:>14} {item.size_mib:6.0f}  {item.license:13} {item.file}"
+        f"{name:34} {item.source:12} {item.license:13} {item.accuracy:>14} {item.size_mib:6.0f}"
         for name, item in PUBLISHED.items()
     ]
-    lines.append("AP on COCO val2017, top-1 accuracy on ImageNet, in percent, as published; resnet*: backbones")
+    lines += [
+        "",
+        "AP on COCO val2017 and top-1 accuracy on ImageNet in percent, as published; resnet* are backbones.",
+        "Give a name to --weights or --backbone_checkpoint; it is downloaded when it is first used.",
+    ]
     return "\n".join(lines)
 
 
-def download(name: str, out_dir: str | Path = DOWNLOADS, *, url: str | None = None, progress: bool = True) -> Path:
-    """Fetches a published checkpoint, resuming and checking it; what is there already is left alone.
+def download(name: str, out_dir: str | Path | None = None, *, url: str | None = None) -> Path:
+    """Downloads published weights unless they are there.
 
     Args:
-        name: of `PUBLISHED`.
-        out_dir: gets the file.
-        url: of the same file elsewhere.
-        progress: whether to show a bar.
+        name: a key of `PUBLISHED`.
+        out_dir: folder for the file; None is the user's cache, see `maskrcnn.runtime.download.cache_dir`.
+        url: another address of the same file.
 
     Returns:
         The file.
 
     Raises:
-        UserError: an unknown name, or the server failed, or the file is damaged.
+        UserError: an unknown name, a server that fails, or a damaged file.
     """
     if name not in PUBLISHED:
-        raise UserError(f"no published checkpoint {name!r}; choose from {', '.join(PUBLISHED)}")
+        raise UserError(f"no published weights {name!r}; choose from {', '.join(PUBLISHED)}")
     item = PUBLISHED[name]
-    path = Path(out_dir) / item.file
+    path = (Path(out_dir) if out_dir is not None else cache_dir() / "weights") / file_name(item.url)
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url or item.url, path, md5=item.md5, sha256=item.sha256, progress=progress)
+        url = url or item.url
+        terms = f"from {item.source}, license {item.license}, {item.size_mib:.0f} MiB"
+        logger.info("downloading %s (%s): %s -> %s", name, terms, url, path)
+        fetch_once(url, path, md5=item.md5, sha256=item.sha256)
     return path
 
 
-def find_downloaded(path: str | Path) -> Path:
-    """The file behind a published name; any other path as it is.
+def find_weights(source: str | Path) -> Path:
+    """Returns the file or folder behind a path, a published name, a URL or an ``hf://`` address; downloads if needed.
 
     Raises:
-        UserError: a published name whose file has not been downloaded.
+        UserError: a string that is none of these, or a download that fails. A `Path` is returned as it is.
     """
-    name, path = str(path), Path(path)
-    if path.exists() or name not in PUBLISHED:
-        return path
-    file = DOWNLOADS / PUBLISHED[name].file
-    if not file.is_file():
-        raise UserError(f"{name}: not downloaded yet; run `maskrcnn weights download {name}`")
-    return file
+    if isinstance(source, Path) or Path(source).exists():
+        return Path(source)
+    if source in PUBLISHED:
+        return download(source)
+    url = resolve_url(source)
+    if url is not None:
+        return _download_url(url)
+    near = difflib.get_close_matches(source, PUBLISHED, n=2)
+    hint = f"did you mean {' or '.join(near)}" if near else "`maskrcnn weights list` shows them"
+    raise UserError(f"{source}: no such file or folder, and no published weights of that name ({hint})")
+
+
+def _download_url(url: str) -> Path:
+    """Downloads to the cache, in a folder of the URL's own: many checkpoints are called model_final.pth."""
+    name = file_name(url)
+    if not name.endswith(SUFFIXES):
+        raise UserError(f"{url}: expected the address of a {', '.join(SUFFIXES)} file")
+    path = cache_dir() / "weights" / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+    if not path.is_file():
+        logger.info("downloading %s -> %s (its license is its publisher's; there is no checksum to verify)", url, path)
+        fetch_once(url, path)
+    return path

@@ -1,7 +1,7 @@
-"""How published checkpoints name and lay out their tensors, as rules that must balance.
+"""Rules that rename and transpose the tensors of published checkpoints, and that must balance.
 
-Each source tensor is used once and each variable of the model is set once, or the import stops and lists what is left.
-A rule renames a module: a regular expression for the published name, and ours with its groups filled in.
+Each tensor of the file is used once and each variable of the model is set once, or the import stops and lists the rest.
+A rule renames a module: a regular expression for the published name, and a template for ours.
 """
 
 import re
@@ -17,9 +17,9 @@ Array = NDArray[Any]
 Tensors = Mapping[str, Array]  # name -> tensor, in the publisher's layout
 Rules = tuple[tuple[str, str], ...]
 
-FIRST_DENSE = "box_head/dense1/kernel"  # reads the pooled features, flattened
+FIRST_DENSE = "box_head/dense1/kernel"  # its input is the flattened RoI features
 STAGES = range(2, 6)  # C2..C5 and P2..P5
-LISTED = 12  # leftovers named in an error; more are counted
+LISTED = 12  # tensors that an error names; the others are counted
 
 CONVOLUTION_LEAVES = {"weight": "kernel", "bias": "bias"}
 NORM_LEAVES = {
@@ -31,22 +31,22 @@ NORM_LEAVES = {
 
 
 class Naming(NamedTuple):
-    """One publisher's conventions."""
+    """The conventions of one publisher."""
 
     modules: Rules
-    ignored: tuple[str, ...] = ()  # expressions for tensors that are no part of the model
-    class_rows: Mapping[str, Callable[[Array], Array]] = {}  # our module -> the rows of its classes put in our order
+    ignored: tuple[str, ...] = ()  # expressions for tensors that are not part of the model
+    class_rows: Mapping[str, Callable[[Array], Array]] = {}  # our module -> reorders the rows of its classes
 
 
-class Converted(NamedTuple):
-    """A tensor in our layout."""
+class ConvertedTensor(NamedTuple):
+    """A tensor in Keras' layout."""
 
     source: str
     value: Array
 
 
 def torchvision_resnet(prefix: str) -> Rules:
-    """Names of torchvision's ResNet below ``prefix`` (an expression)."""
+    """Rules for torchvision's ResNet, whose names start with ``prefix`` (an expression)."""
     rules = [(rf"{prefix}conv1", "resnet/stem/conv"), (rf"{prefix}bn1", "resnet/stem/norm")]
     for stage in STAGES:
         layer, block = rf"{prefix}layer{stage - 1}\.(\d+)\.", rf"resnet/c{stage}_block\1_"
@@ -69,14 +69,14 @@ def _torchvision_fpn() -> Rules:
 
 
 def _numbered(expression: str, ours: str, count: int) -> Rules:
-    """Rules for layers that the publisher counts from 0 and we from 1; ``#`` stands for the number."""
+    """Rules for layers that the publisher numbers from 0 and we from 1; ``#`` stands for the number."""
     return tuple((expression.replace("#", str(i)), ours.replace("#", str(i + 1))) for i in range(count))
 
 
-# torchvision counts the batches of a batch norm in training; its frozen kind has no such tensor.
+# torchvision counts the batches that a batch norm was trained on; frozen batch norms have no such tensor.
 _BATCH_COUNTERS = r".*\.num_batches_tracked"
 
-# The optional ".0" and ".0.0" are missing, and mask_fcn1..4 stand for 0..3, in files older than torchvision 0.13.
+# Files older than torchvision 0.13 lack the optional ".0" and ".0.0", and have mask_fcn1..4 for 0..3.
 TORCHVISION = Naming(
     modules=(
         *torchvision_resnet(r"backbone\.body\."),
@@ -146,9 +146,9 @@ DETECTRON2 = Naming(
         (r"roi_heads\.mask_head\.deconv", "mask_head/upsample"),
         (r"roi_heads\.mask_head\.predictor", "mask_head/masks"),
     ),
-    # constants that follow from the config
+    # constants, which the config determines
     ignored=(r"proposal_generator\.anchor_generator\.cell_anchors\.\d", "pixel_mean", "pixel_std"),
-    # Detectron2 has the background last among the classes, and neither deltas nor a mask for it.
+    # Detectron2 has the background last among the classes, and no deltas and mask for it.
     class_rows={
         "box_head/classes": _background_first,
         "box_head/deltas": _background_deltas,
@@ -157,19 +157,19 @@ DETECTRON2 = Naming(
 )
 
 
-def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) -> dict[str, Converted]:
-    """Renames tensors and turns them into our layout.
+def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) -> dict[str, ConvertedTensor]:
+    """Renames tensors and converts them to Keras' layout.
 
     Args:
-        tensors: everything that the file holds.
-        naming: the rules.
-        path: of the file, for errors.
-        pool_size: P of the features that the first dense layer reads.
+        tensors: all tensors of the file.
+        naming: the publisher's conventions.
+        path: names the file in errors.
+        pool_size: side of the RoI features that the first dense layer reads.
 
     Raises:
-        UserError: a tensor that no rule knows, or two tensors for one variable.
+        UserError: a tensor that no rule covers, or two tensors for one variable.
     """
-    converted: dict[str, Converted] = {}
+    converted: dict[str, ConvertedTensor] = {}
     unknown = []
     for source, value in tensors.items():
         target = _rename(source, naming.modules)
@@ -177,26 +177,30 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
             if not any(re.fullmatch(expression, source) for expression in naming.ignored):
                 unknown.append(source)
         elif target in converted:
-            raise UserError(f"{path}: {source} and {converted[target].source} are both {target}; expected one of them")
+            raise UserError(
+                f"{path}: {source} and {converted[target].source} both stand for {target}; expected one of them"
+            )
         else:
             reorder = naming.class_rows.get(target.rpartition("/")[0])
             rows = value if reorder is None or value.ndim == 0 else reorder(value)
-            converted[target] = Converted(source, _our_layout(target, rows, pool_size))
+            converted[target] = ConvertedTensor(source, _our_layout(target, rows, pool_size))
     if unknown:
-        raise UserError(f"{path}: {len(unknown)} tensors are left over: {listed(unknown)}")
+        raise UserError(f"{path}: {len(unknown)} tensors are unknown: {listed(unknown)}")
     return converted
 
 
-def check_balance(converted: Mapping[str, Converted], shapes: Mapping[str, tuple[int, ...]], *, path: Any) -> None:
-    """Checks that the tensors are exactly the model's variables.
+def check_balance(
+    converted: Mapping[str, ConvertedTensor], shapes: Mapping[str, tuple[int, ...]], *, path: Any
+) -> None:
+    """Checks that there is exactly one tensor of the right shape for each variable.
 
     Args:
-        converted: from `convert`.
-        shapes: of every variable to be set.
-        path: of the file, for errors.
+        converted: the result of `convert`.
+        shapes: the shapes of the variables to set.
+        path: names the file in errors.
 
     Raises:
-        UserError: tensors are missing, left over or of a wrong shape.
+        UserError: tensors are missing, unused or of the wrong shape.
     """
     problems = []
     missing = [name for name in shapes if name not in converted]
@@ -206,7 +210,7 @@ def check_balance(converted: Mapping[str, Converted], shapes: Mapping[str, tuple
         for name, tensor in converted.items()
         if name in shapes and tuple(tensor.value.shape) != tuple(shapes[name])
     ]
-    for items, problem in ((missing, "without a tensor"), (extra, "left over"), (wrong, "of a wrong shape")):
+    for items, problem in ((missing, "without a tensor"), (extra, "unused"), (wrong, "of the wrong shape")):
         if items:
             problems.append(f"{len(items)} {'variables' if items is missing else 'tensors'} {problem}: {listed(items)}")
     if problems:
@@ -214,7 +218,7 @@ def check_balance(converted: Mapping[str, Converted], shapes: Mapping[str, tuple
 
 
 def listed(names: list[str]) -> str:
-    """The names for an error message, the long tail counted."""
+    """Lists the first names for an error message, and counts the others."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
 
@@ -231,10 +235,10 @@ def _rename(source: str, modules: Rules) -> str | None:
 
 
 def _our_layout(target: str, value: Array, pool_size: int) -> Array:
-    """PyTorch's (out, in, height, width) as Keras' (height, width, in, out).
+    """Transposes PyTorch's (out, in, height, width) to Keras' (height, width, in, out).
 
     The same permutation turns a transposed convolution's (in, out, height, width) into (height, width, out, in). The
-    first dense layer reads features flattened as (channels, height, width) there, as (height, width, channels) here.
+    first dense layer reads features flattened as (channels, height, width) in PyTorch, (height, width, channels) here.
     """
     if not target.endswith("/kernel"):
         return value

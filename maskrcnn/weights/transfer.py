@@ -1,4 +1,4 @@
-"""Starting a training from weights that exist: of the backbone alone, or of a whole model."""
+"""Initializes a model from existing weights: of the backbone alone, or of a whole model."""
 
 import logging
 from collections import Counter
@@ -17,18 +17,18 @@ from maskrcnn.weights import model_folder
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
 from maskrcnn.weights.importing import BACKBONE_FILE, categories_of
-from maskrcnn.weights.published import find_downloaded
-from maskrcnn.weights.rules import Converted, listed
+from maskrcnn.weights.published import find_weights
+from maskrcnn.weights.rules import ConvertedTensor, listed
 from maskrcnn.weights.variables import assign, backbone_variables, model_variables
 
 Array = NDArray[Any]
 
 logger = logging.getLogger(__name__)
 
-# Layers whose last axis goes by class, each with so many numbers for one
+# Layers whose last axis runs over the classes, with the number of values per class
 CLASS_LAYERS = {"box_head/classes": 1, "box_head/deltas": 4, "mask_head/masks": 1}
 
-# What the tensors' shapes do not show but their numbers depend on
+# Settings that the weights depend on and their shapes do not show
 BACKBONE_SETTINGS = (
     "backbone.depth",
     "backbone.width",
@@ -55,19 +55,19 @@ WHOLE_SETTINGS = (
 
 
 class Transfer(NamedTuple):
-    """What became of one part of the model."""
+    """The outcome for one part of the model."""
 
     part: str
-    kept: int  # variables, or of a class-wise layer classes, as they were in the source
-    mapped: int  # classes whose weights came from the class of the same name
-    new: int  # classes that start at random
+    kept: int  # variables (classes in class-wise layers) that are as in the source
+    mapped: int  # classes with the weights of the class of the same name
+    new: int  # classes that start with random weights
     note: str = ""
 
 
-class Source(NamedTuple):
-    """A whole model's weights, from wherever."""
+class SourceModel(NamedTuple):
+    """The weights of a whole model."""
 
-    values: dict[str, Array]  # by our variables' names
+    values: dict[str, Array]  # by variable name
     categories: tuple[Category, ...]
 
 
@@ -75,18 +75,21 @@ def load_backbone(model: MaskRCNN, path: str | Path) -> None:
     """Sets the backbone's variables.
 
     Args:
-        model: whose backbone is set.
-        path: an ImageNet or a whole checkpoint (.pth, .safetensors, .pkl), a model folder, an imported backbone, a
-            backbone's .weights.h5, or the name of a published checkpoint that has been downloaded.
+        model: the model to change.
+        path: an ImageNet checkpoint or one of a whole model (.pth, .safetensors, .pkl), a model folder, an imported
+            backbone, a backbone's .weights.h5, a published name or a URL, see `find_weights`.
 
     Raises:
-        UserError: nothing there, or a backbone of another architecture; no variable has changed.
+        UserError: nothing there, or a backbone of another architecture. No variable has changed then.
     """
-    path = find_downloaded(path)
+    path = find_weights(path)
     if (path / BACKBONE_FILE).is_file():
         path = path / BACKBONE_FILE
-    if path.is_dir() or not path.is_file() or path.suffix == ".h5":
-        model_folder.load_backbone(model, path)
+    if path.is_dir():
+        _copy_backbone(model_folder.load_model(path)[0], model, path)
+        return
+    if path.suffix == ".h5":
+        model_folder.load_weights(model.resnet, path)
         return
     checkpoint = read_checkpoint(read_tensors(path), path)
     _check_settings(checkpoint.config, model.config, path, BACKBONE_SETTINGS)
@@ -95,13 +98,13 @@ def load_backbone(model: MaskRCNN, path: str | Path) -> None:
 
 
 def load_start(model: MaskRCNN, *, backbone_checkpoint: str | Path | None, weights: str | Path | None) -> None:
-    """Gives a model that is about to be trained the weights that the user named, if any, and logs what came of it.
+    """Initializes a model before training with the weights that the user named, if any, and logs the outcome.
 
     Raises:
         UserError: see `load_backbone` and `load_whole`; or both are given.
     """
     if backbone_checkpoint and weights:
-        raise UserError("--weights holds a backbone too; give either --weights or --backbone_checkpoint")
+        raise UserError("--weights includes a backbone; give either --weights or --backbone_checkpoint")
     if backbone_checkpoint:
         load_backbone(model, backbone_checkpoint)
     if weights:
@@ -109,34 +112,34 @@ def load_start(model: MaskRCNN, *, backbone_checkpoint: str | Path | None, weigh
 
 
 def weights_config(path: str | Path) -> ModelConfig:
-    """The architecture of a model folder or a checkpoint: what a model needs to take its weights.
+    """The architecture of a model folder or checkpoint, which a model needs to take its weights.
 
     Raises:
-        UserError: nothing there, or nothing that is known.
+        UserError: nothing there, or an unknown architecture.
     """
-    path = find_downloaded(path)
+    path = find_weights(path)
     if path.is_dir():
         return model_folder.load_model_config(path).model
     return read_checkpoint(read_tensors(path), path).config.model
 
 
 def load_whole(model: MaskRCNN, path: str | Path) -> list[Transfer]:
-    """Sets all of a model's variables from another model; its class-wise layers class by class, by name.
+    """Sets all variables of a model from another one, and those of class-wise layers by class name.
 
-    Where the categories are the same, everything is kept. Otherwise a class takes the weights of the class with its
-    name, and one without a namesake keeps its random start. The background is always kept.
+    If the categories are the same, all weights are kept. Otherwise a class takes the weights of the class of the same
+    name, or keeps its random ones if there is none. The background is always kept.
 
     Args:
-        model: whose config's categories name the classes wanted.
-        path: a model folder, a checkpoint, or the name of a published one that has been downloaded.
+        model: the model to change, whose config names the classes.
+        path: a model folder, a checkpoint, a published name or a URL, see `find_weights`.
 
     Returns:
-        What was kept, mapped and new, part by part; `format_transfers` makes a table of it.
+        What was kept, mapped and new in each part; see `format_transfers`.
 
     Raises:
-        UserError: nothing there, or another architecture; no variable has changed.
+        UserError: nothing there, or another architecture. No variable has changed then.
     """
-    path = find_downloaded(path)
+    path = find_weights(path)
     source = _read_source(path, model.config)
     variables = model_variables(model)
     mapping = _map_classes(source.categories, model.config.categories)
@@ -147,45 +150,52 @@ def load_whole(model: MaskRCNN, path: str | Path) -> list[Transfer]:
         if value is not None and layer in CLASS_LAYERS and mapping is not None:
             value = _map_rows(value, np.asarray(ops.convert_to_numpy(variable)), mapping, CLASS_LAYERS[layer])
         if value is not None:
-            values[name] = Converted(name, value)
-    extra = {name: Converted(name, value) for name, value in source.values.items() if name not in variables}
+            values[name] = ConvertedTensor(name, value)
+    extra = {name: ConvertedTensor(name, value) for name, value in source.values.items() if name not in variables}
     assign(variables, {**values, **extra}, path=path)
     return _report(variables, mapping, model.config.categories)
 
 
 def format_transfers(rows: list[Transfer]) -> str:
-    """The table for the terminal."""
+    """Formats the table for the terminal."""
     lines = [f"{'part':18} {'kept':>6} {'mapped':>6} {'new':>6}"]
     lines += [f"{row.part:18} {row.kept:6} {row.mapped:6} {row.new:6}  {row.note}".rstrip() for row in rows]
     return "\n".join(lines)
 
 
-def _read_source(path: Path, config: Config) -> Source:
+def _copy_backbone(source: MaskRCNN, model: MaskRCNN, path: Path) -> None:
+    values, variables = source.resnet.get_weights(), model.resnet.weights
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+        raise UserError(f"{path}: has another backbone; set backbone.depth and backbone.width as in its config.json")
+    model.resnet.set_weights(values)
+
+
+def _read_source(path: Path, config: Config) -> SourceModel:
     if path.is_dir():
         model, saved = model_folder.load_model(path)
         _check_settings(saved, config, path, WHOLE_SETTINGS)
         values = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in model_variables(model).items()}
-        return Source(values, saved.categories)
+        return SourceModel(values, saved.categories)
     checkpoint = read_checkpoint(read_tensors(path), path)
     if not checkpoint.num_classes:
         raise UserError(f"{path}: a backbone, not a whole model; give it as --backbone_checkpoint")
     _check_settings(checkpoint.config, config, path, WHOLE_SETTINGS)
     categories = categories_of(checkpoint) or ()
-    return Source({name: tensor.value for name, tensor in checkpoint.tensors.items()}, categories)
+    return SourceModel({name: tensor.value for name, tensor in checkpoint.tensors.items()}, categories)
 
 
 def _check_settings(theirs: Config, config: Config, path: Path, fields: tuple[str, ...]) -> None:
-    """Settings without which the weights would not fit or give nonsense.
+    """Compares the settings that the weights depend on.
 
     Raises:
-        UserError: the model's config has other ones.
+        UserError: the model's config differs from that of the weights.
     """
     different = [
         f"{name}={_text(_field(theirs, name))}" for name in fields if _field(config, name) != _field(theirs, name)
     ]
     if different:
         remedy = " ".join(f"--set {setting}" for setting in different)
-        raise UserError(f"{path}: these weights are of a model with other settings; add {remedy}")
+        raise UserError(f"{path}: these weights need other settings; add {remedy}")
 
 
 def _field(config: Config, path: str) -> Any:
@@ -202,7 +212,7 @@ def _text(value: Any) -> str:
 
 
 def _map_classes(source: tuple[Category, ...], target: tuple[Category, ...]) -> dict[int, int] | None:
-    """Source channel by target channel, of classes with the same name; None where all channels are the same."""
+    """Maps target channels to source channels by class name; None if all channels are the same."""
     if [(c.index, c.name) for c in source] == [(c.index, c.name) for c in target]:
         return None
     by_name = {category.name.casefold(): category.index for category in source}
@@ -214,9 +224,9 @@ def _map_classes(source: tuple[Category, ...], target: tuple[Category, ...]) -> 
 
 
 def _map_rows(source: Array, start: Array, mapping: Mapping[int, int], per_class: int) -> Array:
-    """``start`` with the numbers of the mapped classes taken from ``source``; the last axis goes by class."""
+    """Returns ``start`` with the values of mapped classes taken from ``source``; the last axis is by class."""
     if source.shape[:-1] != start.shape[:-1]:
-        return source  # another architecture, which the check of shapes reports
+        return source  # another architecture: the check of shapes reports it
     rows = start.reshape(*start.shape[:-1], -1, per_class).copy()
     theirs = source.reshape(*source.shape[:-1], -1, per_class)
     for target, index in mapping.items():

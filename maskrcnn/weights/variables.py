@@ -1,16 +1,16 @@
-"""The model's variables by name, and setting them."""
+"""Names the model's variables and sets them."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from maskrcnn.model import MaskRCNN
-from maskrcnn.weights.rules import Converted, check_balance
+from maskrcnn.weights.rules import ConvertedTensor, check_balance
 
 PARTS = ("fpn", "rpn", "box_head", "mask_head")
 
 
 def model_variables(model: MaskRCNN) -> dict[str, Any]:
-    """All learned variables: ``resnet/c2_block0_conv1/conv/kernel``, ``rpn/deltas/conv/bias``."""
+    """All variables of the network by name: ``resnet/c2_block0_conv1/conv/kernel``, ``rpn/deltas/conv/bias``."""
     variables = backbone_variables(model)
     for part in PARTS:
         for variable in getattr(model, part).variables:
@@ -19,14 +19,15 @@ def model_variables(model: MaskRCNN) -> dict[str, Any]:
 
 
 def backbone_variables(model: MaskRCNN) -> dict[str, Any]:
+    """The backbone's variables by name."""
     return {f"resnet/{variable.path}": variable for variable in model.resnet.variables}
 
 
-def assign(variables: Mapping[str, Any], converted: Mapping[str, Converted], *, path: Any) -> None:
-    """Sets every variable from its tensor, after all of them were checked.
+def assign(variables: Mapping[str, Any], converted: Mapping[str, ConvertedTensor], *, path: Any) -> None:
+    """Sets every variable to its tensor, after checking all of them.
 
     Raises:
-        UserError: tensors are missing, left over or of a wrong shape; no variable has changed.
+        UserError: tensors are missing, unused or of the wrong shape. No variable has changed then.
     """
     check_balance(converted, {name: variable.shape for name, variable in variables.items()}, path=path)
     for name, variable in variables.items():

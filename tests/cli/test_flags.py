@@ -1,4 +1,4 @@
-"""Every flag does something; start-up is quick; mistakes are one line."""
+"""Every flag has an effect, start-up is fast, and mistakes are one line."""
 
 import argparse
 import dataclasses
@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 
+from maskrcnn.cli.entry_point import describe, main, make_parser, release
 from maskrcnn.cli.flags import EVALUATION, RUNTIME, TRAINING, make_config, settings
-from maskrcnn.cli.program import describe, main, make_parser, release
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 
@@ -62,18 +62,18 @@ def test_each_flag_sets_its_field(flag):
     assert field(make_config(parse(flag.name, *arguments)), flag.field) == value
 
 
-def test_a_schedule_sets_epochs_and_drops_and_flags_go_before_it():
+def test_flags_override_the_schedule():
     train = make_config(parse("--schedule", "3x")).train
     assert (train.epochs, train.learning_rate_boundaries) == (36, (0.3, 28.0, 33.3))
     assert make_config(parse("--schedule", "1x")) == Config()
     assert make_config(parse("--schedule", "3x", "--epochs", "30")).train.epochs == 30
 
 
-def test_without_flags_the_config_is_the_recipe():
+def test_without_flags_the_config_is_the_default():
     assert make_config(parse()) == Config()
 
 
-def test_flags_go_before_the_file_and_assignments_before_flags(tmp_path):
+def test_flags_override_the_file_and_assignments_override_flags(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(dataclasses.replace(Config.tiny()).override({"train.epochs": 5, "train.momentum": 0.5}).to_json())
     config = make_config(parse("--config", str(file), "--epochs", "6", "--set", "rpn.nms_iou=0.6"))
@@ -88,14 +88,14 @@ def test_precision(arguments, precision):
     assert make_config(parse(*arguments)).train.precision == precision
 
 
-def test_contradictions_and_half_assignments_are_refused():
+def test_contradictions_and_incomplete_assignments_are_refused():
     with pytest.raises(UserError, match="--amp"):
         settings(parse("--amp", "--precision", "bfloat16"))
     with pytest.raises(UserError, match="NAME=VALUE"):
         settings(parse("--set", "rpn.nms_iou"))
 
 
-def test_help_needs_neither_keras_nor_a_back_end():
+def test_help_needs_neither_keras_nor_a_backend():
     code = (
         "import sys; from maskrcnn.cli import main\n"
         "try: main(['--help'])\n"
@@ -139,7 +139,7 @@ def test_mistakes_are_one_line_and_status_2(arguments, words, capsys, tmp_path, 
     assert line.startswith("error: ")
     assert words in line
     assert not printed.out
-    assert not list(tmp_path.iterdir())  # nothing half done
+    assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_status_and_line_of_other_endings(error, status, printed, monkeypatch, c
     assert capsys.readouterr().err == printed
 
 
-def test_traceback_for_our_own_faults_and_if_asked(monkeypatch, capsys):
+def test_tracebacks_of_bugs_and_with_verbose(monkeypatch, capsys):
     def fail(options):
-        raise ValueError("a fault of ours")
+        raise ValueError("a bug")
 
     assert main(["data", "check", "nowhere", "--verbose"]) == 2
     assert "Traceback" in capsys.readouterr().err
@@ -170,16 +170,16 @@ def test_traceback_for_our_own_faults_and_if_asked(monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_errors_of_libraries_in_the_users_words():
+def test_errors_of_libraries_are_translated():
     assert describe(OSError(28, "No space left on device", "/out/a.png")) == "/out/a.png: No space left on device"
-    in_loader = RuntimeError("{{function_node}} UserError: train.tfrecord: cut short; copy it again\nTraceback ...")
-    assert describe(in_loader) == "train.tfrecord: cut short; copy it again"
+    in_loader = RuntimeError("{{function_node}} UserError: train.tfrecord: truncated; copy it again\nTraceback ...")
+    assert describe(in_loader) == "train.tfrecord: truncated; copy it again"
     assert "--train_batch_size" in str(describe(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")))
     assert "--train_batch_size" in str(describe(MemoryError()))
     assert describe(ValueError("no idea")) is None
 
 
-def test_an_error_lets_go_of_what_its_frames_hold():
+def test_release_clears_the_frames_of_an_error():
     class Loader:
         pass
 

@@ -1,4 +1,4 @@
-"""The command weights, from its flags to what it prints."""
+"""The command ``weights``, from its flags to its output."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_import_of_a_file_that_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     save_file({"layer1.0.conv1.weight": np.zeros((4, 4, 1, 1), np.float32)}, path)
     assert main(["weights", "import", str(path), "--model_dir", str(tmp_path / "model")]) == 2
     assert capsys.readouterr().err == (
-        f"error: {path}: a ResNet of 1+0+0+0 blocks; known are the depths 18, 34, 50, 101\n"
+        f"error: {path}: a ResNet of 1+0+0+0 blocks; the supported depths are 18, 34, 50, 101\n"
     )
     assert not (tmp_path / "model").exists()
 

@@ -132,7 +132,7 @@ def test_an_image_without_detections_counts_and_one_not_added_does_not(tmp_path:
     assert metrics["bbox"]["AP"] == pytest.approx(51 / 101)  # recalls 0, 0.01 .. 0.5 of 101
 
 
-def test_nothing_found_is_zero_and_valid_json(tmp_path: Path) -> None:
+def test_no_detections_score_zero_and_give_valid_json(tmp_path: Path) -> None:
     scorer = CocoScorer(_write(tmp_path / "val.json", [_object(1, 7, (10, 10, 60, 60))]))
     scorer.add(1, _detections())
     metrics = scorer.metrics()
@@ -142,7 +142,7 @@ def test_nothing_found_is_zero_and_valid_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_classes_must_agree_and_unknown_ones_are_dropped(tmp_path: Path) -> None:
+def test_classes_must_match_and_unknown_ones_are_ignored(tmp_path: Path) -> None:
     scorer = CocoScorer(_write(tmp_path / "val.json", [_object(1, 90, (10, 10, 60, 60))]))
     scorer.add(1, _detections((1, 0.9, (10, 10, 60, 60)), (17, 0.9, (10, 10, 60, 60))))
     assert scorer.metrics()["bbox"]["AP"] == 0
@@ -166,12 +166,12 @@ def test_every_number_is_that_of_pycocotools_to_the_last_digit(tmp_path: Path, s
     assert differences(random_dataset(seed), tmp_path / "val.json") == []
 
 
-def test_images_that_do_not_belong_are_refused(tmp_path: Path) -> None:
+def test_unknown_and_repeated_images_are_refused(tmp_path: Path) -> None:
     scorer = CocoScorer(_write(tmp_path / "val.json", []))
     with pytest.raises(UserError, match=r"val\.json: no image with id 5"):
         scorer.add(5, _detections())
     scorer.add(1, _detections())
-    with pytest.raises(UserError, match="two images of the dataset have id 1"):
+    with pytest.raises(UserError, match="two images have id 1"):
         scorer.add(1, _detections())
 
 
@@ -184,7 +184,7 @@ def test_files_that_are_not_coco_are_refused(tmp_path: Path) -> None:
             CocoScorer(tmp_path / "bad.json")
 
 
-def test_faulty_annotations_are_left_out(tmp_path: Path) -> None:
+def test_invalid_annotations_are_skipped(tmp_path: Path) -> None:
     objects = [
         _object(1, 7, (10, 10, 60, 60)),
         _object(1, 7, (70, 10, 80, 60), segmentation=[[70, 10, 80, 60]]),  # pycocotools would take it for a box
@@ -193,13 +193,13 @@ def test_faulty_annotations_are_left_out(tmp_path: Path) -> None:
         _object(44, 7, (10, 10, 60, 60)),
     ]
     scorer = CocoScorer(_write(tmp_path / "val.json", objects))
-    assert scorer.left_out == 4
+    assert scorer.skipped == 4
     scorer.add(1, _detections((1, 0.9, (10, 10, 60, 60))))
     assert scorer.metrics()["segm"]["AP"] == pytest.approx(1)
 
 
 class BrightBoxModel:
-    """Finds the box around the bright pixels of each image, as a cat."""
+    """Detects the box around the bright pixels of each image as a cat."""
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         boxes = np.zeros((len(x["images"]), 1, 4), np.float32)
@@ -217,7 +217,7 @@ class BrightBoxModel:
 
 
 def test_evaluate_scores_every_image_in_its_own_pixels(tmp_path: Path) -> None:
-    # canvas 2 px for 1 of the image; the last slot of the last batch is padding
+    # the canvas has 2 px for 1 of the image; the last entry of the last batch is padding
     boxes = {1: (10, 20, 60, 80), 2: (0, 0, 100, 40), 3: (30, 30, 120, 100)}
     path = _write(tmp_path / "val.json", [_object(i, 7, box) for i, box in boxes.items()], images=(1, 2, 3))
 
@@ -235,15 +235,15 @@ def test_evaluate_scores_every_image_in_its_own_pixels(tmp_path: Path) -> None:
         }
 
     batches = [batch([2, 3], [True, True]), batch([1, 1], [True, False])]
-    metrics = evaluate(BrightBoxModel(), batches, path, Config(categories=CATEGORIES), progress=False)
+    metrics = evaluate(BrightBoxModel(), batches, path, Config(categories=CATEGORIES))
     assert metrics["images"] == 3
     assert metrics["bbox"]["AP"] == pytest.approx(1)
     assert metrics["segm"]["AP"] > 0.9  # pasted masks lose a little at the rim
     with pytest.raises(UserError, match="no image"):
-        evaluate(BrightBoxModel(), [], path, Config(categories=CATEGORIES), progress=False)
+        evaluate(BrightBoxModel(), [], path, Config(categories=CATEGORIES))
 
 
-def test_the_table_shows_what_is_known(tmp_path: Path) -> None:
+def test_the_table_shows_defined_values(tmp_path: Path) -> None:
     table = format_metrics(evaluate_ground_truth(_write(tmp_path / "val.json", [_object(1, 7, (10, 10, 60, 60))])))
     lines = table.splitlines()
     assert lines[0].split()[:4] == ["AP", "AP50", "AP75", "APs"]

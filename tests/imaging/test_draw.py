@@ -1,4 +1,4 @@
-"""What is drawn is where it belongs, on a copy, at any size."""
+"""Instances are drawn in their place, on a copy of the image, at any scale."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def _grey() -> np.ndarray:
     return np.full((100, 120, 3), 128, np.uint8)
 
 
-def test_mask_is_tinted_rim_and_box_are_marked_the_rest_untouched() -> None:
+def test_masks_are_tinted_and_outlined_and_other_pixels_stay() -> None:
     image = _grey()
     pixels = np.asarray(draw_instances(image, [_instance(20, 30, 80, 70)])).astype(int)
     color = np.array(color_of(0))
@@ -40,7 +40,7 @@ def test_small_objects_are_drawn_over_large_ones() -> None:
 
 
 @pytest.mark.parametrize("corner", [(0, 0, 30, 30), (90, 0, 120, 30), (0, 70, 30, 100), (90, 70, 120, 100)])
-def test_labels_stay_inside_the_picture(corner: tuple[int, int, int, int]) -> None:
+def test_labels_stay_inside_the_image(corner: tuple[int, int, int, int]) -> None:
     plain = np.asarray(draw_instances(_grey(), [_instance(*corner)]))
     labeled = np.asarray(draw_instances(_grey(), [_instance(*corner, label="cat 0.90")]))
     rows, columns = np.nonzero((plain != labeled).any(axis=2))
@@ -49,7 +49,7 @@ def test_labels_stay_inside_the_picture(corner: tuple[int, int, int, int]) -> No
     assert height > 11
 
 
-def test_labels_of_one_place_do_not_cover_each_other() -> None:
+def test_labels_of_overlapping_boxes_do_not_cover_each_other() -> None:
     box = _instance(20, 40, 100, 90)
     labels = [Instance(box.box, None, "cat 0.90", color_of(number)) for number in range(3)]
     pixels = np.asarray(draw_instances(_grey(), labels)).astype(int)
@@ -65,7 +65,7 @@ def test_scale_enlarges_masks_and_boxes() -> None:
     assert np.abs(pixels[90, 150] - color_of(0)).max() < 30
 
 
-def test_odd_instances_are_drawn_without_harm() -> None:
+def test_degenerate_instances_do_no_harm() -> None:
     empty = Instance(np.array([5, 5, 5, 5], np.float32), np.zeros((100, 120), np.bool_), "nothing", (255, 255, 0))
     beyond = Instance(np.array([-50, -50, 500, 500], np.float32), None, "ein größeres Wort, слово", (0, 0, 0))
     assert draw_instances(_grey(), [empty, beyond]).size == (120, 100)
@@ -74,7 +74,7 @@ def test_odd_instances_are_drawn_without_harm() -> None:
     assert isinstance(draw_instances(_grey(), []), Image.Image)
 
 
-def test_neighboring_colors_differ_and_are_stable() -> None:
+def test_consecutive_colors_differ_and_are_stable() -> None:
     colors = [np.array(color_of(number)) for number in range(30)]
     assert all(np.abs(a - b).sum() > 100 for a, b in itertools.pairwise(colors))
     assert color_of(3) == color_of(3)

@@ -1,4 +1,4 @@
-"""Pasting against torchvision's recorded numbers, and run-length codes against pycocotools' own."""
+"""Compares pasted masks with torchvision's recorded numbers, and run-length codes with pycocotools'."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from maskrcnn.imaging.mask_paste import decode, encode_crop, paste_and_encode, paste_mask, paste_probabilities
+from maskrcnn.imaging.mask_paste import decode_rles, encode_crop, paste_and_encode, paste_mask, paste_probabilities
 
 GOLDENS = Path(__file__).parents[1] / "fixtures" / "goldens"
 
@@ -25,7 +25,7 @@ def test_masks_of_a_whole_image_equal_torchvision_bit_for_bit() -> None:
     golden = np.load(GOLDENS / "paste.npz")
     expected = np.unpackbits(golden["det.pasted_binary"], axis=2).astype(bool)  # [34, 256, 320]
     codes = paste_and_encode(golden["det.mask_prob"], golden["det.boxes"], 256, 320)
-    np.testing.assert_array_equal(decode(codes, 256, 320), expected)
+    np.testing.assert_array_equal(decode_rles(codes, 256, 320), expected)
 
 
 def test_a_full_mask_fills_its_box_by_hand() -> None:
@@ -45,10 +45,10 @@ def test_a_box_beside_the_image_gives_an_empty_mask(box: tuple[float, ...]) -> N
     assert crop.size == 0
     (code,) = paste_and_encode(mask[None], np.array([box], np.float32), 90, 120)
     assert coco_mask.area(code) == 0
-    assert not decode([code], 90, 120).any()
+    assert not decode_rles([code], 90, 120).any()
 
 
-def test_only_the_part_inside_the_image_is_made() -> None:
+def test_only_the_part_inside_the_image_is_computed() -> None:
     crop, place = paste_mask(np.ones((28, 28), np.float32), np.array([-1e5, -1e5, 1e5, 1e5], np.float32), 7, 9)
     assert place == (0, 0, 9, 7)
     assert crop.shape == (7, 9)

@@ -1,5 +1,6 @@
-"""Reading every kind of image, refusing what is none, and the canvas against torchvision's recorded numbers."""
+"""Reads every kind of image, refuses other files, and compares the canvas with torchvision's recorded numbers."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from maskrcnn.config import ImageConfig
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size, prepare, resize, resized_size
-from maskrcnn.imaging.read import list_images, load_image
+from maskrcnn.imaging.read import list_images, load_image, reason
 
 GOLDENS = Path(__file__).parents[1] / "fixtures" / "goldens"
 
@@ -38,6 +39,11 @@ def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
+def test_twelve_bits_in_sixteen_are_scaled_to_eight(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0x10, 0xFFF]], np.uint16)).save(tmp_path / "camera.tif")
+    np.testing.assert_array_equal(load_image(tmp_path / "camera.tif")[..., 0], [[0, 1, 0xFF]])
+
+
 def test_a_transparent_palette_reads_without_a_warning(tmp_path: Path) -> None:
     image = Image.fromarray(_gradient()).convert("P")
     image.save(tmp_path / "palette.png", transparency=bytes(range(256)))
@@ -52,23 +58,48 @@ def test_exif_turns_the_image_upright(tmp_path: Path, orientation: int, turned: 
     np.testing.assert_array_equal(load_image(tmp_path / "turned.png"), np.rot90(_gradient(), turned))
 
 
-def test_files_that_are_no_image_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("not a picture")
+def test_files_that_are_not_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("plain text")
     (tmp_path / "empty.png").write_bytes(b"")
-    for name, reason in [("text.jpg", "not an image"), ("empty.png", "not an image"), ("none.png", "no such file")]:
-        with pytest.raises(UserError, match=rf"{name}: {reason}"):
+    for name, problem in [("text.jpg", "not a JPEG"), ("empty.png", "not a JPEG"), ("none.png", "no such file")]:
+        with pytest.raises(UserError, match=rf"{name}: {problem}"):
             load_image(tmp_path / name)
     with pytest.raises(UserError, match="is a folder"):
         load_image(tmp_path)
 
 
+def test_other_formats_are_not_decoded_whatever_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.jpg"
+    Image.fromarray(_gradient()).save(path, "EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    with pytest.raises(UserError, match=r"page\.jpg: not a JPEG, PNG, BMP, GIF, TIFF or WebP image"):
+        load_image(path)
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match=r"pipe\.jpg: not a regular file"):
+        load_image(tmp_path / "pipe.jpg")
+
+
+def test_a_photo_of_several_frames_reads_as_its_first(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (200, 10)]
+    frames[0].save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(load_image(tmp_path / "phone.jpg"), 200, atol=2)
+
+
+def test_reasons_name_no_python_objects() -> None:
+    error = OSError("cannot identify image file <_io.BytesIO object at 0x7f00>")
+    assert reason(error) == "cannot identify image file"
+
+
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.gif", "photo.tif"])
-def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / name
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"{name}: .*(damaged|not an image)"):
+    with pytest.raises(UserError, match=rf"{name}: .*(damaged|not a JPEG)"):
         load_image(path)
 
 
@@ -78,7 +109,7 @@ def test_float_pixels_are_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "depth.tif")
 
 
-def test_images_in_folders_are_listed_sorted(tmp_path: Path) -> None:
+def test_images_in_folders_are_listed_in_order(tmp_path: Path) -> None:
     for name in ["b.JPG", "a.png", "inner/c.webp", "notes.txt", ".hidden/d.png", "e.json"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

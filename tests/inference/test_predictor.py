@@ -1,4 +1,4 @@
-"""Detections come back in each image's own pixels, whatever the canvas was."""
+"""Detections are in each image's own pixels, whatever its canvas."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from PIL import Image
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.mask_paste import decode
-from maskrcnn.inference.detections import Detections, to_original
-from maskrcnn.inference.predictor import Predictor, predict_batches
+from maskrcnn.imaging.mask_paste import decode_rles
+from maskrcnn.inference.detections import Detections, read_source, to_original
+from maskrcnn.inference.predictor import Predictor, image_batches, predict_batches
 
 CATEGORIES = (Category(1, 10, "cat"), Category(2, 25, "dog"))
 CONFIG = Config(model=Config.tiny().model, categories=CATEGORIES)  # canvas 128 x 128
 
 
 class HalfImageModel:
-    """Finds a cat in the left half of every image and a dog in its lower half; the third slot is empty."""
+    """Detects a cat in the left half of every image and a dog in its lower half; the third entry is padding."""
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         assert x["images"].dtype == np.uint8
@@ -86,9 +86,49 @@ def test_predict_takes_files_arrays_and_lists(tmp_path: Path) -> None:
         assert other.rles == one.rles
 
 
-@pytest.mark.parametrize("shape", [(10, 10), (10, 10, 4), (0, 10, 3)])
+def test_every_form_of_an_image_gives_the_same_pixels(tmp_path: Path) -> None:
+    gray = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    rgb = np.repeat(gray[..., None], 3, axis=2)
+    rgba = np.concatenate([rgb, np.full((6, 10, 1), 7, np.uint8)], axis=2)
+    path = tmp_path / "gray.png"
+    Image.fromarray(gray).save(path)
+    for source in (gray, gray[..., None], rgb, rgba, Image.fromarray(gray), Image.fromarray(rgba), path, str(path)):
+        np.testing.assert_array_equal(read_source(source), rgb)
+
+
+def test_a_pillow_image_is_turned_upright() -> None:
+    image = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    image.getexif()[0x0112] = 6
+    assert read_source(image).shape == (30, 20, 3)
+
+
+def test_lists_are_predicted_in_batches_of_one_orientation() -> None:
+    class CountingModel(HalfImageModel):
+        def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            shapes.append(x["images"].shape[:3])
+            return super().predict_on_batch(x)
+
+    shapes: list[tuple[int, ...]] = []
+    config = CONFIG.override({"image.min_side": 64, "image.max_side": 128})
+    images = [np.zeros((20, 30, 3) if wide else (30, 20, 3), np.uint8) for wide in (1, 0, 1, 1, 1, 1)]
+    detections = Predictor(CountingModel(), config).predict(images, batch_size=2)
+    assert [found.image_size for found in detections] == [image.shape[:2] for image in images]
+    # five landscape images in batches of two, the last one padded; one portrait image alone
+    assert sorted(shapes) == [(1, 128, 64), (2, 64, 128), (2, 64, 128), (2, 64, 128)]
+
+
+def test_a_batch_is_padded_only_after_full_ones() -> None:
+    images = [(number, np.zeros((8, 8, 3), np.uint8)) for number in (4, 5, 6)]
+    first, second = image_batches(images, CONFIG.model.image, 2)
+    assert (first["image_ids"].tolist(), first["image_valid"].tolist()) == ([4, 5], [True, True])
+    assert (second["image_ids"].tolist(), second["image_valid"].tolist()) == ([6, 6], [True, False])
+    (alone,) = image_batches(images, CONFIG.model.image, 8)
+    assert alone["images"].shape == (3, 128, 128, 3)
+
+
+@pytest.mark.parametrize("shape", [(10,), (10, 10, 2), (0, 10, 3), (1, 10, 10, 3)])
 def test_other_arrays_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"expected RGB \[height, width, 3\] of uint8"):
+    with pytest.raises(UserError, match=r"expected uint8 of \[height, width\], or \[height, width, channels\]"):
         Predictor(HalfImageModel(), CONFIG).predict(np.zeros(shape, np.uint8))
     with pytest.raises(UserError, match="of float64"):
         Predictor(HalfImageModel(), CONFIG).predict(np.zeros((10, 10, 3)))  # type: ignore[arg-type]
@@ -98,12 +138,13 @@ def test_coco_results_survive_json() -> None:
     detections = Predictor(HalfImageModel(), CONFIG).predict(np.zeros((50, 200, 3), np.uint8))
     results = json.loads(json.dumps(detections.to_coco(7)))
     assert [(r["image_id"], r["category_id"], r["score"]) for r in results] == [(7, 10, 0.9), (7, 25, 0.4)]
+    assert [result["category_name"] for result in results] == ["cat", "dog"]
     assert results[1]["bbox"] == [0.0, 25.0, 200.0, 25.0]
     rle = {**results[0]["segmentation"], "counts": results[0]["segmentation"]["counts"].encode()}
-    np.testing.assert_array_equal(decode([rle], 50, 200)[0], detections.masks[0])
+    np.testing.assert_array_equal(decode_rles([rle], 50, 200)[0], detections.masks[0])
 
 
-def test_a_class_without_a_category_is_not_written() -> None:
+def test_classes_without_a_category_are_not_written() -> None:
     only_dogs = Config(model=CONFIG.model, categories=CATEGORIES[1:])
     detections = Predictor(HalfImageModel(), only_dogs).predict(np.zeros((50, 200, 3), np.uint8))
     assert [result["category_id"] for result in detections.to_coco(1)] == [25]
@@ -126,10 +167,10 @@ def test_above_keeps_the_score_itself() -> None:
     assert len(detections.above(float(detections.scores[1]))) == 2
 
 
-def test_batches_yield_every_real_image_once_in_order() -> None:
+def test_batches_yield_every_image_once_in_order() -> None:
     batches = [
         _batch([3, 1], [(64, 128), (32, 64)], [True, True]),
-        _batch([9, 9], [(128, 256), (128, 256)], [True, False]),  # the second one fills up the batch
+        _batch([9, 9], [(128, 256), (128, 256)], [True, False]),  # the second one is padding
     ]
     predictions = list(predict_batches(HalfImageModel(), batches, CATEGORIES))
     assert [prediction.image_id for prediction in predictions] == [3, 1, 9]
@@ -149,11 +190,11 @@ def test_batches_are_read_as_they_are_needed() -> None:
 
     predictions = predict_batches(HalfImageModel(), batches(), CATEGORIES)
     next(predictions)
-    assert read == 2  # the next batch is at work while this one is pasted; no more are held
+    assert read == 2  # the next batch is predicted while this one is pasted; no more are held
     predictions.close()  # type: ignore[attr-defined]
 
 
-def test_drawing_follows_the_threshold_and_the_wish_for_colors() -> None:
+def test_drawing_follows_the_threshold_and_the_choice_of_colors() -> None:
     image = np.full((50, 200, 3), 128, np.uint8)
     detections = Predictor(HalfImageModel(), CONFIG).predict(image)
     assert (np.asarray(detections.draw(image, 0.95)) == 128).all()

@@ -1,5 +1,7 @@
-"""The files that prediction leaves: complete, named apart, or not there."""
+"""The files that prediction writes: complete, under different names, or absent."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.results import infer_batches, infer_images
+from maskrcnn.inference.results import find_images, infer_batches, infer_images
 
 CONFIG = Config(model=Config.tiny().model, categories=(Category(1, 4, "cat"),))
 
 
 class WholeImageModel:
-    """Finds one cat that fills the image."""
+    """Detects one cat that fills the image."""
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(x["images"])
@@ -42,12 +45,12 @@ def _save(path: Path, height: int = 20, width: int = 30) -> Path:
     return path
 
 
-def test_files_and_folders_give_results_and_pictures(tmp_path: Path, predictor: Predictor) -> None:
+def test_files_and_folders_give_results_and_images(tmp_path: Path, predictor: Predictor) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     _save(folder / "a.png")
     _save(folder / "inner" / "a.jpg", 30, 20)
     single = _save(tmp_path / "A.bmp")
-    assert infer_images(predictor, [folder, single, single], out, progress=False) == []
+    assert infer_images(predictor, find_images([folder, single, single]), out, progress=False) == []
     assert sorted(path.name for path in out.iterdir()) == ["A_3.png", "a.png", "a_2.png", "predictions.json"]
     results = json.loads((out / "predictions.json").read_text())
     assert [(r["image_id"], Path(r["file_name"]).name, r["category_id"]) for r in results] == [
@@ -56,46 +59,56 @@ def test_files_and_folders_give_results_and_pictures(tmp_path: Path, predictor: 
         (3, "A.bmp", 4),
     ]
     assert results[1]["segmentation"]["size"] == [30, 20]
-    with Image.open(out / "a_2.png") as picture:
-        assert picture.size == (20, 30)
-        assert (np.asarray(picture) != 90).any()
+    with Image.open(out / "a_2.png") as image:
+        assert image.size == (20, 30)
+        assert (np.asarray(image) != 90).any()
 
 
-def test_the_score_threshold_is_for_pictures_only(tmp_path: Path, predictor: Predictor) -> None:
+def test_the_score_threshold_applies_to_drawings_only(tmp_path: Path, predictor: Predictor) -> None:
     infer_images(predictor, [_save(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.8, progress=False)
-    with Image.open(tmp_path / "out" / "a.png") as picture:
-        assert (np.asarray(picture) == 90).all()
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert (np.asarray(image) == 90).all()
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 1
 
 
-def test_an_unreadable_image_stops_and_leaves_no_results(tmp_path: Path, predictor: Predictor) -> None:
+def test_an_unreadable_image_does_not_stop_the_others(tmp_path: Path, predictor: Predictor) -> None:
     good, bad = _save(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.write_bytes(good.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"bad\.png"):
-        infer_images(predictor, [good, bad], tmp_path / "out", progress=False)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
-
-
-def test_an_unreadable_image_can_be_left_out(tmp_path: Path, predictor: Predictor) -> None:
-    good, bad = _save(tmp_path / "good.png"), tmp_path / "bad.png"
-    bad.write_bytes(good.read_bytes()[:50])
-    (problem,) = infer_images(predictor, [bad, good], tmp_path / "out", skip_bad=True, progress=False)
-    assert "bad.png" in problem
+    (problem,) = infer_images(predictor, [bad, good], tmp_path / "out", progress=False)
+    assert "bad.png: the image is damaged" in problem
     assert [result["image_id"] for result in json.loads((tmp_path / "out" / "predictions.json").read_text())] == [2]
-    with pytest.raises(UserError, match=r"none of 1 images can be read.*bad\.png"):
-        infer_images(predictor, [bad], tmp_path / "none", skip_bad=True, progress=False)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", "predictions.json"]
+
+
+def test_no_readable_image_is_an_error(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of 1 images can be read; the first: .*bad\.png"):
+        infer_images(predictor, [tmp_path / "bad.png"], tmp_path / "none", progress=False)
     assert not (tmp_path / "none").exists()
 
 
-def test_nothing_to_predict_is_said(tmp_path: Path, predictor: Predictor) -> None:
+def test_missing_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no image in this folder"):
-        infer_images(predictor, [tmp_path / "empty"], tmp_path / "out", progress=False)
+        find_images([tmp_path / "empty"])
     with pytest.raises(UserError, match="no such file or folder"):
-        infer_images(predictor, [tmp_path / "nowhere"], tmp_path / "out", progress=False)
+        find_images([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no image given"):
-        infer_images(predictor, [], tmp_path / "out", progress=False)
-    assert not (tmp_path / "out").exists()
+        find_images([])
+
+
+def test_results_are_read_by_coco_tools(tmp_path: Path, predictor: Predictor) -> None:
+    infer_images(predictor, [_save(tmp_path / "a.png")], tmp_path / "out", progress=False)
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
+        "annotations": [],
+        "categories": [{"id": 4, "name": "cat"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        results = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "out" / "predictions.json"))
+    (annotation,) = results.anns.values()
+    assert (annotation["category_id"], annotation["category_name"], annotation["area"]) == (4, "cat", 600)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predictor) -> None:
@@ -104,7 +117,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predic
         infer_images(predictor, [image], image / "out", progress=False)
 
 
-def test_a_data_set_gives_results_by_its_own_ids(tmp_path: Path, predictor: Predictor) -> None:
+def test_a_dataset_gives_results_with_its_own_ids(tmp_path: Path, predictor: Predictor) -> None:
     def batch(ids: list[int], valid: list[bool]) -> dict[str, Any]:
         return {
             "images": np.full((2, 128, 128, 3), 90, np.uint8),
@@ -119,8 +132,8 @@ def test_a_data_set_gives_results_by_its_own_ids(tmp_path: Path, predictor: Pred
     results = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [result["image_id"] for result in results] == [12, 40, 5]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["12.png", "40.png", "5.png"]
-    with Image.open(tmp_path / "out" / "5.png") as picture:
-        assert picture.size == (64, 32)
+    with Image.open(tmp_path / "out" / "5.png") as image:
+        assert image.size == (64, 32)
     with pytest.raises(UserError, match="no image"):
         infer_batches(predictor, [], tmp_path / "none", progress=False)
     assert not (tmp_path / "none" / "predictions.json").exists()

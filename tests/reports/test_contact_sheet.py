@@ -1,3 +1,5 @@
+"""The contact sheet shows the annotations as training sees them."""
+
 import numpy as np
 import pytest
 

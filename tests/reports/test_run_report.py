@@ -1,4 +1,4 @@
-"""The report stands alone, shows what it is given, and lets no name break the page."""
+"""The report needs no other file, shows what it is given, and escapes names."""
 
 import re
 from html.parser import HTMLParser
@@ -10,16 +10,16 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from maskrcnn.config import Category, Config
-from maskrcnn.evaluation.coco_metrics import NAMES
+from maskrcnn.evaluation.coco_metrics import METRIC_NAMES
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import ImagePrediction
-from maskrcnn.reports.run_report import Picture, compare_pictures, write_report
+from maskrcnn.reports.run_report import Report, ReportImage, compare_with_ground_truth, write_report
 
 VOID = {"meta", "img", "br"}
 
 
 class Outline(HTMLParser):
-    """Checks that tags nest, and gathers headings and addresses."""
+    """Checks that tags nest, and collects headings and addresses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Outline(HTMLParser):
 
 
 def _metrics(**classes: float | None) -> dict[str, Any]:
-    row = dict.fromkeys(NAMES, 0.25) | {"APs": None}
+    row = dict.fromkeys(METRIC_NAMES, 0.25) | {"APs": None}
     per_class = {name: {"bbox_AP": value, "segm_AP": value} for name, value in classes.items()}
     return {"bbox": row, "segm": row | {"AP": 0.4321}, "images": 64, "per_class": per_class}
 
@@ -55,23 +55,23 @@ def _outline(path: Path) -> Outline:
 
 def test_a_full_report_needs_no_other_file(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 500), "red").save(tmp_path / "found.png")
-    path = write_report(
-        tmp_path / "run",
-        config=Config.tiny(),
+    report = Report(
+        Config.tiny(),
         history=[{"step": step, "loss": 1.0, "learning_rate": 0.1} for step in range(1, 5)],
         metrics=_metrics(circle=0.5, square=None),
-        pictures=[Picture("image 7", tmp_path / "found.png", Image.new("RGB", (60, 40)))],
+        images=[ReportImage("image 7", tmp_path / "found.png", Image.new("RGB", (60, 40)))],
         title="Shapes",
         facts={"Training time": "3 min"},
         command="maskrcnn demo",
     )
+    path = write_report(report, tmp_path / "run")
     outline = _outline(path)
     assert outline.headings == [
         "Shapes",
         "COCO metrics",
         "Training",
         "Classes",
-        "Predictions",
+        "Detections",
         "image 7",
         "Run",
     ]
@@ -84,18 +84,18 @@ def test_a_full_report_needs_no_other_file(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["report.html"]
 
 
-def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
-    outline = _outline(write_report(tmp_path, config=Config.tiny(), metrics={"training": {}}))
+def test_empty_sections_are_omitted(tmp_path: Path) -> None:
+    outline = _outline(write_report(Report(Config.tiny(), metrics={"training": {}}), tmp_path))
     assert outline.headings == ["Mask R-CNN", "Run"]
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    path = write_report(tmp_path, config=Config.tiny(), metrics=_metrics(**{"<script>alert(1)</script>": 0.1}))
+    path = write_report(Report(Config.tiny(), metrics=_metrics(**{"<script>alert(1)</script>": 0.1})), tmp_path)
     assert "<script>" not in path.read_text()
     _outline(path)
 
 
-def test_predictions_stand_beside_the_ground_truth(tmp_path: Path) -> None:
+def test_detections_are_beside_the_ground_truth(tmp_path: Path) -> None:
     annotations = tmp_path / "val.json"
     annotations.write_text(
         '{"images": [{"id": 7, "file_name": "7.png", "height": 80, "width": 160}],'
@@ -114,11 +114,11 @@ def test_predictions_stand_beside_the_ground_truth(tmp_path: Path) -> None:
     )
     seen = np.full((40, 80, 3), 128, np.uint8)  # half as large as the image
     predictions = [ImagePrediction(7, detections, seen), ImagePrediction(8, detections, seen)]
-    first, second = compare_pictures(predictions, annotations)
-    assert isinstance(first.prediction, Image.Image)
+    first, second = compare_with_ground_truth(predictions, annotations)
+    assert isinstance(first.detections, Image.Image)
     assert isinstance(first.ground_truth, Image.Image)
-    assert first.prediction.size == first.ground_truth.size == (640, 320)  # enlarged 4 times
-    found, there = np.asarray(first.prediction).astype(int), np.asarray(first.ground_truth).astype(int)
+    assert first.detections.size == first.ground_truth.size == (640, 320)  # enlarged 4 times
+    found, there = np.asarray(first.detections).astype(int), np.asarray(first.ground_truth).astype(int)
     assert (found[160, 480] != 128).any()
     assert (found[160, 160] == 128).all()
     np.testing.assert_array_equal(there[160, 160], found[160, 480])  # one class, one color

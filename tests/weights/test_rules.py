@@ -13,7 +13,7 @@ from maskrcnn.weights.rules import (
     DETECTRON2,
     TORCHVISION,
     TORCHVISION_RESNET,
-    Converted,
+    ConvertedTensor,
     check_balance,
     convert,
 )
@@ -95,26 +95,26 @@ def test_classes_of_detectron2_by_hand() -> None:
     np.testing.assert_array_equal(ours["mask_head/masks/bias"].value, [0, 5, 6])
 
 
-def test_constants_of_detectron2_are_left_out() -> None:
+def test_constants_of_detectron2_are_ignored() -> None:
     constants = {"pixel_mean": [3, 1, 1], "proposal_generator.anchor_generator.cell_anchors.0": [3, 4]}
     assert targets(constants, DETECTRON2) == []
 
 
 def test_unknown_tensors_are_listed() -> None:
-    with pytest.raises(UserError, match=r"^file: 2 tensors are left over: extra\.weight, conv1\.scale$"):
+    with pytest.raises(UserError, match=r"^file: 2 tensors are unknown: extra\.weight, conv1\.scale$"):
         convert(placeholders({"extra.weight": [1], "conv1.scale": [1]}), TORCHVISION_RESNET, path="file")
 
 
 def test_two_tensors_for_one_variable_are_refused() -> None:
-    with pytest.raises(UserError, match=r"rpn\.head\.conv\.weight and rpn\.head\.conv\.0\.0\.weight are both"):
+    with pytest.raises(UserError, match=r"rpn\.head\.conv\.weight and rpn\.head\.conv\.0\.0\.weight both stand for"):
         targets({"rpn.head.conv.0.0.weight": [1, 1, 3, 3], "rpn.head.conv.weight": [1, 1, 3, 3]})
 
 
-def test_what_does_not_balance_is_listed() -> None:
-    tensors = {"a": Converted("their.a", np.zeros(2)), "b": Converted("their.b", np.zeros((2, 3)))}
+def test_mismatches_are_listed() -> None:
+    tensors = {"a": ConvertedTensor("their.a", np.zeros(2)), "b": ConvertedTensor("their.b", np.zeros((2, 3)))}
     message = (
-        "file: 1 variables without a tensor: c; 1 tensors left over: their.a; "
-        "1 tensors of a wrong shape: their.b (as b (2, 3), expected (3, 2))"
+        "file: 1 variables without a tensor: c; 1 tensors unused: their.a; "
+        "1 tensors of the wrong shape: their.b (as b (2, 3), expected (3, 2))"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         check_balance(tensors, {"b": (3, 2), "c": (1,)}, path="file")

@@ -12,7 +12,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.importing import import_checkpoint
-from maskrcnn.weights.model_folder import save_model
+from maskrcnn.weights.model_folder import load_model, save_model
 from maskrcnn.weights.transfer import Transfer, format_transfers, load_backbone, load_start, load_whole, weights_config
 from maskrcnn.weights.variables import model_variables
 
@@ -62,13 +62,21 @@ def test_backbone_of_another_depth_says_what_to_set(resnet18_state, save) -> Non
         load_backbone(model, save(resnet18_state))
 
 
-def test_missing_checkpoint_and_missing_download_say_what_to_do(mask_rcnn_state, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_missing_checkpoint_is_named(mask_rcnn_state) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file or folder, and no published weights"):
+        load_backbone(MaskRCNN(make_config(mask_rcnn_state, ("a",))), "nowhere.pth")
+
+
+def test_backbone_of_keras_weights(mask_rcnn_state, tmp_path: Path) -> None:
+    path, source = save_source(mask_rcnn_state, ("a",), tmp_path / "source")
+    load_model(path)[0].resnet.save_weights(tmp_path / "backbone.weights.h5")
     model = MaskRCNN(make_config(mask_rcnn_state, ("a",)))
-    with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
-        load_backbone(model, "nowhere.pth")
-    with pytest.raises(UserError, match="resnet18: not downloaded yet; run `maskrcnn weights download resnet18`"):
-        load_backbone(model, "resnet18")
+    load_backbone(model, tmp_path / "backbone.weights.h5")
+    assert all(np.array_equal(values_of(model)[name], source[name]) for name in source if name.startswith("resnet/"))
+    wider = MaskRCNN(make_config(mask_rcnn_state, ("a",), **{"backbone.width": 8}))
+    for other in (path, tmp_path / "backbone.weights.h5"):
+        with pytest.raises(UserError, match=r"another (backbone|architecture)"):
+            load_backbone(wider, other)
 
 
 def save_source(state: dict[str, Any], names: tuple[str, ...], folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -126,7 +134,7 @@ def test_whole_model_of_another_architecture_changes_nothing(mask_rcnn_state, tm
         load_whole(model, path)
     model = MaskRCNN(make_config(mask_rcnn_state, ("cat",), **{"mask_head.convolutions": 3}))
     before = values_of(model)
-    with pytest.raises(UserError, match="2 tensors left over: mask_head/conv4/conv/kernel, mask_head/conv4/conv/bias"):
+    with pytest.raises(UserError, match="2 tensors unused: mask_head/conv4/conv/kernel, mask_head/conv4/conv/bias"):
         load_whole(model, path)
     after = values_of(model)
     assert all(np.array_equal(after[name], before[name]) for name in before)

@@ -1,24 +1,18 @@
 """Downloads COCO 2017: resumed where it stopped, checked, unpacked, and removed again as archives."""
 
 import errno
-import hashlib
 import os
 import shutil
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.download import fetch
 
 BASE_URL = "http://images.cocodataset.org"
-CHUNK = 1 << 20  # bytes
-ATTEMPTS = 5  # in a row without a byte
-TIMEOUT = 60  # seconds without an answer
 
 
 @dataclass(frozen=True)
@@ -69,96 +63,6 @@ def download_coco(
             f"{out_dir}: cannot be written ({error.strerror or error}); {hint}, then start again"
         ) from error
     return out_dir
-
-
-def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = None, progress: bool = True) -> None:
-    """Downloads ``url`` to ``path``, by way of ``path.partial``, which a later call goes on with.
-
-    Args:
-        url: of the file.
-        path: gets it.
-        md5, sha256: first hexadecimal digits of its checksum, or all of them.
-        progress: whether to show a bar.
-
-    Raises:
-        UserError: the server refuses or keeps failing, or the file is damaged.
-        OSError: the disk failed.
-    """
-    partial = path.with_name(path.name + ".partial")
-    failures, before = 0, -1
-    while True:
-        try:
-            if _fetch_rest(url, partial, progress):
-                break
-            reason = "the connection was cut"
-        except urllib.error.HTTPError as error:
-            if error.code < 500:
-                raise UserError(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
-            reason = f"the server answers {error.code} {error.reason}"
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
-            reason = str(getattr(error, "reason", error))
-        size = partial.stat().st_size if partial.exists() else 0
-        failures, before = (failures + 1 if size == before else 1), size
-        if failures >= ATTEMPTS or (size == 0 and "refused" in reason):
-            raise UserError(f"{url}: download failed ({reason}); start again to go on where it stopped")
-    for algorithm, expected in (("md5", md5), ("sha256", sha256)):
-        if expected is not None and not _digest(partial, algorithm).startswith(expected):
-            partial.unlink()
-            title = algorithm.upper()
-            raise UserError(f"{url}: the download is damaged ({title} differs) and was removed; start again")
-    os.replace(partial, path)
-
-
-def _fetch_rest(url: str, partial: Path, progress: bool) -> bool:
-    """Appends what is missing; True if the file is whole then."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
-            raise
-        total = error.headers.get("Content-Range", "").rpartition("/")[2]
-        if total == str(have):  # nothing is missing
-            return True
-        partial.unlink()  # longer than the file: not ours
-        return False
-    with response:
-        resumed = response.status == 206
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None else None
-        if total is not None and total - have > shutil.disk_usage(partial.parent).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with partial.open("ab" if resumed else "wb") as file:
-            have += _copy(response, file, tqdm_options(url, have, total, progress))
-    return total is None or have == total
-
-
-def tqdm_options(url: str, have: int, total: int | None, progress: bool) -> dict:
-    name = url.rpartition("/")[2]
-    return {"desc": name, "initial": have, "total": total, "unit": "B", "unit_scale": True, "disable": not progress}
-
-
-def _copy(response: HTTPResponse, file, options: dict) -> int:
-    """Bytes copied until the end or until the connection breaks."""
-    copied = 0
-    with tqdm(**options) as bar:
-        while True:
-            try:
-                chunk = response.read(CHUNK)
-            except (HTTPException, ConnectionError, TimeoutError):
-                return copied
-            if not chunk:
-                return copied
-            file.write(chunk)
-            copied += len(chunk)
-            bar.update(len(chunk))
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _unpack(file: Path, out_dir: Path, folder: str, progress: bool) -> None:

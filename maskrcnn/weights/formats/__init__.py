@@ -1,1 +1,1 @@
-"""Checkpoint files of other frameworks, read without them."""
+"""Reads checkpoint files of other frameworks without these frameworks."""

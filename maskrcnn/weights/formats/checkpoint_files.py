@@ -1,4 +1,4 @@
-"""Tensors out of a checkpoint of any known format, recognized by its first bytes and never executed."""
+"""Reads the tensors of checkpoint files; the format is detected by the first bytes, and no code in a file is run."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from maskrcnn.weights.formats.torch import LEGACY_MAGIC, bfloat16, read_torch_le
 
 Array = NDArray[Any]
 
-NESTED = ("model", "state_dict", "model_state_dict")  # where training loops put the weights
+NESTED = ("model", "state_dict", "model_state_dict")  # keys under which training loops save the weights
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors library
 
 SAFETENSORS_DTYPES = {
@@ -32,10 +32,10 @@ SAFETENSORS_DTYPES = {
 
 
 def read_tensors(path: str | Path) -> dict[str, Array]:
-    """Every tensor of a .pth, .safetensors or Detectron2 .pkl file by name, floating-point ones as float32.
+    """Reads all tensors of a .pth, .safetensors or Detectron2 .pkl file by name, floating-point ones as float32.
 
     Raises:
-        UserError: missing, damaged, of another format, or a pickle that names more than tensors.
+        UserError: missing, damaged, of another format, or a pickle that refers to more than tensors.
     """
     path = Path(path)
     try:
@@ -52,17 +52,17 @@ def _read(file: IO[bytes], start: bytes, path: Path) -> Any:
     if start.startswith(b"PK\x03\x04"):
         return read_torch_zip(path)
     if start.startswith(b"\x89HDF"):
-        raise UserError(f"{path}: Keras weights of a model; give the folder of a `maskrcnn` model instead")
+        raise UserError(f"{path}: Keras weights of a model; give its model folder instead")
     if start[8:9] == b"{":
         return _read_safetensors(file, path)
     if start.startswith(b"\x80"):
         content = read_pickle(RestrictedUnpickler(file, numpy_names()), path)
         return read_torch_legacy(file, path) if content == LEGACY_MAGIC else content
-    raise UserError(f"{path}: neither a .pth, a .safetensors nor a .pkl checkpoint; check what was downloaded")
+    raise UserError(f"{path}: not a .pth, .safetensors or .pkl checkpoint; check what was downloaded")
 
 
 def _read_safetensors(file: IO[bytes], path: Path) -> dict[str, Array]:
-    """A JSON header with each tensor's type, shape and place, then the numbers."""
+    """Parses a JSON header with the type, shape and position of each tensor, and the numbers after it."""
     data = memoryview(file.read())
     header_size = int.from_bytes(data[:8], "little")
     tensors = {}
@@ -78,7 +78,7 @@ def _read_safetensors(file: IO[bytes], path: Path) -> dict[str, Array]:
                     raise ValueError(f"{name} lies at {begin} to {end} of {len(numbers)} bytes")
                 tensors[name] = _safetensor(bytes(numbers[begin:end]), tensor["dtype"], tensor["shape"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged or cut off ({error}); get it again") from error
+        raise UserError(f"{path}: damaged or truncated ({error}); download or copy it again") from error
     return tensors
 
 
@@ -90,21 +90,21 @@ def _safetensor(data: bytes, dtype: str, shape: list[int]) -> Array:
 
 
 def _flat(content: Any, path: Path) -> dict[str, Array]:
-    """The mapping of names to arrays, wherever a training loop has put it."""
+    """Finds the mapping of names to arrays, wherever a training loop saved it."""
     if isinstance(content, Mapping):
         for key in NESTED:
             if isinstance(content.get(key), Mapping):
                 return _flat(content[key], path)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds no tensors by name; save the model's state_dict")
+        raise UserError(f"{path}: has no named tensors; save the model's state_dict")
     tensors = {}
     for name, value in content.items():
         array = value if isinstance(value, np.ndarray) else array_of(value)
         if array is None:
             if isinstance(value, str | int | float | None):
-                continue  # the author, the number of steps, ...
+                continue  # such as the author or the number of steps
             raise UserError(f"{path}: {name}: not a tensor; save the model's state_dict alone")
         tensors[str(name)] = array.astype(np.float32) if array.dtype.kind == "f" else array
     if not tensors:
-        raise UserError(f"{path}: holds no tensors")
+        raise UserError(f"{path}: has no tensors; save the model's state_dict")
     return tensors

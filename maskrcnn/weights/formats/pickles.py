@@ -1,7 +1,7 @@
-"""Pickles without their danger: only what weights need, and that through stand-ins.
+"""Reads pickles of weights safely.
 
-A pickle is a program; Python's own reader would call whatever function it names. This one knows a handful of names, and
-each of them stands for a function of this file, never for the original. Any other name stops the reading.
+A pickle is a program, and Python's own reader calls any function that it names. This reader knows a few names, and each
+of them stands for a function of this file, never for the original. Any other name is an error.
 """
 
 import pickle
@@ -17,7 +17,7 @@ NUMBER_KINDS = "biuf"  # NumPy's codes of booleans, integers and floats
 
 
 class Known:
-    """A function that a pickle may call; unlike a plain function it cannot be altered by the pickle."""
+    """A function that a pickle may call but, unlike a plain function, cannot modify."""
 
     __slots__ = ("_call",)
 
@@ -25,20 +25,21 @@ class Known:
         object.__setattr__(self, "_call", call)
 
     def __call__(self, *arguments: Any) -> Any:
+        """Calls the function."""
         return self._call(*arguments)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("a known function was to be changed")
+        raise pickle.UnpicklingError("it tries to modify a function")
 
 
 class Token(NamedTuple):
-    """A class that a pickle may name but not use."""
+    """A class that a pickle may name but not call."""
 
     name: str
 
 
 class StateDict(dict):
-    """Stands for OrderedDict; the attributes that PyTorch adds to it are dropped."""
+    """A replacement for OrderedDict that drops the attributes which PyTorch adds."""
 
     def __setstate__(self, state: Any) -> None:
         del state
@@ -49,8 +50,8 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     Args:
         file: open for reading, at the start of a pickle.
-        known: what the pickle may name, by (module, name).
-        storage: makes an object of PyTorch's description of a storage; None where there are none.
+        known: the replacements of what the pickle may name, by (module, name).
+        storage: turns PyTorch's description of a storage into an object; None if there are no storages.
     """
 
     def __init__(
@@ -59,43 +60,45 @@ class RestrictedUnpickler(pickle.Unpickler):
         known: Mapping[tuple[str, str], Any],
         storage: Callable[[Any], Any] | None = None,
     ):
-        super().__init__(file, encoding="latin1")  # Python 2's byte strings
+        super().__init__(file, encoding="latin1")  # for Python 2's byte strings
         self.known, self.storage = known, storage
 
     def find_class(self, module: str, name: str) -> Any:
+        """Returns the replacement of a name; called by pickle."""
         if (module, name) not in self.known:
             raise ForbiddenNameError(f"{module}.{name}")
         return self.known[module, name]
 
     def persistent_load(self, description: Any) -> Any:
+        """Returns the storage of a description; called by pickle."""
         if self.storage is None:
-            raise pickle.UnpicklingError("a reference to data outside of the file")
+            raise pickle.UnpicklingError("it refers to data outside the file")
         return self.storage(description)
 
 
 class ForbiddenNameError(Exception):
-    """A pickle names a function or class that weights have no need for."""
+    """A pickle names a function or class that weights do not need."""
 
 
 def read_pickle(unpickler: RestrictedUnpickler, path: Any) -> Any:
-    """The unpickler's next object.
+    """Reads the next object.
 
     Raises:
-        UserError: the pickle names something unknown, or is damaged. Nothing of it has been executed.
+        UserError: the pickle is damaged, or names something that weights do not need. None of its code has been run.
     """
     try:
         return unpickler.load()
     except ForbiddenNameError as error:
         raise UserError(
-            f"{path}: wants to use {error}, which weights have no need for; nothing was executed. "
-            "Save the bare state_dict, or use a .safetensors file"
+            f"{path}: refers to {error}, which weights do not need; none of its code was run. "
+            "Save the state_dict alone, or use a .safetensors file"
         ) from error
     except Exception as error:  # a damaged pickle can fail in any way
-        raise UserError(f"{path}: damaged or not a checkpoint ({error}); get it again") from error
+        raise UserError(f"{path}: damaged or not a checkpoint ({error}); download or copy it again") from error
 
 
 class _DType:
-    """Stands for numpy.dtype: first its code, then, as the state, its byte order."""
+    """A replacement for numpy.dtype, built from its code and then given its byte order as state."""
 
     def __init__(self, code: Any, *_: Any):
         self.dtype = np.dtype(str(code))
@@ -108,7 +111,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for numpy.ndarray, which NumPy pickles as an empty array and a state."""
+    """A replacement for numpy.ndarray, which is pickled as an empty array and its state."""
 
     value: NDArray[Any] | None = None
 
@@ -132,18 +135,18 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stands for codecs.encode, by which Python 3 writes bytes into old pickles."""
+    """Replaces codecs.encode, with which Python 3 writes bytes into old pickle protocols."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"text in {encoding}")
     return text.encode("latin1")
 
 
 def _ignore(*_: Any) -> None:
-    """Stands for NumPy's scalars, such as a learning rate."""
+    """Replaces NumPy's scalars, such as a learning rate, with None."""
 
 
 def numpy_names() -> dict[tuple[str, str], Any]:
-    """What a pickle of NumPy arrays may name, before and after NumPy 2."""
+    """The names that occur in pickles of NumPy arrays, before and after NumPy 2, with their replacements."""
     names: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): Token("ndarray"),
         ("numpy", "dtype"): Known(_DType),
@@ -157,5 +160,5 @@ def numpy_names() -> dict[tuple[str, str], Any]:
 
 
 def array_of(value: Any) -> NDArray[Any] | None:
-    """The array behind a stand-in; None for anything else."""
+    """The array in a replacement of numpy.ndarray; None for any other object."""
     return value.value if isinstance(value, _Array) else None

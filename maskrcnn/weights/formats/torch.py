@@ -1,6 +1,6 @@
-"""PyTorch's checkpoints without PyTorch: the zip files of today and the plain ones of before version 1.6.
+"""PyTorch's checkpoints without PyTorch: the zip files of today and the plain ones from before version 1.6.
 
-A pickle describes the tensors; their numbers lie beside it, in "storages" that several tensors may share.
+A pickle describes the tensors. Their numbers are beside it, in "storages" that several tensors may share.
 """
 
 import math
@@ -23,7 +23,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE = 1 << 26  # bytes; a description of 10,000 tensors has about 1 MB
 
-# NumPy has no bfloat16: the upper half of a float32
+# NumPy has no bfloat16, which is the upper half of a float32
 STORAGE_DTYPES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -39,14 +39,14 @@ STORAGE_DTYPES = {
 
 
 class Described:
-    """What a pickle describes; once checked, the pickle may not change it any more."""
+    """An object that a pickle describes and, once it has been checked, cannot modify."""
 
     def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a tensor was to be changed")
+        raise pickle.UnpicklingError("it tries to modify a tensor")
 
 
 class Storage(Described):
-    """A block of numbers; they are read after the pickle."""
+    """A block of numbers, which are read after the pickle."""
 
     def __init__(self, kind: Token, key: str, size: int):
         self.key, self.size = key, size
@@ -55,9 +55,11 @@ class Storage(Described):
 
     @property
     def num_bytes(self) -> int:
+        """The size of the numbers."""
         return self.size * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
 
     def fill(self, data: bytes) -> None:
+        """Sets the numbers."""
         if len(data) != self.num_bytes:
             raise ValueError(f"storage {self.key} has {len(data)} bytes, expected {self.num_bytes}")
         self.numbers = bfloat16(data) if self.dtype == "bfloat16" else np.frombuffer(data, self.dtype)
@@ -76,6 +78,7 @@ class Tensor(Described):
             raise pickle.UnpicklingError(f"a tensor of shape {self.shape} reaches beyond its storage")
 
     def array(self) -> Array:
+        """Copies the numbers of the view."""
         numbers = self.storage.numbers
         assert numbers is not None
         strides = tuple(step * numbers.itemsize for step in self.strides)
@@ -83,14 +86,15 @@ class Tensor(Described):
 
 
 def bfloat16(data: bytes) -> Array:
+    """Converts bfloat16 numbers to float32."""
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def read_torch_zip(path: Path) -> Any:
-    """What ``torch.save`` wrote, with arrays for tensors.
+    """Reads what ``torch.save`` wrote, with arrays for tensors.
 
     Raises:
-        UserError: damaged, not a checkpoint, or names something that weights have no need for.
+        UserError: damaged, not a checkpoint, or a pickle that names something that weights do not need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -101,31 +105,31 @@ def read_torch_zip(path: Path) -> Any:
             if archive.getinfo(descriptions[0]).file_size > MAX_PICKLE:
                 raise UserError(f"{path}: its data.pkl is too large for a description of tensors")
             if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-                raise UserError(f"{path}: written on a big-endian machine; save it again on another one")
+                raise UserError(f"{path}: written on a big-endian machine; save it again on a little-endian one")
             storages: dict[str, Storage] = {}
             with archive.open(descriptions[0]) as file:
                 content = read_pickle(RestrictedUnpickler(file, _names(), _registry(storages)), path)
             for storage in storages.values():
                 entry = archive.getinfo(f"{root}data/{storage.key}")
-                if entry.file_size != storage.num_bytes:  # before a compressed entry could fill the memory
+                if entry.file_size != storage.num_bytes:  # checked before a compressed entry could fill the memory
                     raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
                 storage.fill(archive.read(entry))
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path}: damaged or cut off ({error}); get it again") from error
+        raise UserError(f"{path}: damaged or truncated ({error}); download or copy it again") from error
     return _with_arrays(content)
 
 
 def read_torch_legacy(file: IO[bytes], path: Path) -> Any:
-    """As `read_torch_zip`, for the older format; ``file`` stands behind the magic number.
+    """Reads the older format, from behind the magic number.
 
     Raises:
-        UserError: as there.
+        UserError: see `read_torch_zip`.
     """
     storages: dict[str, Storage] = {}
     protocol = read_pickle(RestrictedUnpickler(file, {}), path)
     machine = read_pickle(RestrictedUnpickler(file, {}), path)
     if protocol != LEGACY_PROTOCOL or not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise UserError(f"{path}: an unknown variety of PyTorch's old format; save it again with PyTorch 1.6 or newer")
+        raise UserError(f"{path}: an unknown variant of PyTorch's old format; save it again with PyTorch 1.6 or newer")
     content = read_pickle(RestrictedUnpickler(file, _names(), _registry(storages)), path)
     keys = read_pickle(RestrictedUnpickler(file, {}), path)
     try:
@@ -138,13 +142,13 @@ def read_torch_legacy(file: IO[bytes], path: Path) -> Any:
         if any(storage.numbers is None for storage in storages.values()):
             raise ValueError("a storage is missing")
     except (struct.error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged or cut off ({error}); get it again") from error
+        raise UserError(f"{path}: damaged or truncated ({error}); download or copy it again") from error
     return _with_arrays(content)
 
 
 def _names() -> Mapping[tuple[str, str], Any]:
     names = {
-        **numpy_names(),  # beside the tensors, in the checkpoints of training loops
+        **numpy_names(),  # training loops save them beside the tensors
         ("collections", "OrderedDict"): Known(StateDict),
         ("torch._utils", "_rebuild_tensor_v2"): Known(Tensor),
         ("torch._utils", "_rebuild_parameter"): Known(lambda tensor, *_: tensor),
@@ -155,7 +159,7 @@ def _names() -> Mapping[tuple[str, str], Any]:
 
 
 def _registry(storages: dict[str, Storage]) -> Any:
-    """A function that gives each key of a pickle its one storage."""
+    """Returns a function that gives each key of a pickle its own storage."""
 
     def storage_of(description: Any) -> Storage:
         tag, kind, key, _location, size, *view = description

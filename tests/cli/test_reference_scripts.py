@@ -2,8 +2,8 @@
 
 import pytest
 
-from maskrcnn.cli.program import make_parser
-from maskrcnn.cli.scripts import translate
+from maskrcnn.cli.entry_point import make_parser
+from maskrcnn.cli.reference_scripts import translate
 
 
 @pytest.mark.parametrize(

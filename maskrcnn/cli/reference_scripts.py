@@ -1,11 +1,11 @@
-"""The flags of ``scripts/*.py``, turned into those of a command."""
+"""Translates the flags of ``scripts/*.py``, which are those of the reference's scripts, to flags of a command."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 
-from maskrcnn.cli.program import main as run_command
+from maskrcnn.cli.entry_point import main as run_command
 
 BATCH_SIZES = {
     "train": ("--train_batch_size", 4),
@@ -22,21 +22,21 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
 
 
 def translate(command: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments for the program, which are printed as well."""
+    """Prints and returns the arguments of ``maskrcnn``."""
     batch_flag, batch_size = BATCH_SIZES[command]
     parser = argparse.ArgumentParser(
-        description=f"Runs `maskrcnn {command}` with XLA; all of its flags may be given too.", allow_abbrev=False
+        description=f"Runs `maskrcnn {command}` with XLA; also takes all of its flags.", allow_abbrev=False
     )
     parser.add_argument("--batch_size", type=int, metavar="N", default=batch_size, help="default: %(default)s")
-    parser.add_argument("--no_xla", action="store_true", help="do not compile by XLA")
+    parser.add_argument("--no_xla", action="store_true", help="do not compile with XLA")
     if command == "train":
-        parser.add_argument("--weights_dir", metavar="DIR", help="where the backbone's weights are")
+        parser.add_argument("--weights_dir", metavar="DIR", help="folder of the backbone's weights")
     options, rest = parser.parse_known_args(arguments)
     translated = [*command.split(), batch_flag, str(options.batch_size)]
     if not options.no_xla:
         translated.append("--xla")
     elif command.startswith("benchmark"):
-        translated.append("--no_xla")  # of all commands, this one compiles by itself
+        translated.append("--no_xla")  # unlike the other commands, it uses XLA by default
     if command == "train" and options.weights_dir:
         translated += ["--backbone_checkpoint", options.weights_dir]
     translated += rest
