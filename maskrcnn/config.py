@@ -59,12 +59,16 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class FPNConfig:
+    """The feature pyramid."""
+
     channels: int = 256  # FPN, Sec. 3
     norm: bool = False  # batch norm after each convolution, which then has no bias; torchvision's v2
 
 
 @dataclass(frozen=True)
 class AnchorConfig:
+    """The anchors of each level of the pyramid."""
+
     sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # px, one for each of P2..P6; FPN, Sec. 4.1
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; FPN, Sec. 4.1
     rounded: bool = True  # corners rounded to whole px; torchvision. False is Detectron2's
@@ -72,6 +76,8 @@ class AnchorConfig:
 
 @dataclass(frozen=True)
 class RPNConfig:
+    """The region proposal network."""
+
     convolutions: int = 1  # 3x3 convolutions before the two 1x1 ones; 2 in torchvision's v2
     positive_iou: float = 0.7  # FRCNN, Sec. 3.1.2
     negative_iou: float = 0.3  # FRCNN, Sec. 3.1.2
@@ -88,6 +94,8 @@ class RPNConfig:
 
 @dataclass(frozen=True)
 class BoxHeadConfig:
+    """The box head, the sampling of its RoIs, and the detections."""
+
     convolutions: int = 0  # 3x3 convolutions before the dense layers; 4 in torchvision's v2
     norm: bool = False  # batch norm after each of those convolutions; torchvision's v2
     conv_channels: int = 256  # torchvision's v2
@@ -113,6 +121,8 @@ class BoxHeadConfig:
 
 @dataclass(frozen=True)
 class MaskHeadConfig:
+    """The mask head."""
+
     convolutions: int = 4  # MRCNN, Fig. 4
     channels: int = 256  # MRCNN, Fig. 4
     norm: bool = False  # batch norm after each convolution; torchvision's v2
@@ -122,6 +132,8 @@ class MaskHeadConfig:
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
+    """RoIAlign."""
+
     sampling_ratio: int = 2  # sample points along each side of a bin; torchvision
     aligned: bool = False  # True is Detectron2's half-pixel shift
 
@@ -143,6 +155,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
+    """How the dataset is read and augmented."""
+
     max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
     scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ
@@ -212,6 +226,7 @@ class Config:
         )
 
     def to_json(self) -> str:
+        """The config as indented JSON, as `load_config` reads it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod

@@ -6,20 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from maskrcnn.config import Config
-from maskrcnn.data.loader.pipeline import eval_dataset
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.ground_truth import open_eval_split
-from maskrcnn.evaluation.run import LOG_FILE
-from maskrcnn.inference.predictor import load, predict_batches
 from maskrcnn.inference.run import InferInput, infer_folder
 from maskrcnn.logs.dllogger import LogOptions
-from maskrcnn.logs.history import read_history
-from maskrcnn.reports.run_report import Report, compare_with_ground_truth, write_report
+from maskrcnn.reports.run_report import REPORT_FILE
 from maskrcnn.runtime.hardware import describe_devices
 from maskrcnn.training.run import RunOptions, train
-
-REPORT_IMAGES = 16
 
 logger = logging.getLogger(__name__)
 
@@ -70,20 +63,10 @@ def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData |
     write_shapes(data_dir, **asdict(data))
     options = RunOptions(logs=LogOptions(every=10, warmup_steps=20))
     metrics = train(config, data_dir=data_dir, model_dir=out_dir, options=options)
-    infer_folder(out_dir, out_dir / "pictures", InferInput(data_dir=data_dir))
+    images = out_dir / "pictures"
+    infer_folder(out_dir, images, InferInput(data_dir=data_dir))
     minutes = (time.perf_counter() - began) / 60
-    report = _write_report(out_dir, data_dir, metrics, {"Time": f"{minutes:.1f} min on {describe_devices()}"})
-    logger.info("%.1f min; see %s and the images in %s", minutes, report, out_dir / "pictures")
+    logger.info(
+        "%.1f min on %s; see %s and the images in %s", minutes, describe_devices(), out_dir / REPORT_FILE, images
+    )
     return metrics
-
-
-def _write_report(out_dir: Path, data_dir: Path, metrics: Metrics, facts: dict[str, str]) -> Path:
-    predictor = load(out_dir)
-    config = predictor.config
-    split = open_eval_split(config, data_dir, out_dir)
-    batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=REPORT_IMAGES)
-    assert split.annotation_file is not None  # `open_eval_split` has checked it
-    images = compare_with_ground_truth(predict_batches(predictor.model, batches, config.categories), split.annotation_file)
-    history = read_history(out_dir / LOG_FILE)
-    title = "Mask R-CNN on drawn shapes"
-    return write_report(Report(config, history, metrics, images, title, facts), out_dir)

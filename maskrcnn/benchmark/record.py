@@ -90,4 +90,5 @@ class Window:
     def peak_memory(self) -> dict[str, int | None]:
         """Bytes: of the host in the whole run and in the measured steps, and of the device."""
         now, steps = hardware.peak_memory(), hardware.peak_resident()
-        return {"host": max(now.host, self._before.host, steps or 0), "host_in_steps": steps, "device": now.device}
+        host = max((peak for peak in (now.host, self._before.host, steps) if peak), default=None)
+        return {"host": host, "host_in_steps": steps, "device": now.device}

@@ -17,6 +17,7 @@ from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
 from maskrcnn.training.log import WriteLog
 from maskrcnn.training.optimizer import averaged_weights
+from maskrcnn.training.report import write_training_report
 from maskrcnn.weights.model_folder import save_model
 
 BEST = "best"  # folder of the model with the best mask AP so far
@@ -44,10 +45,18 @@ class Evaluator:
             metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices)
             if self.config.train.evaluate_every and self.devices.is_chief:
                 keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
-        self.log.write_metrics(epoch, flatten(metrics))
-        if self.devices.is_chief:
-            logger.info("%s", summarize(metrics, epoch))
+            self.log.write_metrics(epoch, flatten(metrics))
+            if self.devices.is_chief:
+                logger.info("%s", summarize(metrics, epoch))
+                self._write_report(metrics)
         return metrics
+
+    def _write_report(self, metrics: Metrics) -> None:
+        assert self.split is not None
+        log_file = self.log.file.path
+        write_training_report(
+            self.predictor, self.config, self.split, metrics, log_file=log_file, model_dir=self.model_dir
+        )
 
     def evaluated_epochs(self) -> set[int]:
         """The epochs after which the run has been evaluated, by its log."""
