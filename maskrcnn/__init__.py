@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from maskrcnn.inference.predictor import Predictor, load
     from maskrcnn.inference.run import infer_folder
     from maskrcnn.model import MaskRCNN
-    from maskrcnn.training.run import train
+    from maskrcnn.training.presets import Recipe
+    from maskrcnn.training.run import RunOptions, Start, train
 
 __all__ = [
     "Config",
@@ -24,6 +25,9 @@ __all__ = [
     "UserError",
     "MaskRCNN",
     "train",
+    "Recipe",
+    "Start",
+    "RunOptions",
     "evaluate_folder",
     "infer_folder",
     "load",
@@ -43,6 +47,9 @@ _HOMES = {
     "UserError": "errors",
     "MaskRCNN": "model",
     "train": "training.run",
+    "Recipe": "training.presets",
+    "Start": "training.run",
+    "RunOptions": "training.run",
     "evaluate_folder": "evaluation.run",
     "infer_folder": "inference.run",
     "load": "inference.predictor",

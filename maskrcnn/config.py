@@ -191,6 +191,8 @@ class TrainConfig:
     evaluate_every: int = 0  # epochs between evaluations; 0: only after the last one
     eval_batch_size: int = 8  # reference
     eval_samples: int | None = None  # None: the whole val split
+    patience: int = 0  # evaluations without a better mask AP after which training ends; 0: no limit
+    max_time: float | None = None  # minutes after which training ends; None: no limit
 
 
 @dataclass(frozen=True)

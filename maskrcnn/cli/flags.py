@@ -71,6 +71,8 @@ TRAINING = (
     Flag("--finetune_bn", "model.norm.train", "train the batch norms (default: frozen)"),
     Flag("--keep", "train.keep", "number of checkpoints to keep", int, "N"),
     Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once per epoch)", int, "STEPS"),
+    Flag("--patience", "train.patience", "stop after N evaluations without a better mask AP (0: never)", int, "N"),
+    Flag("--max_time", "train.max_time", "stop after so much training; the same command resumes", float, "MINUTES"),
     Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
 )
 SCHEDULES = {  # the settings of `--schedule`

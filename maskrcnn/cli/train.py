@@ -1,7 +1,7 @@
 """The commands ``train`` and ``demo``."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskrcnn.cli.flags import (
     EVALUATION,
@@ -15,8 +15,11 @@ from maskrcnn.cli.flags import (
     settings,
     use_backend,
 )
-from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+
+if TYPE_CHECKING:
+    from maskrcnn.config import Config
+    from maskrcnn.training.presets import Recipe
 
 
 def add_commands(commands: Any) -> None:
@@ -38,7 +41,13 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a model, or resume with the same command", allow_abbrev=False)
     parser.add_argument("--data_dir", metavar="DIR", help="dataset to train on")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder for the model, checkpoints and logs")
-    parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags override it")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="recipe for the device and the dataset: auto (default: cpu or gpu), cpu (small, from scratch), gpu and v2 "
+        "(fine-tune COCO weights), reference (12 epochs at 832 to 1344 px); other flags override it",
+    )
+    parser.add_argument("--config", metavar="FILE", help="JSON config, instead of a preset; other flags override it")
     parser.add_argument(
         "--backbone_checkpoint",
         metavar="SOURCE",
@@ -47,7 +56,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--weights",
         metavar="SOURCE",
-        help="initialize the whole model: a published name, a URL, a checkpoint or a folder",
+        help="initialize the whole model: a published name, a URL, a checkpoint or a folder; none: start from scratch",
     )
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     parser.add_argument("--schedule", choices=SCHEDULES, help="epochs and learning-rate drops: 1x (default) or 3x")
@@ -79,9 +88,10 @@ def demo(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Trains and prints the metrics."""
-    config = make_config(options)
     if bool(options.data_dir) == options.use_synthetic_data:
         raise UserError("give either --data_dir or --use_synthetic_data")
+    preset = _preset(options)
+    make_config(options)  # wrong settings fail before anything heavy is imported
     use_backend(options)
     from maskrcnn.logs.dllogger import LogOptions
     from maskrcnn.runtime.distribution import connect
@@ -89,19 +99,48 @@ def train(options: argparse.Namespace) -> None:
     devices = connect(options.coordinator, options.num_processes, options.process_id)  # before anything computes
     from maskrcnn.evaluation.coco_metrics import format_metrics
     from maskrcnn.training.run import RunOptions, Start, train
-    from maskrcnn.weights.transfer import weights_config
 
-    if options.weights and not options.config:
-        config = Config(model=weights_config(options.weights)).override(settings(options))
+    weights = _weights(options, preset)
     logs = LogOptions(
         options.log_file, options.log_every, options.log_warmup_steps, options.log_tensorboard, options.log_graph
     )
     metrics = train(
-        config,
+        _config(options, preset, weights),
         data_dir=options.data_dir,
         model_dir=options.model_dir,
-        start=Start(weights=options.weights, backbone_checkpoint=options.backbone_checkpoint),
+        start=Start(weights=weights, backbone_checkpoint=options.backbone_checkpoint),
         options=RunOptions(not options.no_eval, options.eval_file, logs, devices),
     )
     if "bbox" in metrics and devices.is_chief:
         print(format_metrics(metrics))
+
+
+def _preset(options: argparse.Namespace) -> str:
+    """The preset, by default the reference's where a flag belongs to that recipe.
+
+    Raises:
+        UserError: a preset beside a config file.
+    """
+    if options.config and options.preset:
+        raise UserError(f"--preset {options.preset} and --config {options.config} exclude each other; give one of them")
+    return options.preset or ("reference" if options.schedule or options.use_synthetic_data else "auto")
+
+
+def _weights(options: argparse.Namespace, preset: str) -> str | None:
+    """The weights to start from: those of the flag, or those that the preset fine-tunes."""
+    from maskrcnn.runtime.hardware import computes_on_cpu
+    from maskrcnn.training.presets import WEIGHTS, device_preset
+
+    if options.weights or options.backbone_checkpoint or options.config:
+        return None if options.weights == "none" else options.weights
+    return WEIGHTS.get(device_preset(preset, on_cpu=computes_on_cpu()))
+
+
+def _config(options: argparse.Namespace, preset: str, weights: str | None) -> "Config | Recipe":
+    """The config of the file under the flags, or the recipe of the preset."""
+    from maskrcnn.training.presets import Recipe
+    from maskrcnn.weights.transfer import weights_config
+
+    if options.config:
+        return make_config(options)
+    return Recipe(preset, settings(options), weights_config(weights) if weights else None)

@@ -39,9 +39,9 @@ def read_history(log_file: str | Path) -> list[dict[str, float]]:
     ]
 
 
-def evaluated_epochs(log_file: str | Path) -> set[int]:
-    """The epochs whose evaluations are in a log."""
-    return {int(entry["epoch"]) for entry in read_history(log_file) if "bbox_AP" in entry}
+def read_evaluations(log_file: str | Path) -> list[dict[str, float]]:
+    """The evaluations in a log, in order of their epochs; see `read_history`."""
+    return [entry for entry in read_history(log_file) if "bbox_AP" in entry]
 
 
 def _parse(line: str) -> tuple[list[int], dict[str, Any]] | None:

@@ -1,7 +1,9 @@
 """Keras callbacks of a training run: progress bar, checkpoints, evaluations, and the end at a non-finite loss."""
 
+import contextlib
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -10,12 +12,45 @@ import numpy as np
 from maskrcnn.errors import UserError
 from maskrcnn.logs.progress import ProgressBar, SpeedMeter
 from maskrcnn.runtime.distribution import Devices
+from maskrcnn.training.batches import TrainingData
 from maskrcnn.training.checkpoint import CheckpointWriter, snapshot, write_arrays
 from maskrcnn.training.evaluator import Evaluator
 from maskrcnn.training.plan import Plan, State
+from maskrcnn.training.session import Session
 from maskrcnn.training.signals import Interruption
+from maskrcnn.training.time_limit import EstimateDuration, StopAtTimeLimit
 
 REFRESH_SECONDS = 0.5  # between two updates of the progress bar
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def training_callbacks(
+    plan: Plan,
+    state: State,
+    data: TrainingData,
+    evaluator: Evaluator,
+    session: Session,
+    others: Sequence[keras.callbacks.Callback],
+) -> Iterator[list[keras.callbacks.Callback]]:
+    """Yields the callbacks of a run in the order in which they must be called; the user's come before a checkpoint."""
+    train, devices = evaluator.config.train, session.devices
+    with (
+        contextlib.closing(CheckpointWriter(session.checkpoints, train.keep)) as writer,
+        ProgressBar(plan.total_steps, state.step, shown=devices.is_chief) as bar,
+    ):
+        yield [
+            CountSteps(state),
+            StopOnNonFinite(state, session.checkpoints, data.image_ids, devices),
+            evaluator.log,
+            ShowProgress(plan, state, bar, data.waited),
+            EstimateDuration(plan, state),
+            *others,
+            SaveCheckpoints(plan, state, writer, train.checkpoint_every, session.interruption, devices),
+            EvaluateEpochs(plan, state, evaluator, every=train.evaluate_every, patience=train.patience),
+            StopAtTimeLimit(train.max_time, devices),
+        ]
 
 
 class CountSteps(keras.callbacks.Callback):
@@ -107,11 +142,12 @@ class EvaluateEpochs(keras.callbacks.Callback):
         state: of the run.
         evaluator: evaluates, and knows which epochs have been evaluated.
         every: epochs between two evaluations; 0: none.
+        patience: evaluations without a better mask AP after which training stops; 0: no limit.
     """
 
-    def __init__(self, plan: Plan, state: State, evaluator: Evaluator, every: int):
+    def __init__(self, plan: Plan, state: State, evaluator: Evaluator, *, every: int, patience: int):
         super().__init__()
-        self.plan, self.state, self.evaluator, self.every = plan, state, evaluator, every
+        self.plan, self.state, self.evaluator, self.every, self.patience = plan, state, evaluator, every, patience
 
     def on_train_begin(self, logs=None):
         epoch, begun = divmod(self.state.step, self.plan.steps_per_epoch)
@@ -121,9 +157,13 @@ class EvaluateEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._is_due(epoch + 1):
             self.evaluator.evaluate(epoch + 1)
+            if self.patience and self.evaluator.evaluations_since_best() >= self.patience:
+                logger.info("--patience %d: no better mask AP since; stopping", self.patience)
+                self.model.stop_training = True
 
     def _is_due(self, epoch: int) -> bool:
-        return bool(self.every) and 0 < epoch < self.plan.epochs and epoch % self.every == 0
+        over = self.plan.is_epoch_end(self.state.step)  # a time limit may have cut the epoch short
+        return over and bool(self.every) and 0 < epoch < self.plan.epochs and epoch % self.every == 0
 
 
 class SaveCheckpoints(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from maskrcnn.config import Config
 from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import METRICS_FILE, evaluate_split, flatten, write_metrics
-from maskrcnn.logs.history import evaluated_epochs
+from maskrcnn.logs.history import read_evaluations
 from maskrcnn.runtime import hardware
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
@@ -60,7 +60,15 @@ class Evaluator:
 
     def evaluated_epochs(self) -> set[int]:
         """The epochs after which the run has been evaluated, by its log."""
-        return self.devices.broadcast_object(evaluated_epochs(self.log.file.path) if self.devices.is_chief else None)
+        return {int(entry["epoch"]) for entry in self._evaluations()}
+
+    def evaluations_since_best(self) -> int:
+        """The number of evaluations after the one with the best mask AP, by the log."""
+        scores = [entry.get("segm_AP", 0.0) for entry in self._evaluations()]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
+    def _evaluations(self) -> list[dict[str, float]]:
+        return self.devices.broadcast_object(read_evaluations(self.log.file.path) if self.devices.is_chief else None)
 
     def finish(self, epoch: int) -> Metrics:
         """Saves the model after its last epoch, evaluates it and writes the metrics."""

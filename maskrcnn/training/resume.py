@@ -1,36 +1,52 @@
 """Whether a run may resume in a folder where another one has been."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category, Config, load_config
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.hardware import computes_on_cpu
 from maskrcnn.training.checkpoint import list_checkpoints
+from maskrcnn.training.presets import Recipe, describe_recipe
+from maskrcnn.training.splits import Splits
 from maskrcnn.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, save_config
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"  # folder in the model's folder
 
 # settings that may change when a run is resumed, since they leave what was trained so far as it is
 FREE_SETTINGS = (
     "epochs", "evaluate_every", "eval_batch_size", "eval_samples", "xla", "eagerly", "precision", "keep",
-    "checkpoint_every",
+    "checkpoint_every", "patience", "max_time",
 )  # fmt: skip
 
 
-def freeze_config(config: Config, model_dir: Path, *, write: bool) -> None:
-    """Checks that a run may start or resume in a folder, and saves its config there.
+def base_config(config: Config | Recipe) -> Config:
+    """The config as far as it is known before the dataset is."""
+    return config.base if isinstance(config, Recipe) else config
+
+
+def freeze_config(config: Config | Recipe, splits: Splits, model_dir: Path, *, write: bool) -> Config:
+    """Completes the config of a run, checks that it may start or resume in a folder, and saves its config there.
 
     Args:
-        config: of the run, with the categories of its data.
+        config: of the run; a recipe is completed, or where the run resumes, taken as it was completed at first.
+        splits: of the run, which have its categories.
         model_dir: of the run.
         write: whether this process saves the config.
 
     Raises:
         UserError: the folder holds a run with other categories or settings, or a model without checkpoints.
     """
-    if list_checkpoints(model_dir / CHECKPOINTS):
+    resumes = bool(list_checkpoints(model_dir / CHECKPOINTS)) and (model_dir / CONFIG_FILE).is_file()
+    if isinstance(config, Recipe):
+        config = _complete(config, splits, load_config(model_dir / CONFIG_FILE) if resumes else None)
+    config = dataclasses.replace(config, categories=splits.categories)
+    if resumes:
         check_same_run(config, model_dir)
     elif (model_dir / WEIGHTS_FILE).exists():
         raise UserError(
@@ -39,6 +55,16 @@ def freeze_config(config: Config, model_dir: Path, *, write: bool) -> None:
         )
     if write:
         save_config(config, model_dir)
+    return config
+
+
+def _complete(recipe: Recipe, splits: Splits, earlier: Config | None) -> Config:
+    if earlier is not None:
+        return earlier.override(dict(recipe.settings))
+    images = splits.train.num_examples if splits.train else 0
+    config = recipe.complete(images=images, on_cpu=computes_on_cpu())
+    logger.info("preset %s: %s", recipe.preset, describe_recipe(config))
+    return config
 
 
 def check_same_run(config: Config, model_dir: Path) -> None:
@@ -47,8 +73,6 @@ def check_same_run(config: Config, model_dir: Path) -> None:
     Raises:
         UserError: it has others.
     """
-    if not (model_dir / CONFIG_FILE).is_file():
-        return
     earlier = load_config(model_dir / CONFIG_FILE)
     if earlier.categories != config.categories:
         difference = _describe_difference(earlier.categories, config.categories)

@@ -9,20 +9,20 @@ import keras
 
 from maskrcnn.config import Config
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.logs.progress import ProgressBar
 from maskrcnn.runtime.distribution import connect
 from maskrcnn.training.batches import TrainingData
-from maskrcnn.training.callbacks import CountSteps, EvaluateEpochs, SaveCheckpoints, ShowProgress, StopOnNonFinite
-from maskrcnn.training.checkpoint import CheckpointWriter
+from maskrcnn.training.callbacks import training_callbacks
 from maskrcnn.training.evaluator import Evaluator
 from maskrcnn.training.log import open_log, write_graph
 from maskrcnn.training.plan import Plan, State, announce, make_plan
-from maskrcnn.training.session import RunOptions, Session
+from maskrcnn.training.presets import Recipe
+from maskrcnn.training.session import Session
+from maskrcnn.training.splits import RunOptions
 from maskrcnn.training.start import Start, build_model, prepare_backend
 
 
 def train(
-    config: Config,
+    config: Config | Recipe,
     *,
     data_dir: str | Path | None,
     model_dir: str | Path,
@@ -33,7 +33,7 @@ def train(
     """Trains a model in a folder, resuming the run that is there if there is one; then evaluates it.
 
     Args:
-        config: of the run; its categories are replaced by those of the data.
+        config: of the run, or a recipe that chooses it when the dataset is known; its categories come from the data.
         data_dir: COCO data or TFRecords; None trains on random images, to measure speed.
         model_dir: gets config.json, checkpoints/, model.weights.h5, the log and metrics.json.
         start: the model's first weights, and how it is built; None starts from random weights.
@@ -50,9 +50,9 @@ def train(
     model_dir, start, options = Path(model_dir), start or Start(), options or RunOptions()
     devices = options.devices or connect()
     with Session(model_dir, devices) as session:
-        data_seed = prepare_backend(config.train, devices)
         splits = session.open(config, data_dir, options)
         config = session.freeze(config, splits)
+        data_seed = prepare_backend(config.train, devices)
         plan = make_plan(config.train, splits.train, devices.replicas)
         model = build_model(config, start, plan, devices)
         state = session.restore(model, plan) or State(0, data_seed, plan.batch_size)
@@ -62,19 +62,8 @@ def train(
             if options.logs.graph:
                 write_graph(model, data, Path(options.logs.tensorboard or model_dir / "tensorboard"))
             evaluator = Evaluator(devices.predictor(model), config, splits.val, log, model_dir, devices)
-            with (
-                contextlib.closing(CheckpointWriter(session.checkpoints, config.train.keep)) as writer,
-                ProgressBar(plan.total_steps, state.step, shown=devices.is_chief) as bar,
-            ):
-                fit(model, data, plan, state, [
-                    CountSteps(state),
-                    StopOnNonFinite(state, session.checkpoints, data.image_ids, devices),
-                    log,
-                    ShowProgress(plan, state, bar, data.waited),
-                    *callbacks,
-                    SaveCheckpoints(plan, state, writer, config.train.checkpoint_every, session.interruption, devices),
-                    EvaluateEpochs(plan, state, evaluator, config.train.evaluate_every),
-                ])  # fmt: skip
+            with training_callbacks(plan, state, data, evaluator, session, callbacks) as all_callbacks:
+                fit(model, data, plan, state, all_callbacks)
             return evaluator.finish(plan.position(state.step)[0])
 
 

@@ -2,38 +2,22 @@
 
 import contextlib
 import dataclasses
+import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from maskrcnn.config import Config
-from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
-from maskrcnn.data.splits import Split, open_split
 from maskrcnn.errors import UserError
-from maskrcnn.evaluation.ground_truth import open_eval_split
-from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.files import claimed, remove_stale
 from maskrcnn.training.checkpoint import list_checkpoints, restore_latest
 from maskrcnn.training.plan import Plan, State
-from maskrcnn.training.resume import CHECKPOINTS, freeze_config
+from maskrcnn.training.presets import Recipe
+from maskrcnn.training.resume import CHECKPOINTS, base_config, freeze_config
 from maskrcnn.training.signals import Interruption
+from maskrcnn.training.splits import RunOptions, Splits, open_splits
 
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Options of a run that do not change what is trained."""
-
-    evaluate: bool = True  # on the val split, as often as the config says and at the end
-    eval_file: str | Path | None = None  # COCO annotations to evaluate with, instead of those of the val split
-    logs: LogOptions = dataclasses.field(default_factory=LogOptions)
-    devices: Devices | None = None  # from `maskrcnn.runtime.distribution.connect`; None is all of this machine
-
-
-class Splits(NamedTuple):
-    """The splits of a run."""
-
-    train: Split | None  # None: synthetic data
-    val: Split | None  # None: no evaluation
+logger = logging.getLogger(__name__)
 
 
 class Session:
@@ -63,32 +47,25 @@ class Session:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
 
-    def open(self, config: Config, data_dir: str | Path | None, options: RunOptions) -> Splits:
+    def open(self, config: Config | Recipe, data_dir: str | Path | None, options: RunOptions) -> Splits:
         """Opens the splits, and converts them first where that has not been done.
 
         Raises:
             UserError: data that cannot be opened, or with which the model cannot be evaluated.
         """
-        if not data_dir:
-            return Splits(None, None)
         with self.devices.main_process_first():
-            train = open_split(data_dir, "train", cache_dir=self.model_dir, skip_bad=config.data.skip_bad)
-            if not options.evaluate:
-                return Splits(train, None)
-            config = dataclasses.replace(config, categories=train.categories)
-            return Splits(train, open_eval_split(config, data_dir, self.model_dir, eval_file=options.eval_file))
+            return open_splits(base_config(config), data_dir, self.model_dir, options)
 
-    def freeze(self, config: Config, splits: Splits) -> Config:
-        """The config with the categories of the data, saved in the folder.
+    def freeze(self, config: Config | Recipe, splits: Splits) -> Config:
+        """The config with the categories of the data, saved in the folder; a recipe is completed first.
+
+        A run that resumes keeps what its recipe chose at first, whatever the device is now.
 
         Raises:
             UserError: the folder holds another run, or a model without its checkpoints.
         """
-        categories = splits.train.categories if splits.train else SYNTHETIC_CATEGORIES
-        config = dataclasses.replace(config, categories=categories)
         with self.devices.main_process_first():
-            freeze_config(config, self.model_dir, write=self.devices.is_chief)
-        return config
+            return freeze_config(config, splits, self.model_dir, write=self.devices.is_chief)
 
     def restore(self, model: Any, plan: Plan) -> State | None:
         """Sets the model and its optimizer to the last checkpoint; None if there is none.

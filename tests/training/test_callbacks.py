@@ -105,11 +105,30 @@ class Evaluations:
 @pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3]), (2, [2])])
 def test_evaluation_every_n_epochs_but_not_after_the_last(every, expected):
     evaluations = Evaluations()
-    callback = EvaluateEpochs(make_plan(epochs=4), State(0, data_seed=5), evaluations, every)
+    state = State(0, data_seed=5)
+    callback = EvaluateEpochs(make_plan(epochs=4), state, evaluations, every=every, patience=0)
     callback.on_train_begin()
     for epoch in range(4):
+        state.step += 4
         callback.on_epoch_end(epoch)
     assert evaluations.epochs == expected
+
+
+def test_no_evaluation_after_an_epoch_that_was_cut_short():
+    evaluations = Evaluations()
+    EvaluateEpochs(make_plan(), State(3, data_seed=5), evaluations, every=1, patience=0).on_epoch_end(0)
+    assert evaluations.epochs == []
+
+
+@pytest.mark.parametrize(("since_best", "stops"), [(1, False), (2, True)])
+def test_patience_stops_after_evaluations_without_a_better_one(model, since_best, stops):
+    evaluations = Evaluations()
+    evaluations.evaluations_since_best = lambda: since_best
+    callback = EvaluateEpochs(make_plan(), State(4, data_seed=5), evaluations, every=1, patience=2)
+    callback.set_model(model)
+    model.stop_training = False
+    callback.on_epoch_end(0)
+    assert model.stop_training is stops
 
 
 @pytest.mark.parametrize(
@@ -118,7 +137,7 @@ def test_evaluation_every_n_epochs_but_not_after_the_last(every, expected):
 def test_an_evaluation_that_was_missed_is_made_up_for(step, evaluated, expected):
     """Two epochs of four steps; the last evaluation is the end of the run's."""
     evaluations = Evaluations(*evaluated)
-    EvaluateEpochs(make_plan(), State(step, data_seed=5), evaluations, 1).on_train_begin()
+    EvaluateEpochs(make_plan(), State(step, data_seed=5), evaluations, every=1, patience=0).on_train_begin()
     assert evaluations.epochs == expected
 
 

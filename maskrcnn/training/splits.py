@@ -1,0 +1,49 @@
+"""The data of a run: the split to train on and the one to evaluate on."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from maskrcnn.config import Category, Config
+from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
+from maskrcnn.data.splits import Split, open_split
+from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.logs.dllogger import LogOptions
+from maskrcnn.runtime.distribution import Devices
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Options of a run that do not change what is trained."""
+
+    evaluate: bool = True  # on the val split, as often as the config says and at the end
+    eval_file: str | Path | None = None  # COCO annotations to evaluate with, instead of those of the val split
+    logs: LogOptions = dataclasses.field(default_factory=LogOptions)
+    devices: Devices | None = None  # from `maskrcnn.runtime.distribution.connect`; None is all of this machine
+
+
+class Splits(NamedTuple):
+    """The splits of a run."""
+
+    train: Split | None  # None: synthetic data
+    val: Split | None  # None: no evaluation
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The categories of the data."""
+        return self.train.categories if self.train else SYNTHETIC_CATEGORIES
+
+
+def open_splits(config: Config, data_dir: str | Path | None, model_dir: Path, options: RunOptions) -> Splits:
+    """Opens the splits, and converts them first where that has not been done; without ``data_dir`` there are none.
+
+    Raises:
+        UserError: data that cannot be opened, or with which the model cannot be evaluated.
+    """
+    if not data_dir:
+        return Splits(None, None)
+    train = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad)
+    if not options.evaluate:
+        return Splits(train, None)
+    config = dataclasses.replace(config, categories=train.categories)
+    return Splits(train, open_eval_split(config, data_dir, model_dir, eval_file=options.eval_file))
