@@ -5,8 +5,8 @@
 A small whole Mask R-CNN trains on drawn shapes, through the command line: averaged weights, accumulated gradients,
 evaluations between epochs, checkpoints every other step. Most kills come at random moments of its life (imports,
 conversion, compilation, steps, evaluations, the last save); some as soon as a half-written file is seen. The same
-command is given again until it ends; then weights, the last checkpoint, the log and TensorBoard's events are compared
-bit for bit, and the folder searched for temporary files. Writes benchmarks/results/kill_BACKEND.json.
+command is given again until it ends; then weights and the last checkpoint are compared bit for bit, the steps and
+evaluations of the log too, and the folder is searched for temporary files. Writes benchmarks/results/kill_BACKEND.json.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
+from maskrcnn.logs.history import read_history
 from maskrcnn.runtime.hardware import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +59,7 @@ SETTINGS = {
 }
 TEMPORARY = "[.][0-9]*[.]*"
 HALF_WRITTEN = ("data/tfrecords", "model/checkpoints", "model", "model/best")  # where temporary files may be seen
-NOT_REPEATED = ("train_throughput", "data_wait")  # times and speeds
+KEPT = ("step", "epoch", "learning_rate")  # of the log's entries, beside the metrics
 
 
 class Case:
@@ -122,26 +123,10 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def told(folder: Path) -> list[Any]:
-    """The log without times and speeds."""
-    lines = (folder / "model" / "mrcnn-dlll.json").read_text().splitlines()
-    entries = [json.loads(line.removeprefix("DLLL ")) for line in lines]
-    entries = [entry for entry in entries if entry["step"] not in ("PARAMETER", [])]
-    return [
-        (entry["step"], {name: value for name, value in entry["data"].items() if name not in NOT_REPEATED})
-        for entry in entries
-    ]
-
-
-def shown(folder: Path) -> list[Any]:
-    """TensorBoard's scalars, in order, without times and speeds."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    files = sorted((folder / "board").iterdir())
-    values = [
-        (e.step, v.tag, v.tensor) for file in files for e in EventFileLoader(str(file)).Load() for v in e.summary.value
-    ]
-    return [(step, tag, str(tensor)) for step, tag, tensor in values if tag not in NOT_REPEATED]
+def history(folder: Path) -> list[Any]:
+    """The steps and evaluations in the log; losses are means since the last entry, or since the run was resumed."""
+    entries = read_history(folder / "model" / "mrcnn-dlll.json")
+    return [{name: value for name, value in entry.items() if name in KEPT or "_A" in name} for entry in entries]
 
 
 def same_arrays(one: Any, other: Any) -> bool:
@@ -161,8 +146,7 @@ def compare(whole: Case, killed: Case) -> dict[str, bool]:
     return {
         "weights": all(same_arrays(weights(whole.folder / m), weights(killed.folder / m)) for m in models),
         "checkpoint": checkpoint,
-        "log": told(whole.folder) == told(killed.folder),
-        "tensorboard": shown(whole.folder) == shown(killed.folder),
+        "log": history(whole.folder) == history(killed.folder),
         "no temporary file": not killed.temporaries(),
     }
 
