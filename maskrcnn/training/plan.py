@@ -63,11 +63,11 @@ def make_plan(config: TrainConfig, split: Split | None, replicas: int) -> Plan:
 
 def announce(plan: Plan, state: State, split: Split | None, model_dir: Path) -> None:
     """Logs what the run is going to do."""
-    count = len(split.categories) if split else 0
-    images = f"{split.num_examples} images of {count} class{'' if count == 1 else 'es'}" if split else "random images"
-    logger.info(
-        "training on %s: %d epochs of %d steps, %s", images, plan.epochs, plan.steps_per_epoch, describe_devices()
-    )
+    images = "random images"
+    if split:
+        images = f"{_count(split.num_examples, 'image')} of {_count(len(split.categories), 'class', 'classes')}"
+    length = f"{_count(plan.epochs, 'epoch')} of {_count(plan.steps_per_epoch, 'step')}"
+    logger.info("training on %s: %s, %s", images, length, describe_devices())
     if state.step >= plan.total_steps:
         logger.info(
             "step %d of %d: this run is finished; train it longer with more --epochs, or start another run from it "
@@ -78,3 +78,7 @@ def announce(plan: Plan, state: State, split: Split | None, model_dir: Path) -> 
         )
     elif state.step:
         logger.info("resuming from step %d of %d", state.step, plan.total_steps)
+
+
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
