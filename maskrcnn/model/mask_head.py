@@ -23,21 +23,13 @@ class MaskHead(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.config, self.align = model.mask_head, model.roi_align
         self.num_classes, self.channels = num_classes, model.fpn.channels
-        config, norm = self.config, model.norm if self.config.norm else None
-        self.convolutions = conv_stack(config.convolutions, config.channels, norm=norm, dtype=self.dtype_policy)
+        config, dtype, norm = self.config, self.dtype_policy, model.norm if self.config.norm else None
+        self.convolutions = conv_stack(config.convolutions, config.channels, norm=norm, dtype=dtype)
         self.upsample = keras.layers.Conv2DTranspose(
-            config.channels,
-            2,
-            strides=2,
-            activation="relu",
-            kernel_initializer="he_normal",
-            dtype=self.dtype_policy,
-            name="upsample",
+            config.channels, 2, 2, activation="relu", kernel_initializer="he_normal", dtype=dtype, name="upsample"
         )
         start = keras.initializers.RandomNormal(stddev=0.001)
-        self.mask_logits = keras.layers.Conv2D(
-            num_classes, 1, kernel_initializer=start, dtype=self.dtype_policy, name="masks"
-        )
+        self.mask_logits = keras.layers.Conv2D(num_classes, 1, kernel_initializer=start, dtype=dtype, name="masks")
 
     def build(self, input_shape=None) -> None:
         channels = self.channels

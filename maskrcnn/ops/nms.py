@@ -10,6 +10,7 @@ from keras import ops
 from maskrcnn.ops.boxes import pairwise_iou
 from maskrcnn.ops.indexing import top_positive
 from maskrcnn.ops.typing import Bool, Float, Int, Tensor
+from maskrcnn.runtime import compiler
 
 Boxes = Float[Tensor, "... N 4"]
 Scores = Float[Tensor, "... N"]
@@ -28,7 +29,11 @@ def suppress(boxes: Boxes, valid: Mask, *, iou_threshold: float, groups: Groups 
         iou_threshold: highest overlap of two boxes that both survive.
         groups: boxes of different groups do not suppress each other.
     """
-    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
+    return _suppress(ops.stop_gradient(ops.cast(boxes, "float32")), valid, groups, iou_threshold)
+
+
+@compiler.compiled_by_xla  # 5 x 2000 boxes take 80 ms instead of 190 on two CPU cores
+def _suppress(boxes: Boxes, valid: Mask, groups: Groups | None, iou_threshold: float) -> Mask:
     overlaps = pairwise_iou(boxes, boxes) > iou_threshold  # [..., N, N]
     positions = ops.arange(ops.shape(boxes)[-2])
     overlaps = overlaps & (ops.expand_dims(positions, 1) < positions)  # only earlier boxes suppress

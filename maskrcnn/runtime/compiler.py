@@ -47,9 +47,22 @@ def trace_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Lets TensorFlow trace and optimize a function of tensors once for each shape, instead of at each call."""
     if active_backend() != "tensorflow":
         return function
+    return _trace_by_shape(function, experimental_attributes={"_noinline": True})
+
+
+def _trace_by_shape(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """A `tf.function` that does not use a trace of unknown sizes for known ones, which XLA may be unable to compile."""
     import tensorflow as tf
 
-    return tf.function(function, experimental_attributes={"_noinline": True})
+    @functools.cache
+    def traced(shapes: tuple[tuple[int | None, ...], ...]) -> Callable[..., Any]:
+        return tf.function(function, **options)
+
+    def call(*arguments: Any) -> Any:
+        tensors = [argument for argument in tf.nest.flatten(arguments) if tf.is_tensor(argument)]
+        return traced(tuple(tuple(tensor.shape) for tensor in tensors))(*arguments)
+
+    return call
 
 
 def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,7 +74,7 @@ def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     import tensorflow as tf
 
-    compiled = tf.function(function, jit_compile=True)
+    compiled = _trace_by_shape(function, jit_compile=True)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from maskrcnn.ops.nms import nms, suppress
 
-# Indices are exact: no overlap of torchvision's cases is closer to its threshold than 7e-7, more than float32 rounds
+# Indices are exact: no overlap of torchvision's cases is nearer to its threshold than 7e-7, more than float32 rounding
 # (in "iou_equals_threshold" it is made of whole numbers).
 CASES = (
     "ties",

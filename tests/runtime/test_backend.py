@@ -178,6 +178,20 @@ def test_mapped_in_turn_is_stacked():
     ]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always knows the sizes")
+@pytest.mark.parametrize("transform", [compiler.trace_once, compiler.compiled_by_xla])
+def test_a_trace_of_unknown_sizes_is_not_used_for_known_ones(transform):
+    """XLA cannot compile all that a trace of unknown sizes holds."""
+    import tensorflow as tf
+
+    shapes = []
+    traced = transform(lambda values: shapes.append(values.shape.as_list()) or values + 1)
+    tf.function(traced, input_signature=[tf.TensorSpec([None])])(tf.ones(3))
+    for _ in range(2):
+        tf.function(traced)(tf.ones(3))
+    assert shapes == [[None], [3]]
+
+
 def test_a_function_compiled_by_xla_works_in_the_gradient_of_a_branch():
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
