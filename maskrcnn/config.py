@@ -144,6 +144,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
+    eval_split: Literal["train", "val", "test"] = "val"  # that `eval` and `infer` use
     max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
     scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ

@@ -12,7 +12,7 @@ from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.ground_truth import open_eval_split
 from maskrcnn.evaluation.run import LOG_FILE
 from maskrcnn.inference.predictor import predict_batches
-from maskrcnn.inference.run import InferInput, infer_folder
+from maskrcnn.inference.run import infer_folder
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
 from maskrcnn.reports.run_report import Report, compare_with_ground_truth, write_report
@@ -70,7 +70,7 @@ def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData |
     data_dir = out_dir / "data"
     write_shapes(data_dir, **asdict(data))
     metrics = train(config, data_dir=data_dir, model_dir=out_dir, logs=LogOptions(every=10, warmup_steps=20))
-    infer_folder(out_dir, out_dir / "pictures", InferInput(data_dir=data_dir))
+    infer_folder(out_dir, out_dir / "pictures", data_dir=data_dir)
     minutes = (time.perf_counter() - began) / 60
     report = _write_report(out_dir, data_dir, metrics, {"Time": f"{minutes:.1f} min on {describe_devices()}"})
     logger.info("%.1f min; look at %s and the pictures in %s", minutes, report, out_dir / "pictures")

@@ -56,11 +56,11 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
         cache_compilations(options.compile_cache)
     from maskrcnn.benchmark.run import BenchmarkOptions, append_record, benchmark_inference, benchmark_training
 
-    what = BenchmarkOptions(
+    benchmark_options = BenchmarkOptions(
         options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir
     )
     measure = benchmark_training if name == "training" else benchmark_inference
-    record = measure(config, what)
+    record = measure(config, benchmark_options)
     append_record(record, options.out_file)
     print(format_record(record))
     print(f"appended to {options.out_file}")

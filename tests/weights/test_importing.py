@@ -106,7 +106,7 @@ def test_detectron2_settings(mask_rcnn_state, save, labels, tmp_path: Path) -> N
 
 
 def old_names(state):
-    """As torchvision named them before 0.13."""
+    """Renames tensors as torchvision did before 0.13."""
     rules = (
         (r"(backbone\.fpn\.\w+_blocks\.\d)\.0\.", r"\1."),
         (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
