@@ -54,8 +54,8 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--backbone_checkpoint",
         metavar="SOURCE",
-        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a folder; or "
-        "imagenet, for a model of keras.applications (--set backbone.name=ConvNeXtTiny)",
+        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a "
+        "folder; or imagenet, for a model of keras.applications (--set backbone.name=ConvNeXtTiny)",
     )
     parser.add_argument(
         "--weights",
