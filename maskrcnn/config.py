@@ -48,8 +48,9 @@ class NormConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """ResNet (arXiv:1512.03385)."""
+    """ResNet (arXiv:1512.03385), or a model of keras.applications."""
 
+    name: str | None = None  # such as ConvNeXtTiny or EfficientNetV2S; None is the ResNet of the other fields
     depth: Literal[18, 34, 50, 101] = 50
     width: int = 64  # channels of the stem; other stages are multiples of it
     stride_in_1x1: bool = False  # False is "v1.5" (stride in the 3x3); True is the Caffe2 form
@@ -157,6 +158,7 @@ class ModelConfig:
 class DataConfig:
     """How the dataset is read and augmented."""
 
+    eval_split: Literal["train", "val", "test"] = "val"  # that `eval` and `infer` use
     max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
     scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ

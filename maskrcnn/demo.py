@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.inference.run import InferInput, infer_folder
+from maskrcnn.inference.run import infer_folder
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.reports.run_report import REPORT_FILE
 from maskrcnn.runtime.hardware import describe_devices
@@ -64,7 +64,7 @@ def run_demo(out_dir: str | Path, config: Config | None = None, data: DemoData |
     options = RunOptions(logs=LogOptions(every=10, warmup_steps=20))
     metrics = train(config, data_dir=data_dir, model_dir=out_dir, options=options)
     images = out_dir / "pictures"
-    infer_folder(out_dir, images, InferInput(data_dir=data_dir))
+    infer_folder(out_dir, images, data_dir=data_dir)
     minutes = (time.perf_counter() - began) / 60
     logger.info(
         "%.1f min on %s; see %s and the images in %s", minutes, describe_devices(), out_dir / REPORT_FILE, images

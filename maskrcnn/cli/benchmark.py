@@ -57,11 +57,11 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
     from maskrcnn.benchmark.record import BenchmarkOptions, append_record
     from maskrcnn.benchmark.run import benchmark_inference, benchmark_training
 
-    what = BenchmarkOptions(
+    benchmark_options = BenchmarkOptions(
         options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir
     )
     measure = benchmark_training if name == "training" else benchmark_inference
-    record = measure(config, what)
+    record = measure(config, benchmark_options)
     append_record(record, options.out_file)
     print(format_record(record))
     print(f"appended to {options.out_file}")

@@ -3,19 +3,34 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import EVALUATION, add_flags, add_logging, add_runtime, log_options, settings, use_backend
+from maskrcnn.cli.flags import (
+    EVALUATION,
+    SPLIT,
+    add_flags,
+    add_logging,
+    add_runtime,
+    log_options,
+    settings,
+    use_backend,
+)
 
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("eval", help="compute COCO metrics of a model on a split", allow_abbrev=False)
+    parser = commands.add_parser(
+        "eval",
+        usage="%(prog)s --data_dir DIR --model_dir DIR [--split NAME] [FLAG ...]",
+        help="compute COCO metrics of a model on a split",
+        description="Prints the COCO metrics of a model on a split of a dataset and writes them to a file.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="dataset to evaluate on")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
-    parser.add_argument("--split", choices=("val", "test", "train"), default="val", help="default: %(default)s")
     parser.add_argument(
         "--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split"
     )
     parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: metrics_SPLIT.json in MODEL_DIR)")
+    add_flags(parser, "data", SPLIT)
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
     add_logging(parser)
@@ -27,10 +42,14 @@ def evaluate(options: argparse.Namespace) -> None:
     changes = settings(options)
     use_backend(options)
     from maskrcnn.evaluation.coco_metrics import format_metrics
-    from maskrcnn.evaluation.run import EvalData, evaluate_folder
+    from maskrcnn.evaluation.run import evaluate_folder
 
-    data = EvalData(options.data_dir, options.split, options.eval_file)
     metrics = evaluate_folder(
-        options.model_dir, data, settings=changes, out_file=options.out, logs=log_options(options)
+        options.model_dir,
+        options.data_dir,
+        settings=changes,
+        eval_file=options.eval_file,
+        out_file=options.out,
+        logs=log_options(options),
     )
     print(format_metrics(metrics))

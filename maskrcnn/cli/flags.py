@@ -80,6 +80,7 @@ SCHEDULES = {  # the settings of `--schedule`
     # 270,000 steps of 16 images, drops 60,000 and 20,000 steps before the end; arXiv:1811.08883, Sec. 3
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
+SPLIT = (Flag("--split", "data.eval_split", "split of the dataset: train, val (default) or test", str, "NAME"),)
 EVALUATION = (
     Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", int, "N"),
     Flag("--eval_samples", "train.eval_samples", "use only the first N images", int, "N"),
@@ -92,15 +93,27 @@ RUNTIME = (
 )
 
 
-def add_flags(parser: argparse.ArgumentParser, title: str, flags: tuple[Flag, ...]) -> None:
-    """Adds flags whose value is None unless given."""
+def add_flags(
+    parser: argparse.ArgumentParser, title: str, flags: tuple[Flag, ...], defaults: Config | None = None
+) -> None:
+    """Adds flags whose value is None unless given; their help has the values of ``defaults``."""
     group = parser.add_argument_group(title)
     for flag in flags:
         if flag.kind is None:
             group.add_argument(flag.name, action="store_true", default=None, help=flag.help)
         else:
             nargs = "+" if flag.several else None
-            group.add_argument(flag.name, type=flag.kind, nargs=nargs, metavar=flag.metavar, help=flag.help)
+            text = flag.help + (_default(flag, defaults) if defaults is not None else "")
+            group.add_argument(flag.name, type=flag.kind, nargs=nargs, metavar=flag.metavar, help=text)
+
+
+def _default(flag: Flag, config: Config) -> str:
+    value: Any = config
+    for name in flag.field.split("."):
+        value = getattr(value, name)
+    if value is None or "default" in flag.help:
+        return ""
+    return f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +186,9 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     given = vars(options)
     values: dict[str, Any] = dict(SCHEDULES[given["schedule"]]) if given.get("schedule") else {}
     values |= {
-        flag.field: given[flag.key] for flag in (*TRAINING, *EVALUATION, *RUNTIME) if given.get(flag.key) is not None
+        flag.field: given[flag.key]
+        for flag in (*TRAINING, *SPLIT, *EVALUATION, *RUNTIME)
+        if given.get(flag.key) is not None
     }
     if options.amp and options.precision not in (None, "float16"):
         raise UserError(f"--amp means float16, but --precision is {options.precision}; give one of them")

@@ -4,16 +4,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.cli.flags import EVALUATION, add_flags, add_runtime, settings, use_backend
+from maskrcnn.cli.flags import EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
 from maskrcnn.errors import UserError
 
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("infer", help="predict images or a split of a dataset", allow_abbrev=False)
+    parser = commands.add_parser(
+        "infer",
+        usage="%(prog)s [IMAGE ...] (--model_dir DIR | --weights SOURCE) [FLAG ...]",
+        help="predict images or a split of a dataset",
+        description="Writes the detections in images as COCO results (predictions.json) and draws them on the images. "
+        "The exit status is 1 if some images could not be read.",
+        allow_abbrev=False,
+    )
     parser.add_argument("paths", nargs="*", metavar="IMAGE", help="image files and folders of images")
     parser.add_argument("--data_dir", metavar="DIR", help="dataset of which a split is predicted, if no IMAGE is given")
-    parser.add_argument("--split", choices=("val", "test", "train"), default="val", help="default: %(default)s")
     parser.add_argument("--model_dir", metavar="DIR", help="a model that was trained or imported here")
     parser.add_argument(
         "--weights",
@@ -30,6 +36,7 @@ def add_commands(commands: Any) -> None:
         metavar="S",
         help="lowest score that is drawn (default: %(default)s)",
     )
+    add_flags(parser, "data", SPLIT)
     add_flags(parser, "prediction", EVALUATION)
     add_runtime(parser)
     parser.set_defaults(action=infer)
@@ -41,13 +48,14 @@ def infer(options: argparse.Namespace) -> int:
     if bool(options.model_dir) == bool(options.weights):
         raise UserError("give either --model_dir or --weights")
     use_backend(options)
-    from maskrcnn.inference.run import InferInput, infer_folder
+    from maskrcnn.inference.run import infer_folder
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
         Path(options.model_dir) if options.model_dir else options.weights,
         out_dir,
-        InferInput(options.paths, options.data_dir, options.split),
+        paths=options.paths,
+        data_dir=options.data_dir,
         settings=changes,
         score_threshold=options.score_threshold,
     )

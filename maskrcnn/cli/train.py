@@ -29,7 +29,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    parser = commands.add_parser("demo", help="train on drawn shapes, evaluate, and write a report", allow_abbrev=False)
+    parser = commands.add_parser(
+        "demo",
+        usage="%(prog)s [--out_dir DIR] [FLAG ...]",
+        help="train on drawn shapes, evaluate, and write a report",
+        description="Draws a dataset, trains a small model on it in minutes, and writes OUT_DIR/report.html.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--out_dir", default="runs/demo", metavar="DIR", help="output folder (default: %(default)s)")
     add_flags(parser, "training", TRAINING)
     add_flags(parser, "evaluation", EVALUATION)
@@ -38,7 +44,13 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train a model, or resume with the same command", allow_abbrev=False)
+    parser = commands.add_parser(
+        "train",
+        usage="%(prog)s --data_dir DIR --model_dir DIR [FLAG ...]",
+        help="train a model, or resume with the same command",
+        description="Trains a model, evaluates it and writes it to MODEL_DIR. The same command resumes the run.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--data_dir", metavar="DIR", help="dataset to train on")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder for the model, checkpoints and logs")
     parser.add_argument(
@@ -51,7 +63,8 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--backbone_checkpoint",
         metavar="SOURCE",
-        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a folder",
+        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a "
+        "folder; or imagenet, for a model of keras.applications (--set backbone.name=ConvNeXtTiny)",
     )
     parser.add_argument(
         "--weights",
@@ -60,8 +73,8 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     parser.add_argument("--schedule", choices=SCHEDULES, help="epochs and learning-rate drops: 1x (default) or 3x")
-    add_flags(parser, "training", TRAINING)
-    add_flags(parser, "evaluation", EVALUATION)
+    add_flags(parser, "training", TRAINING, Config())
+    add_flags(parser, "evaluation", EVALUATION, Config())
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to evaluate against")
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate")
     add_runtime(parser)

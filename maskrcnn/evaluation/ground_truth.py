@@ -1,4 +1,4 @@
-"""Opens what an evaluation compares with, and refuses ground truth of other images or categories."""
+"""Opens the split and the ground truth of an evaluation, and refuses those of other images or categories."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -90,7 +90,7 @@ def check_same_images(path: Path, content: dict[str, Any], split: Split, num_ima
 
     Args:
         path: the annotation file.
-        content: what is in it.
+        content: its parsed content.
         split: the images that are predicted.
         num_images: check only the first N of them; None checks all.
 

@@ -5,13 +5,12 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
-from maskrcnn.data.splits import Split, SplitName
+from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
 from maskrcnn.evaluation.ground_truth import open_eval_split
 from maskrcnn.inference.predictor import Model
@@ -26,20 +25,12 @@ LOG_FILE = "mrcnn-dlll.json"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvalData:
-    """A split of a dataset, and the annotations to compare with if not the split's own."""
-
-    data_dir: str | Path
-    split: SplitName = "val"
-    eval_file: str | Path | None = None
-
-
 def evaluate_folder(
     model_dir: str | Path,
-    data: str | Path | EvalData,
+    data_dir: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
+    eval_file: str | Path | None = None,
     out_file: str | Path | None = None,
     logs: LogOptions | None = None,
 ) -> Metrics:
@@ -47,19 +38,21 @@ def evaluate_folder(
 
     Args:
         model_dir: the model's folder.
-        data: the split, or the folder of a dataset whose val split is taken.
-        settings: dotted config fields that replace the saved ones, such as ``train.eval_batch_size``;
+        data_dir: the dataset.
+        settings: dotted config fields that replace the saved ones, such as ``data.eval_split``;
             ``train.eval_samples`` is not taken from the training run.
+        eval_file: COCO annotations to compare with, instead of those of the split.
         out_file: file for the metrics; None is ``metrics_SPLIT.json`` in the model's folder.
         logs: where to log.
 
     Raises:
         UserError: no model, no data, or ground truth of other images or categories.
     """
-    logs, data = logs or LogOptions(), data if isinstance(data, EvalData) else EvalData(data)
+    logs = logs or LogOptions()
     config = load_model_config(model_dir).override({"train.eval_samples": None, **(settings or {})})
     devices = connect()
-    split = open_eval_split(config, data.data_dir, model_dir, name=data.split, eval_file=data.eval_file)
+    name = config.data.eval_split
+    split = open_eval_split(config, data_dir, model_dir, name=name, eval_file=eval_file)
     with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
         predictor = devices.predictor(load_for_use(model_dir, config))
         file.parameters(dataclasses.asdict(config))
@@ -67,7 +60,9 @@ def evaluate_folder(
         clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
         metrics = evaluate_split(predictor, config, split, clock, devices)
         file.log((), {**flatten(metrics), **clock.speed()})
-    write_json(metrics, Path(out_file) if out_file else Path(model_dir) / f"metrics_{data.split}.json")
+    path = Path(out_file) if out_file else Path(model_dir) / f"metrics_{name}.json"
+    write_json(metrics, path)
+    logger.info("metrics written to %s", path)
     return metrics
 
 

@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.loader.pipeline import eval_dataset
-from maskrcnn.data.splits import SplitName, open_split
+from maskrcnn.data.splits import open_split
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.results import find_images, infer_batches, infer_images
@@ -19,20 +18,12 @@ LISTED = 3  # unreadable images that are named; the others are counted
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class InferInput:
-    """The images to predict: files and folders of them, or a split of a dataset."""
-
-    paths: Sequence[str | Path] = ()
-    data_dir: str | Path | None = None
-    split: SplitName = "val"
-
-
 def infer_folder(
     model: str | Path,
     out_dir: str | Path,
-    images: InferInput,
     *,
+    paths: Sequence[str | Path] = (),
+    data_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     score_threshold: float = 0.5,
 ) -> int:
@@ -41,7 +32,8 @@ def infer_folder(
     Args:
         model: a model folder, a checkpoint file, or published weights (a name or a URL).
         out_dir: folder for the results.
-        images: what to predict.
+        paths: image files and folders of them.
+        data_dir: a dataset, whose split ``data.eval_split`` is predicted if there are no paths.
         settings: dotted config fields that replace the saved ones; ``train.eval_samples`` is not taken from the
             training run.
         score_threshold: lowest score that is drawn. A threshold below the model's own makes the model return more
@@ -60,15 +52,15 @@ def infer_folder(
     if score_threshold < config.model.box_head.score_threshold:
         config = config.override({"model.box_head.score_threshold": score_threshold})
     samples = config.train.eval_samples
-    if images.paths:
-        files = find_images(images.paths)[:samples]
+    if paths:
+        files = find_images(paths)[:samples]
         predictor = Predictor(source.load(config), config)
         problems = infer_images(predictor, files, out_dir, score_threshold=score_threshold)
         _report(problems, len(files))
         return len(problems)
-    if images.data_dir is None:
+    if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
-    split = open_split(images.data_dir, images.split, cache_dir=out_dir, skip_bad=config.data.skip_bad)
+    split = open_split(data_dir, config.data.eval_split, cache_dir=out_dir, skip_bad=config.data.skip_bad)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
     predictor = Predictor(source.load(config), config)
     num_images = min(split.num_examples, samples or split.num_examples)

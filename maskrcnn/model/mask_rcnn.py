@@ -9,11 +9,11 @@ import keras
 from keras import ops
 
 from maskrcnn.config import Config, ImageConfig
+from maskrcnn.model.backbones import build_backbone
 from maskrcnn.model.box_head import BoxHead
 from maskrcnn.model.fpn import FPN
 from maskrcnn.model.losses import l2_loss
 from maskrcnn.model.mask_head import MaskHead
-from maskrcnn.model.resnet import resnet
 from maskrcnn.model.rpn import RPN
 from maskrcnn.model.structures import Pyramid, Targets
 from maskrcnn.ops.typing import Float, Number, Tensor
@@ -37,7 +37,7 @@ class MaskRCNN(keras.Model):
 
     Args:
         config: the architecture and recipe; the number of classes comes from its categories.
-        backbone: any Keras model from normalized images to the list C2..C5; None builds the config's ResNet.
+        backbone: any Keras model from normalized images to the list C2..C5; None builds the one of the config.
     """
 
     def __init__(self, config: Config, backbone: keras.Model | None = None, **kwargs):
@@ -46,7 +46,7 @@ class MaskRCNN(keras.Model):
         model, dtype = config.model, self.dtype_policy
         self.custom_backbone = backbone is not None
         backbone_dtype = "float32" if model.backbone.float32 else dtype
-        self.resnet = backbone or resnet(model.backbone, model.norm, dtype=backbone_dtype)
+        self.resnet = backbone or build_backbone(model, dtype=backbone_dtype)
         self.fpn = FPN(model.fpn, model.norm, dtype=dtype, name="fpn")
         self.rpn = RPN(model.rpn, model.anchors, model.fpn.channels, dtype=dtype, name="rpn")
         self.box_head = BoxHead(model, config.num_classes, dtype=dtype, name="box_head")

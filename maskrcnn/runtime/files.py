@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that belong to one run at a time."""
+"""Files that are written completely or not at all, and folders that one run at a time may use."""
 
 import contextlib
 import fcntl
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from maskrcnn.errors import UserError
 
-TEMPORARY = re.compile(r"\.(\d+)\..")  # process number
+TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` to write to, and renames it at the end.
+    """Yields a temporary path beside ``path`` to write to, and renames it at the end.
 
-    On an error it is removed, and with it the folders that were made for it.
+    After an error the file is removed, and so are the folders that were created for it.
     """
-    with making(path.parent):
+    with creating(path.parent):
         temporary = temporary_name(path)
         try:
             yield temporary
@@ -28,16 +28,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Where this process writes what will be ``path``; `remove_stale` knows it by its name."""
-    # the suffixes are kept, because Keras and Pillow choose the format by them
+    """The path to which this process writes a new ``path``; `remove_stale` recognizes it by its name."""
+    # with the same suffixes, by which Keras and Pillow choose the format
     return path.with_name(f".{os.getpid()}.{path.name}")
 
 
 def remove_stale(directory: Path) -> None:
     """Removes temporary files of processes that were killed.
 
-    Called before anything is written: a file of our own number is of an earlier process then (in containers, all have
-    the same).
+    Must be called before this process writes: files with its own id are then of an earlier process, since processes in
+    containers often have the same id.
     """
     for path in directory.glob(".*"):
         match = TEMPORARY.match(path.name)
@@ -46,41 +46,40 @@ def remove_stale(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def making(directory: Path) -> Iterator[None]:
-    """Makes a folder if need be; what was made, the folders above it too, is removed again if it stays empty."""
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+def creating(directory: Path) -> Iterator[None]:
+    """Creates a folder and its parents; those that were created are removed again if they stay empty."""
+    created = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # it has something in it, or is gone
-            for folder in made:
+        with contextlib.suppress(OSError):  # not empty, or gone
+            for folder in created:
                 folder.rmdir()
 
 
 @contextlib.contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Claims a folder for this process, and removes what a killed one left half-written in it.
-
-    A folder that is made for that, and left empty, is removed again.
+    """Locks a folder for this process, and removes files that a killed process did not complete.
 
     Raises:
-        UserError: another process has claimed it.
+        UserError: another process has locked it.
     """
-    with making(directory):
+    with creating(directory):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                problem = "another run is working in this folder"
-                raise UserError(f"{directory}: {problem}; wait for its end, or give another folder") from error
-            except OSError:  # a file system without locks
+                raise UserError(
+                    f"{directory}: another run is using this folder; wait until it ends, or give another folder"
+                ) from error
+            except OSError:  # the file system has no locks
                 pass
             remove_stale(directory)
             yield
         finally:
-            os.close(descriptor)  # which ends the lock, as the end of the process does
+            os.close(descriptor)  # releases the lock, as the end of the process does
 
 
 def _is_alive(process: int) -> bool:
@@ -88,6 +87,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # another user's; no number of a process
+    except (PermissionError, OverflowError):  # another user's process; not a process id
         return True
     return True

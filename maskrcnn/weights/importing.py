@@ -35,7 +35,7 @@ class Imported(NamedTuple):
     title: str
     config: Config
     num_tensors: int
-    hint: str  # what the user may have to set
+    hint: str  # a setting that the user may have to make
 
 
 def import_checkpoint(

@@ -1,4 +1,4 @@
-"""Published weights: where they are, what they reach, and downloading them on demand."""
+"""Published weights: their addresses, licenses and accuracy, and downloads on demand."""
 
 import difflib
 import hashlib

@@ -1,5 +1,6 @@
 """Initializes a model from existing weights: of the backbone alone, or of a whole model."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from maskrcnn.config import Category, Config, ModelConfig
 from maskrcnn.errors import UserError
 from maskrcnn.model import MaskRCNN
+from maskrcnn.model.backbones import load_imagenet
 from maskrcnn.weights import model_folder
 from maskrcnn.weights.architectures import read_checkpoint
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
@@ -25,11 +27,14 @@ Array = NDArray[Any]
 
 logger = logging.getLogger(__name__)
 
+IMAGENET = "imagenet"  # for --backbone_checkpoint
+
 # Layers whose last axis runs over the classes, with the number of values per class
 CLASS_LAYERS = {"box_head/classes": 1, "box_head/deltas": 4, "mask_head/masks": 1}
 
 # Settings that the weights depend on and their shapes do not show
 BACKBONE_SETTINGS = (
+    "backbone.name",
     "backbone.depth",
     "backbone.width",
     "backbone.stride_in_1x1",
@@ -77,11 +82,18 @@ def load_backbone(model: MaskRCNN, path: str | Path) -> None:
     Args:
         model: the model to change.
         path: an ImageNet checkpoint or one of a whole model (.pth, .safetensors, .pkl), a model folder, an imported
-            backbone, a backbone's .weights.h5, a published name or a URL, see `find_weights`.
+            backbone, a backbone's .weights.h5, a published name or a URL, see `find_weights`; or "imagenet", the
+            weights that keras.applications has for ``backbone.name``.
 
     Raises:
         UserError: nothing there, or a backbone of another architecture. No variable has changed then.
     """
+    name = model.config.model.backbone.name
+    if path == IMAGENET:
+        if name is None:
+            raise UserError("imagenet is for backbone.name; for a ResNet give resnet50 or another published name")
+        load_imagenet(model.resnet, name)
+        return
     path = find_weights(path)
     if (path / BACKBONE_FILE).is_file():
         path = path / BACKBONE_FILE
@@ -208,7 +220,7 @@ def _field(config: Config, path: str) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{','.join(map(str, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _map_classes(source: tuple[Category, ...], target: tuple[Category, ...]) -> dict[int, int] | None:

@@ -58,9 +58,9 @@ def test_labels_of_overlapping_boxes_do_not_cover_each_other() -> None:
 
 
 def test_scale_enlarges_masks_and_boxes() -> None:
-    picture = draw_instances(_grey(), [_instance(20, 30, 80, 70)], scale=3)
-    assert picture.size == (360, 300)
-    pixels = np.asarray(picture).astype(int)
+    drawing = draw_instances(_grey(), [_instance(20, 30, 80, 70)], scale=3)
+    assert drawing.size == (360, 300)
+    pixels = np.asarray(drawing).astype(int)
     np.testing.assert_allclose(pixels[150, 150], 128 + (np.array(color_of(0)) - 128) * 0.42, atol=1)
     assert np.abs(pixels[90, 150] - color_of(0)).max() < 30
 

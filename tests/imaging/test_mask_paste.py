@@ -29,7 +29,7 @@ def test_masks_of_a_whole_image_equal_torchvision_bit_for_bit() -> None:
 
 
 def test_a_full_mask_fills_its_box_by_hand() -> None:
-    # box 28 px wide at 10: grown by 30/28 to 9..39, so one pixel is a cell plus 1/30; the middle is all ones
+    # box 28 px wide at 10: grown by 30/28 to 9..39, so one pixel is a mask pixel plus 1/30; the middle is all ones
     crop, place = paste_mask(np.ones((28, 28), np.float32), np.array([10, 20, 38, 48], np.float32), 100, 100)
     assert place == (9, 19, 40, 50)
     assert crop.shape == (31, 31)
@@ -60,7 +60,7 @@ def test_only_the_part_inside_the_image_is_computed() -> None:
     [
         ((0, 0, 7, 5), 1.0),  # everything
         ((0, 0, 7, 5), 0.5),
-        ((2, 0, 5, 5), 1.0),  # full columns: a run goes on from one to the next
+        ((2, 0, 5, 5), 1.0),  # full columns: a run continues in the next
         ((2, 0, 7, 5), 0.9),
         ((1, 1, 4, 3), 0.5),
         ((6, 4, 7, 5), 1.0),  # the last pixel

@@ -1,4 +1,4 @@
-"""Temporary files of killed processes, and folders that one run has to itself."""
+"""Temporary files of killed processes, and folders that one run at a time may use."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.runtime.files import claimed, making, remove_stale, replacing
+from maskrcnn.runtime.files import claimed, creating, remove_stale, replacing
 
 
 def dead_process():
@@ -16,7 +16,7 @@ def dead_process():
     return process.pid
 
 
-def test_replacing_leaves_all_or_nothing(tmp_path):
+def test_replacing_writes_all_or_nothing(tmp_path):
     path = tmp_path / "new" / "a.json"
     with replacing(path) as temporary:
         temporary.write_text("whole")
@@ -25,12 +25,12 @@ def test_replacing_leaves_all_or_nothing(tmp_path):
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.json", "whole")]
 
 
-def test_folders_that_stay_empty_go_again(tmp_path):
+def test_folders_that_stay_empty_are_removed(tmp_path):
     (tmp_path / "old").mkdir()
-    with pytest.raises(UserError), making(tmp_path / "old" / "outer" / "inner"):
-        raise UserError("in vain")
+    with pytest.raises(UserError), creating(tmp_path / "old" / "outer" / "inner"):
+        raise UserError("nothing written")
     assert not list((tmp_path / "old").iterdir())
-    with making(tmp_path / "old" / "outer" / "inner"):
+    with creating(tmp_path / "old" / "outer" / "inner"):
         (tmp_path / "old" / "outer" / "a.json").touch()
     assert [path.name for path in (tmp_path / "old" / "outer").iterdir()] == ["a.json"]
 
@@ -44,7 +44,7 @@ def test_only_files_of_dead_processes_are_stale(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-def test_a_folder_has_one_run_at_a_time(tmp_path):
+def test_a_folder_is_used_by_one_run_at_a_time(tmp_path):
     code = f"""
 import pathlib
 from maskrcnn.runtime.files import claimed
@@ -53,8 +53,8 @@ with claimed(pathlib.Path({str(tmp_path)!r})):
 """
     with claimed(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-        assert "another run is working in this folder" in other.stderr
-    with claimed(tmp_path):  # it is free again, and taken by none of its files
+        assert "another run is using this folder" in other.stderr
+    with claimed(tmp_path):  # the lock is free again, and is not a file
         assert not list(tmp_path.iterdir())
 
 

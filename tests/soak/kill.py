@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks.result import save_result
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
+from maskrcnn.logs.history import read_history
 from tests.conftest import MICRO
 
 SETTINGS = {
@@ -43,7 +44,7 @@ SETTINGS = {
 }
 TEMPORARY = "[.][0-9]*[.]*"
 HALF_WRITTEN = ("data/tfrecords", "model/checkpoints", "model", "model/best")  # where temporary files may appear
-NOT_REPEATED = ("train_throughput", "data_wait")  # times and speeds
+KEPT = ("step", "epoch", "learning_rate")  # of the entries of the log, beside the metrics
 
 
 class Case:
@@ -115,24 +116,10 @@ def checkpoint(path: Path) -> dict[str, bytes]:
         return {name: arrays[name].tobytes() for name in arrays.files if name != "state"}
 
 
-def logged(folder: Path) -> dict[str, Any]:
-    """The last entry of each step of the log, without times and speeds."""
-    lines = (folder / "model" / "mrcnn-dlll.json").read_text().splitlines()
-    entries = [json.loads(line.removeprefix("DLLL ")) for line in lines]
-    return {
-        str(entry["step"]): {name: value for name, value in entry["data"].items() if name not in NOT_REPEATED}
-        for entry in entries
-        if entry["step"] not in ("PARAMETER", [])
-    }
-
-
-def scalars(folder: Path) -> dict[Any, str]:
-    """The last value of each of TensorBoard's scalars at each step, without times and speeds."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    events = (event for file in sorted((folder / "board").iterdir()) for event in EventFileLoader(str(file)).Load())
-    values = {(event.step, value.tag): str(value.tensor) for event in events for value in event.summary.value}
-    return {key: value for key, value in values.items() if key[1] not in NOT_REPEATED}
+def history(folder: Path) -> list[Any]:
+    """The steps and evaluations in the log; losses are means since the last entry, or since the run was resumed."""
+    entries = read_history(folder / "model" / "mrcnn-dlll.json")
+    return [{name: value for name, value in entry.items() if name in KEPT or "_A" in name} for entry in entries]
 
 
 def compare(whole: Case, killed: Case) -> dict[str, bool]:
@@ -142,8 +129,7 @@ def compare(whole: Case, killed: Case) -> dict[str, bool]:
     return {
         "weights": all(weights(whole.folder / name) == weights(killed.folder / name) for name in models),
         "checkpoint": checkpoint(whole.folder / last) == checkpoint(killed.folder / last),
-        "log": logged(whole.folder) == logged(killed.folder),
-        "tensorboard": scalars(whole.folder) == scalars(killed.folder),
+        "log": history(whole.folder) == history(killed.folder),
         "no temporary file": not killed.temporaries(),
     }
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+import maskrcnn
 from maskrcnn.config import load_config
 from maskrcnn.errors import UserError
 from maskrcnn.weights.architectures import read_checkpoint
-from maskrcnn.weights.importing import import_checkpoint, read_labels
+from maskrcnn.weights.importing import import_checkpoint, open_model, read_labels
 from maskrcnn.weights.model_folder import load_model
 from maskrcnn.weights.rules import DETECTRON2, convert
 from maskrcnn.weights.variables import model_variables
@@ -106,7 +107,7 @@ def test_detectron2_settings(mask_rcnn_state, save, labels, tmp_path: Path) -> N
 
 
 def old_names(state):
-    """As torchvision named them before 0.13."""
+    """Renames tensors as torchvision did before 0.13."""
     rules = (
         (r"(backbone\.fpn\.\w+_blocks\.\d)\.0\.", r"\1."),
         (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
@@ -126,6 +127,21 @@ def with_classes(state, classes: int):
         for name in [name for name in state if layer in name]:
             state[name] = np.resize(state[name], (rows * classes, *state[name].shape[1:]))
     return state
+
+
+def test_a_checkpoint_is_used_without_a_model_folder(mask_rcnn_state, resnet18_state, save, tmp_path: Path) -> None:
+    path = save(with_classes(mask_rcnn_state, 91))
+    import_checkpoint(path, tmp_path / "model")
+    config = maskrcnn.load(str(tmp_path / "model")).config
+    opened = open_model(path)
+    assert opened.config == config
+    for value, expected in zip(
+        opened.load(config).get_weights(), load_model(tmp_path / "model")[0].get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+    assert maskrcnn.load(path).config == config
+    with pytest.raises(UserError, match="a backbone, not a whole model; train with --backbone_checkpoint"):
+        open_model(save(resnet18_state))
 
 
 def test_epsilon_is_zero_for_torchvisions_coco_release_alone(mask_rcnn_state) -> None:

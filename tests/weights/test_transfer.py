@@ -1,4 +1,4 @@
-"""Starting from other weights: what is kept, what is mapped by class name, what is new."""
+"""Initialization from other weights: classes are kept, mapped by name, or new."""
 
 from pathlib import Path
 from typing import Any

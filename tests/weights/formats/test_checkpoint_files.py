@@ -119,7 +119,7 @@ def test_flipped_bits_raise_user_errors_only(name: str, tmp_path: Path) -> None:
             read_tensors(path)
         except UserError:
             refused += 1
-    assert refused > 10  # a bit of a number in the old format, which has no checksums, cannot be told
+    assert refused > 10  # a bit of a number in the old format, which has no checksums, cannot be detected
 
 
 def write_zip(path: Path, description: bytes, storages: dict[str, bytes] | None = None) -> None:
