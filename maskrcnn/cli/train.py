@@ -60,17 +60,7 @@ def _add_train(commands: Any) -> None:
         "(fine-tune COCO weights), reference (12 epochs at 832 to 1344 px); other flags override it",
     )
     parser.add_argument("--config", metavar="FILE", help="JSON config, instead of a preset; other flags override it")
-    parser.add_argument(
-        "--backbone_checkpoint",
-        metavar="SOURCE",
-        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a "
-        "folder; or imagenet, for a model of keras.applications (--set backbone.name=ConvNeXtTiny)",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="SOURCE",
-        help="initialize the whole model: a published name, a URL, a checkpoint or a folder; none: start from scratch",
-    )
+    _add_start(parser)
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     parser.add_argument("--schedule", choices=SCHEDULES, help="epochs and learning-rate drops: 1x (default) or 3x")
     add_flags(parser, "training", TRAINING, Config())
@@ -87,6 +77,21 @@ def _add_train(commands: Any) -> None:
     group.add_argument("--log_tensorboard", metavar="DIR", help="write TensorBoard events to this folder")
     group.add_argument("--log_graph", action="store_true", help="write TensorFlow's graph for TensorBoard")
     parser.set_defaults(action=train)
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("first weights")
+    group.add_argument(
+        "--backbone_checkpoint",
+        metavar="SOURCE",
+        help="initialize the backbone: a published name (see `maskrcnn weights list`), a URL, a checkpoint or a "
+        "folder; or imagenet, for a model of keras.applications (--set backbone.name=ConvNeXtTiny)",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="initialize the whole model: a published name, a URL, a checkpoint or a folder; none: start from scratch",
+    )
 
 
 def demo(options: argparse.Namespace) -> None:

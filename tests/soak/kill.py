@@ -10,7 +10,6 @@ equal bit for bit, times and speeds aside, and no temporary file may be left.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
