@@ -15,10 +15,10 @@ from maskrcnn.cli.flags import (
     settings,
     use_backend,
 )
+from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
 if TYPE_CHECKING:
-    from maskrcnn.config import Config
     from maskrcnn.training.presets import Recipe
 
 
@@ -63,7 +63,7 @@ def _add_train(commands: Any) -> None:
     _add_start(parser)
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     parser.add_argument("--schedule", choices=SCHEDULES, help="epochs and learning-rate drops: 1x (default) or 3x")
-    add_flags(parser, "training", TRAINING, Config())
+    add_flags(parser, "training (defaults of --preset reference)", TRAINING, Config())
     add_flags(parser, "evaluation", EVALUATION, Config())
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to evaluate against")
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate")
