@@ -39,6 +39,8 @@ def translate(command: str, arguments: Sequence[str]) -> list[str]:
         translated.append("--no_xla")  # unlike the other commands, it uses XLA by default
     if command == "train" and options.weights_dir:
         translated += ["--backbone_checkpoint", options.weights_dir]
+    if command == "train" and not {"--preset", "--config"} & set(rest):
+        translated += ["--preset", "reference"]
     translated += rest
     print(shlex.join(["maskrcnn", *translated]), flush=True)
     return translated
