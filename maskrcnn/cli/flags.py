@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn.config import Config, load_config
+from maskrcnn.config import Config, DataConfig, load_config
 from maskrcnn.errors import UserError
 
 
@@ -54,6 +54,7 @@ TRAINING = (
     Flag(
         "--ema", "train.ema", "decay of a moving average of the weights, which is evaluated and saved", float, "DECAY"
     ),
+    Flag("--max_instances", "data.max_instances", "objects of an image at most (default: fits the data)", int, "N"),
     Flag(
         "--scale_jitter", "data.scale_jitter", "large-scale jitter, then a crop: 0.1 2.0", float, "SCALE", several=True
     ),
@@ -69,6 +70,23 @@ SCHEDULES = {  # what `--schedule` stands for
     # 270,000 steps of 16 images, drops 60,000 and 20,000 before the end; arXiv:1811.08883, Sec. 3
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
+DATA = (
+    Flag("--train_file", "data.train_file", "COCO JSON to train on; only named files count then", str, "FILE"),
+    Flag("--val_file", "data.val_file", "COCO JSON of the val split", str, "FILE"),
+    Flag("--test_file", "data.test_file", "COCO JSON of the test split", str, "FILE"),
+    Flag("--image_dir", "data.image_dir", "where the images of COCO JSON are (default: searched)", str, "DIR"),
+    Flag(
+        "--val_fraction",
+        "data.val_fraction",
+        "fraction of the training images held out if there is no val split (default: 0.1)",
+        float,
+        "F",
+    ),
+    Flag("--masks_from_boxes", "data.masks_from_boxes", "use rectangles as masks of objects that have only boxes"),
+    Flag("--crowds_as_objects", "data.crowds_as_objects", "train on crowds too: CVAT marks brush masks as crowds"),
+    Flag("--skip_bad", "data.skip_bad", "skip images and annotations with problems, however many there are"),
+)
+SPLIT = (Flag("--split", "data.eval_split", "split of the data: train, val (default) or test", str, "NAME"),)
 EVALUATION = (
     Flag("--eval_batch_size", "train.eval_batch_size", "images of a batch in evaluation on each device", int, "N"),
     Flag("--eval_samples", "train.eval_samples", "evaluate only the first N images", int, "N"),
@@ -77,7 +95,6 @@ RUNTIME = (
     Flag("--xla", "train.xla", "compile by XLA on TensorFlow too (JAX always does)"),
     Flag("--eagerly", "train.eagerly", "run step by step, for debugging; slow"),
     Flag("--seed", "train.seed", "make the run repeatable", int, "SEED"),
-    Flag("--skip_bad", "data.skip_bad", "leave out faulty annotations and images, counted, instead of stopping"),
 )
 
 
@@ -120,7 +137,9 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     given = vars(options)
     values: dict[str, Any] = dict(SCHEDULES[given["schedule"]]) if given.get("schedule") else {}
     values |= {
-        flag.field: given[flag.key] for flag in (*TRAINING, *EVALUATION, *RUNTIME) if given.get(flag.key) is not None
+        flag.field: given[flag.key]
+        for flag in (*TRAINING, *DATA, *SPLIT, *EVALUATION, *RUNTIME)
+        if given.get(flag.key) is not None
     }
     if options.amp and options.precision not in (None, "float16"):
         raise UserError(f"--amp means float16, --precision says {options.precision}; give one of them")
@@ -132,6 +151,12 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"--set {assignment}: expected NAME=VALUE")
         values[name.strip()] = value.strip()
     return values
+
+
+def data_config(options: argparse.Namespace) -> DataConfig:
+    """How a dataset is to be read, as the data flags say."""
+    given = vars(options)
+    return Config().override({flag.field: given[flag.key] for flag in DATA if given[flag.key] is not None}).data
 
 
 def make_config(options: argparse.Namespace) -> Config:

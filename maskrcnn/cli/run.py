@@ -3,7 +3,17 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import EVALUATION, SCHEDULES, TRAINING, add_flags, add_runtime, make_config, settings
+from maskrcnn.cli.flags import (
+    DATA,
+    EVALUATION,
+    SCHEDULES,
+    SPLIT,
+    TRAINING,
+    add_flags,
+    add_runtime,
+    make_config,
+    settings,
+)
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
@@ -42,6 +52,7 @@ def add_train(commands: Any) -> None:
         "--schedule", choices=SCHEDULES, help="epochs and drops of the learning rate: 1x (default) or 3x"
     )
     add_flags(parser, "training", TRAINING)
+    add_flags(parser, "data", DATA)
     add_flags(parser, "evaluation", EVALUATION)
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to evaluate with")
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate")
@@ -62,6 +73,7 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="COCO data or TFRecords")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model; gets metrics.json")
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to compare with")
+    add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
     add_logging(parser)
@@ -75,6 +87,7 @@ def add_infer(commands: Any) -> None:
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
     parser.add_argument("--out_dir", metavar="DIR", help="gets the results (default: MODEL_DIR/predictions)")
     parser.add_argument("--score_threshold", type=float, default=0.5, metavar="S", help="least score that is drawn")
+    add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
     parser.set_defaults(action=infer)

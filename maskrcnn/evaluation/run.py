@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category, Config
+from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
-from maskrcnn.data.splits import Split, open_split
+from maskrcnn.data.records.split import Split
+from maskrcnn.data.splits import SplitName, find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
 from maskrcnn.inference.predictor import Model
@@ -33,13 +35,15 @@ def evaluate_folder(
     eval_file: str | Path | None = None,
     logs: LogOptions | None = None,
 ) -> Metrics:
-    """Evaluates a trained model on the val split of a dataset and writes metrics.json into the model's folder.
+    """Evaluates a trained model on a dataset and writes metrics.json into the model's folder.
+
+    The split is the one of the setting ``data.eval_split``; if it is not val, the file is ``metrics_NAME.json``.
 
     All devices of this machine share the images.
 
     Args:
         model_dir: of the model.
-        data_dir: COCO data or TFRecords.
+        data_dir: a dataset of any format that is understood.
         settings: dotted config fields that replace the saved ones, such as ``train.eval_batch_size``.
         eval_file: COCO annotations to compare with, instead of those of the val split.
         logs: where to log.
@@ -50,7 +54,8 @@ def evaluate_folder(
     logs = logs or LogOptions()
     config = load_model_config(model_dir).override(dict(settings or {}))
     devices = connect()
-    split = open_val_split(config, data_dir, model_dir, eval_file=eval_file)
+    name = config.data.eval_split
+    split = open_val_split(config, data_dir, model_dir, name=name, eval_file=eval_file)
     with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
         predictor = devices.predictor(load_for_use(model_dir, config))
         file.parameters(dataclasses.asdict(config))
@@ -58,25 +63,42 @@ def evaluate_folder(
         clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
         metrics = evaluate_split(predictor, config, split, clock, devices)
         file.log((), {**flatten(metrics), **clock.speed()})
-    write_metrics(metrics, model_dir)
+    write_metrics(metrics, model_dir, METRICS_FILE if name == "val" else f"metrics_{name}.json")
     return metrics
 
 
 def open_val_split(
-    config: Config, data_dir: str | Path, cache_dir: str | Path, *, eval_file: str | Path | None = None
+    config: Config,
+    data_dir: str | Path,
+    cache_dir: str | Path,
+    *,
+    name: SplitName = "val",
+    eval_file: str | Path | None = None,
 ) -> Split:
-    """The val split, if a model of this config can be evaluated on it.
+    """The val split, or another, if a model of this config can be evaluated on it.
+
+    ``eval_file`` replaces its annotations; if there is no val split, it is one.
 
     Raises:
         UserError: it cannot be opened, has no ground truth, or has other categories than the model.
     """
-    split = open_split(data_dir, "val", cache_dir=cache_dir, eval_file=eval_file, skip_bad=config.data.skip_bad)
+    dataset = find_dataset(data_dir, config.data, cache_dir=cache_dir)
+    if eval_file is not None and name == "val" and (name not in dataset.names or dataset.held_out):
+        options = dataclasses.replace(config.data, val_file=str(eval_file))
+        dataset = find_dataset(data_dir, options, cache_dir=cache_dir)
+    dataset.convert(name)
+    split = dataset.open(name)
+    if eval_file is not None:
+        read_coco_json(Path(eval_file))
+        split = dataclasses.replace(split, annotation_file=Path(eval_file))
     if split.annotation_file is None:
-        raise UserError(f"{data_dir}: the val split has no masks to compare with; give COCO annotations by --eval_file")
+        raise UserError(
+            f"{data_dir}: the {name} split has no masks to compare with; give COCO annotations by --eval_file"
+        )
     known = {(category.id, category.name) for category in config.categories}
     if not {(category.id, category.name) for category in split.categories} <= known:
         raise UserError(
-            f"{data_dir}: its val split has the categories {names(split.categories)}, the model has "
+            f"{data_dir}: its {name} split has the categories {names(split.categories)}, the model has "
             f"{names(config.categories)}; give the data that the model was trained for"
         )
     return split
@@ -102,8 +124,9 @@ def evaluate_split(
     )
 
 
-def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
-    with replacing(Path(model_dir) / METRICS_FILE) as path:
+def write_metrics(metrics: Metrics, model_dir: str | Path, name: str = METRICS_FILE) -> None:
+    """Writes metrics as JSON into the model's folder."""
+    with replacing(Path(model_dir) / name) as path:
         path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.loader.pipeline import eval_dataset
-from maskrcnn.data.splits import open_split
+from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.results import infer_batches, infer_images
@@ -30,7 +30,7 @@ def infer_folder(
         model_dir: of the model.
         out_dir: gets the results.
         paths: pictures and folders.
-        data_dir: whose val split is predicted if there are no paths.
+        data_dir: whose split ``data.eval_split`` is predicted if there are no paths.
         settings: dotted config fields that replace the saved ones.
         score_threshold: of what is drawn.
 
@@ -44,7 +44,9 @@ def infer_folder(
         for problem in infer_images(predictor, paths, out_dir, score_threshold=score_threshold, skip_bad=skip_bad):
             logger.warning("skipped %s", problem)
     elif data_dir is not None:
-        split = open_split(data_dir, "val", cache_dir=out_dir, skip_bad=skip_bad)
+        dataset = find_dataset(data_dir, config.data, cache_dir=out_dir)
+        dataset.convert(config.data.eval_split)
+        split = dataset.open(config.data.eval_split)
         batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
         num_images = min(split.num_examples, train.eval_samples or split.num_examples)
         predictor = Predictor(load_for_use(model_dir, config), config)

@@ -24,7 +24,7 @@ from maskrcnn.data.loader.transforms import (
     resize_to_canvas,
 )
 from maskrcnn.data.records.tfrecord import RecordReader
-from maskrcnn.data.splits import Split
+from maskrcnn.data.records.split import Split, max_instances
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size, resized_size
 
@@ -53,7 +53,7 @@ def train_dataset(
     check_augmentation(config.data)
     indices = _class_indices(split, config)
     shard = shard or Shard()
-    size = batch_size // shard.count
+    size, limit = batch_size // shard.count, max_instances(config.data, split)
     ours = slice(shard.index * size, (shard.index + 1) * size)
 
     def order() -> Iterator[dict[str, np.ndarray]]:
@@ -68,7 +68,7 @@ def train_dataset(
             read(span),
             category_ids=list(indices),
             class_indices=list(indices.values()),
-            max_instances=config.data.max_instances,
+            max_instances=limit,
         )
         return augment(example, size, canvas, seed, config.data)
 
@@ -85,8 +85,8 @@ def train_dataset(
                 ),
                 lambda: dict(example),
             )
-            example = limit_instances(example, config.data.max_instances)
-        example = pad_instances(example, config.data.max_instances)
+            example = limit_instances(example, limit)
+        example = pad_instances(example, limit)
         return {"images": example.pop("image"), **example}
 
     specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
