@@ -1,0 +1,194 @@
+"""COCO content built image by image, with the counts of what was skipped."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as pycocotools_mask
+from tqdm import tqdm
+
+from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
+from maskrcnn.data.formats.found import RawSplit
+from maskrcnn.imaging.read import DAMAGED
+
+mask_utils: Any = pycocotools_mask  # its annotations do not cover what it takes
+
+PROGRESS_DELAY_S = 2
+ELLIPSE_POINTS = 72  # its polygon has 99.9 % of the ellipse's area
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: the rows of the file are the columns of the upright image
+
+COLOR = 1 << 24
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Size = tuple[int, int]  # height, width, px
+
+
+class Notes:
+    """What was skipped or repaired: for each kind a count and the first example."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[int, str]] = {}
+
+    def add(self, kind: str, example: object) -> None:
+        """Counts one more of a kind."""
+        count, first = self._kinds.get(kind, (0, str(example)))
+        self._kinds[kind] = count + 1, first
+
+    def lines(self) -> list[str]:
+        """A line for each kind."""
+        return [f"{kind}: {count} (first: {first})" for kind, (count, first) in self._kinds.items()]
+
+
+class Content:
+    """The three lists of COCO JSON, filled image by image; ids count from 1, categories in the order of their names."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.notes = folder, Notes()
+        self._category_ids = {name: id for id, name in enumerate(names, start=1)}
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add_image(self, path: Path, size: Size) -> int:
+        """Adds an image and returns its id."""
+        name = Path(os.path.relpath(path, self.folder)).as_posix()
+        self._images.append({"id": len(self._images) + 1, "file_name": name, "height": size[0], "width": size[1]})
+        return len(self._images)
+
+    def add_object(
+        self,
+        image_id: int,
+        name: str,
+        segmentation: Segmentation | None,
+        *,
+        box: Sequence[float] | None = None,
+        example: object = "",
+    ) -> None:
+        """Adds an object with its mask or, without one, its ``xywh`` box; what has no area is skipped and noted."""
+        if isinstance(segmentation, list):
+            polygons = [polygon for polygon in segmentation if _has_area(polygon)]
+            segmentation = polygons or None
+            if not polygons and box is None:
+                box = (0.0, 0.0, 0.0, 0.0)
+        bbox = list(box) if box is not None else bounding_box(segmentation or [])
+        if bbox[2] <= 0 or bbox[3] <= 0:
+            self.notes.add("objects without an area skipped", example)
+            return
+        entry = {
+            "id": len(self._annotations) + 1,
+            "image_id": image_id,
+            "category_id": self._category_ids[name],
+            "bbox": bbox,
+            "iscrowd": 0,
+        }
+        self._annotations.append(entry if segmentation is None else {**entry, "segmentation": segmentation})
+
+    def split(self) -> RawSplit:
+        """The content so far."""
+        categories = [{"id": id, "name": name} for name, id in self._category_ids.items()]
+        content = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        return RawSplit(content, self.folder, self.notes.lines())
+
+
+def _has_area(polygon: list[float]) -> bool:
+    xs, ys = polygon[0::2], polygon[1::2]
+    return len(xs) >= 3 and max(xs) > min(xs) and max(ys) > min(ys)
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+    """The function's results in order; a progress bar appears after two seconds."""
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore", UserWarning)  # unusual EXIF blocks do not harm the pixels
+        results = pool.map(function, items)
+        bar = tqdm(results, description, len(items), delay=PROGRESS_DELAY_S, leave=False, disable=None)
+        return list(bar)
+
+
+def read_sizes(paths: Sequence[Path]) -> list[Size | None]:
+    """Sizes of the upright images, from their headers; None for a file that is not a readable image."""
+    return map_in_threads(read_size, paths, "reading image sizes")
+
+
+def read_size(path: Path) -> Size | None:
+    """Height and width of the upright image, as ``imaging.read.load_image`` gives it, without decoding pixels."""
+    try:
+        with Image.open(path) as image:
+            # Pillow decodes a PNG in search of EXIF data after the pixels; most have none
+            decode = image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes()
+            exif = image.getexif() if decode else Image.Image.getexif(image)
+            return image.size if exif.get(ORIENTATION) in TURNED else image.size[::-1]
+    except (*DAMAGED, Image.DecompressionBombError):
+        return None
+
+
+def pack_color(red: Any, green: Any, blue: Any) -> Any:
+    """One number for a color, above all gray levels; 0 for black."""
+    packed = red << 16 | green << 8 | blue
+    return packed + (packed > 0) * COLOR
+
+
+def read_ids(path: Path) -> NDArray[np.int64] | None:
+    """A mask file's values, [H, W]: gray levels, palette indices or `pack_color`s; None if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("RGB", "RGBA"):
+                values = np.asarray(image).astype(np.int64)
+                packed = pack_color(values[..., 0], values[..., 1], values[..., 2])
+                return packed if image.mode == "RGB" else np.where(values[..., 3] > 0, packed, 0)
+            if image.mode == "LA":
+                return np.asarray(image)[..., 0].astype(np.int64)
+            if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+                return np.asarray(image).astype(np.int64)
+    except (*DAMAGED, Image.DecompressionBombError):
+        pass
+    return None
+
+
+def clip_points(points: Iterable[Sequence[float]], size: Size) -> list[float]:
+    """Points (x, y) as a flat list inside the image, px; a repetition of the first point at the end is dropped."""
+    array = np.asarray(list(points), np.float64).reshape(-1, 2)
+    if len(array) > 1 and (array[0] == array[-1]).all():
+        array = array[:-1]
+    return np.clip(array, 0, (size[1], size[0])).round(3).ravel().tolist()
+
+
+def ellipse_points(center: Sequence[float], radii: Sequence[float], theta: float = 0.0) -> list[tuple[float, float]]:
+    """A polygon for an ellipse; ``theta`` is the angle of its first axis, in radians clockwise (y points down)."""
+    cos, sin = math.cos(theta), math.sin(theta)
+    points = []
+    for step in range(ELLIPSE_POINTS):
+        angle = 2 * math.pi * step / ELLIPSE_POINTS
+        x, y = radii[0] * math.cos(angle), radii[1] * math.sin(angle)
+        points.append((center[0] + x * cos - y * sin, center[1] + x * sin + y * cos))
+    return points
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """A mask [H, W] as a compressed RLE that JSON can hold."""
+    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+
+
+def encode_ids(ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
+    """A compressed RLE for each value but 0 of a map of object ids [H, W], from one pass over its runs."""
+    flat = ids.ravel(order="F")
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
+    ends, values = np.r_[starts[1:], flat.size], flat[starts]
+    order = np.argsort(values, kind="stable")
+    unique, first = np.unique(values[order], return_index=True)
+    rles = {}
+    for value, runs in zip(unique.tolist(), np.split(order, first[1:]), strict=True):
+        if value == 0:
+            continue
+        edges = np.stack([starts[runs], ends[runs]], 1).ravel()  # where the object begins and ends, in turn
+        counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+        rle = mask_utils.frPyObjects({"size": list(ids.shape), "counts": counts}, *ids.shape)
+        rles[value] = {"size": list(ids.shape), "counts": rle["counts"].decode()}
+    return rles

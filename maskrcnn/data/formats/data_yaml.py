@@ -1,0 +1,93 @@
+"""YOLO's data.yaml: names of the classes, and where the splits are, often on another machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskrcnn.data.formats.lookup import SPLIT_WORDS, split_of
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.read import SUFFIXES
+
+FIRST = ("data.yaml", "dataset.yaml", "data.yml")
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """The parts of data.yaml that matter, its paths as they are on this machine."""
+
+    path: Path
+    names: list[str]
+    splits: dict[str, list[Path]]  # folders, or text files that list images
+    has_keypoints: bool  # labels then hold a box and keypoints a line
+
+
+def read_data_yaml(folder: Path) -> DataYaml | None:
+    """The YAML file in the folder that names classes; None if there is none.
+
+    Raises:
+        UserError: data.yaml is not YAML.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.is_file())
+    for path in sorted(files, key=lambda file: file.name.lower() not in FIRST):
+        content = _parse(path)
+        if isinstance(content, dict) and "names" in content:
+            splits: dict[str, list[Path]] = {}
+            for key in SPLIT_WORDS.keys() & content.keys():
+                entries = content[key] if isinstance(content[key], list) else [content[key]]
+                found = [_resolve(entry, key, folder, content) for entry in entries if isinstance(entry, str)]
+                if any(found):
+                    splits[SPLIT_WORDS[key]] = [place for place in found if place]
+            return DataYaml(path, _names(content["names"]), splits, "kpt_shape" in content)
+    return None
+
+
+def _parse(path: Path) -> Any:
+    """The file's content with all scalars as text, so that a class may be called ``no``."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        return yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        try:
+            return yaml.load(text.replace("\\", "/"), yaml.BaseLoader)  # "C:\data" in quotes is not YAML
+        except yaml.YAMLError:
+            if path.name.lower() not in FIRST:
+                return None
+            where = getattr(error, "problem_mark", None)
+            line = f" (line {where.line + 1})" if where else ""
+            raise UserError(f"{path}: not valid YAML{line}; fix it, or remove it to use images/ and labels/") from error
+
+
+def _names(names: Any) -> list[str]:
+    """Names by class id, of a list or of a dict from ids to names; ids without a name get ``class ID``."""
+    if isinstance(names, dict):
+        known = {int(id): str(name) for id, name in names.items() if str(id).isdecimal()}
+        return [known.get(id, f"class {id}") for id in range(max(known, default=-1) + 1)]
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Path | None:
+    """Where an entry's images are here: its last parts below the folder, else the path as it stands.
+
+    A path that names the split is not taken for one that does not: ``/elsewhere/train/images`` is not ``images``.
+    """
+    entry, base = entry.replace("\\", "/").strip(), str(content.get("path", "")).replace("\\", "/").strip()
+    if not entry:
+        return None
+    parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
+    below = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
+    if any(split_of(Path(part).stem) == SPLIT_WORDS[key] for part in parts):
+        own = len(folder.parts)
+        below = [path for path in below if any(split_of(Path(part).stem) for part in path.parts[own:])]
+    for path in (*below, folder / base / entry):
+        if path.is_file() and path.suffix.lower() == ".txt":
+            return path
+        if path.is_dir():
+            inner = path / "images"
+            return inner if inner.is_dir() and not _has_images(path) else path
+    return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())

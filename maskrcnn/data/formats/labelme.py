@@ -1,0 +1,224 @@
+"""labelme's files, one JSON an image.
+
+An image that is only embedded in its JSON (``imageData``) is not read: it is noted, with the remedy. An image without a
+JSON counts as not annotated yet; it is left out and noted too. A dataset of rectangles only is one of boxes.
+"""
+
+import base64
+import functools
+import io
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskrcnn.data.coco.segmentation import Segmentation, bounding_box, encode_rle, is_number
+from maskrcnn.data.formats.content import (
+    Content,
+    Size,
+    clip_points,
+    ellipse_points,
+    encode_mask,
+    map_in_threads,
+    mask_utils,
+    read_sizes,
+)
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.lookup import ImageFinder, by_split, head, walk
+from maskrcnn.imaging.read import DAMAGED, SUFFIXES
+
+PEEK_FILES, PEEK_BYTES = 5, 1 << 26
+NOT_CLASSES = frozenset({"_background_", "__ignore__"})
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed JSON of labelme, without the embedded image."""
+
+    path: Path
+    image_path: str
+    size: Size | None  # of the image, as the file states it
+    shapes: list[dict[str, Any]]
+    has_image: bool  # embedded
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """A dataset of labelme, in one folder or in folders named after splits."""
+    groups = by_split(walk(folder, {".json"}), folder, UNSPLIT)
+    if not any(_is_labelme(path) for paths in groups.values() for path in paths[:PEEK_FILES]):
+        return None
+    finder = ImageFinder(folder)
+
+    @functools.cache
+    def documents() -> dict[str, list[Document | Path]]:
+        return {name: map_in_threads(_parse, paths, "reading labelme's files") for name, paths in groups.items()}
+
+    def found(name: str) -> FoundSplit:
+        origin = groups[name][0].parent if name != UNSPLIT else folder
+        return FoundSplit(name, origin, lambda: _read(folder, finder, documents(), name), lambda: groups[name])
+
+    return FoundDataset("labelme", tuple(map(found, groups)))
+
+
+def _is_labelme(path: Path) -> bool:
+    """Whether a JSON has labelme's keys; the embedded image may come before them."""
+    start = head(path, PEEK_BYTES)
+    return b'"shapes"' in start and (b'"imagePath"' in start or b'"imageData"' in start)
+
+
+def _parse(path: Path) -> Document | Path:
+    """A file's document, or its path if it is not labelme's."""
+    try:
+        content = json.loads(path.read_bytes())
+        shapes = [shape for shape in content["shapes"] if isinstance(shape, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path
+    sides = content.get("imageHeight"), content.get("imageWidth")
+    size = (int(sides[0]), int(sides[1])) if all(is_number(side) and side > 0 for side in sides) else None
+    reference = content.get("imagePath")
+    reference = reference if isinstance(reference, str) and reference else f"{path.stem}.jpg"
+    return Document(path, reference, size, shapes, bool(content.get("imageData")))
+
+
+def _read(folder: Path, finder: ImageFinder, documents: dict[str, list[Document | Path]], split: str) -> RawSplit:
+    shapes = [
+        shape for group in documents.values() for file in group if isinstance(file, Document) for shape in file.shapes
+    ]
+    labels = sorted({str(shape.get("label")) for shape in shapes if _skipped(shape) is None})
+    rectangles = all(shape.get("shape_type") == "rectangle" for shape in shapes if _skipped(shape) is None)
+    content = Content(folder, labels)
+    images = {}  # of each document
+    for file in documents[split]:
+        if not isinstance(file, Document):
+            content.notes.add("JSON files skipped that are not labelme's", file)
+        elif image := finder.find(file.image_path, file.path.parent) or finder.find(file.path.stem, file.path.parent):
+            images[image] = file
+        else:
+            embedded = "images skipped that are only embedded in their JSON (imageData); save them as files beside it"
+            content.notes.add(embedded if file.has_image else "missing images skipped", file.path)
+    for (image, document), size in zip(images.items(), read_sizes(list(images)), strict=True):
+        if size is None:
+            content.notes.add("unreadable images skipped", image)
+        elif document.size and document.size != size:
+            stated = f"{document.path}: {document.size[1]} x {document.size[0]}, the image is {size[1]} x {size[0]}"
+            content.notes.add("images skipped whose JSON states another size", stated)
+        else:
+            _add_objects(content, content.add_image(image, size), document, (size, rectangles))
+    labeled = {image.stem for image in images} | {path.stem for path in _paths(documents)}
+    for path in (path for parent in sorted({image.parent for image in images}) for path in sorted(parent.iterdir())):
+        if path.suffix.lower() in SUFFIXES and path.stem not in labeled:
+            content.notes.add("images left out that have no JSON", path)
+    return content.split()
+
+
+def _paths(documents: dict[str, list[Document | Path]]) -> list[Path]:
+    return [file if isinstance(file, Path) else file.path for group in documents.values() for file in group]
+
+
+def _skipped(shape: dict[str, Any]) -> str | None:
+    """Why a shape is no object; None if it is one."""
+    kind, label = shape.get("shape_type") or "polygon", shape.get("label")
+    if not isinstance(label, str) or not label:
+        return "shapes without a label skipped"
+    if label in NOT_CLASSES:
+        return f"shapes skipped that are labeled {label}"
+    if kind not in _OUTLINES and kind != "mask":
+        return f"shapes of type {kind} skipped, which have no area"
+    return None
+
+
+def _add_objects(content: Content, image_id: int, document: Document, context: tuple[Size, bool]) -> None:
+    """Adds the shapes of an image; those with the same label and group_id are one object."""
+    size, rectangles = context
+    objects: dict[tuple[Any, ...], list[Segmentation]] = defaultdict(list)
+    examples: dict[tuple[Any, ...], str] = {}
+    for number, shape in enumerate(document.shapes, start=1):
+        example = f"{document.path}, shape {number}"
+        if problem := _skipped(shape):
+            content.notes.add(problem, example)
+            continue
+        try:
+            part: Segmentation = _mask(shape, size) if shape.get("shape_type") == "mask" else _outline(shape, size)
+        except ValueError as error:
+            content.notes.add(f"shapes skipped: {error}", example)
+            continue
+        group = shape.get("group_id")
+        key = (shape["label"], str(group)) if group is not None else (shape["label"], None, number)
+        objects[key].append(part)
+        examples.setdefault(key, example)
+    for key, parts in objects.items():
+        segmentation = _join(parts, size)
+        box = bounding_box(segmentation) if rectangles else None
+        content.add_object(image_id, key[0], None if rectangles else segmentation, box=box, example=examples[key])
+
+
+def _outline(shape: dict[str, Any], size: Size) -> list[list[float]]:
+    points = shape.get("points")
+    if not isinstance(points, list) or not all(_is_point(point) for point in points):
+        raise ValueError("their points are not pairs of numbers")
+    polygon = clip_points(_OUTLINES[shape.get("shape_type") or "polygon"](points), size)
+    if len(polygon) < 6:
+        raise ValueError("polygons of fewer than 3 points")
+    return [polygon]
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and len(point) == 2 and all(map(is_number, point))
+
+
+def _rectangle(points: list[list[float]]) -> list[list[float]]:
+    """Two opposite corners, or four in turn (of newer files, also rotated)."""
+    if len(points) != 2:
+        return points
+    (x1, y1), (x2, y2) = points
+    return [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
+
+
+def _circle(points: list[list[float]]) -> list[tuple[float, float]]:
+    """The center and a point on the circle."""
+    if len(points) != 2:
+        raise ValueError("circles that are not a center and a point")
+    radius = math.dist(*points)
+    return ellipse_points(points[0], (radius, radius))
+
+
+_OUTLINES = {
+    "polygon": lambda points: points,
+    "rectangle": _rectangle,
+    "rotation": lambda points: points,
+    "circle": _circle,
+}
+
+
+def _mask(shape: dict[str, Any], size: Size) -> dict[str, Any]:
+    """A mask shape, which is a PNG of the part of the image that begins at its first point."""
+    try:
+        data = base64.b64decode(shape["mask"])
+        with Image.open(io.BytesIO(data)) as image:
+            part = np.asarray(image.convert("L")) > 0
+        left, top = (round(value) for value in shape["points"][0])
+    except (*DAMAGED, Image.DecompressionBombError, KeyError, TypeError) as error:
+        raise ValueError("their mask cannot be read") from error
+    whole = np.zeros(size, bool)
+    rows, columns = (
+        slice(max(start, 0), start + length) for start, length in ((top, part.shape[0]), (left, part.shape[1]))
+    )
+    inside = whole[rows, columns]
+    inside[...] = part[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
+    return encode_mask(whole)
+
+
+def _join(parts: list[Segmentation], size: Size) -> Segmentation:
+    """One segmentation of the parts of an object: polygons, or an RLE if one of them is a mask."""
+    polygons = [polygon for part in parts if isinstance(part, list) for polygon in part]
+    if all(isinstance(part, list) for part in parts):
+        return polygons
+    if len(parts) == 1:
+        return parts[0]
+    rle = mask_utils.merge([encode_rle(part, *size) for part in parts])
+    return {"size": list(size), "counts": rle["counts"].decode()}

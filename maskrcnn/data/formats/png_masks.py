@@ -1,0 +1,128 @@
+"""Masks as PNG files: one an object, or one an image whose values are the ids of its objects.
+
+A binary mask of a whole image is read as one object, which is noted: where objects touch, only numbers tell them apart.
+Maps whose values look like classes are not recognized.
+"""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrcnn.data.formats.content import (
+    COLOR,
+    Content,
+    Size,
+    encode_ids,
+    encode_mask,
+    map_in_threads,
+    read_ids,
+    read_size,
+)
+from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
+
+PEEK = 8
+FEW_IDS = 50  # numbers left out below it are those of classes that an image lacks
+FEW_SHADES = 8  # of gray; more of them between black and a prevailing white come from smoothing or scaling
+Found = tuple[str, dict[str, Any], str]  # class name, RLE, and the file that messages name
+Skipped = tuple[str, Path]  # what is noted, and the file
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """A dataset of mask files, in a folder an image or in ``images`` and ``masks``, split or not."""
+    groups = find_pairs(folder)
+    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+    maps, parts = ([mask.path for mask in masks if mask.is_map is kind] for kind in (True, False))
+    if not masks or not _are_binary(parts) or not _hold_object_ids(maps):
+        return None
+    names = sorted({mask.name for mask in masks})
+
+    def found(name: str) -> FoundSplit:
+        pairs = groups[name]
+        files = [mask.path for job in pairs.jobs for mask in job.masks]
+        return FoundSplit(name, pairs.origin, lambda: _read(folder, pairs, names), lambda: files)
+
+    kind = "image" if len(maps) > len(parts) else "object"
+    return FoundDataset(f"PNG masks, one for each {kind}", tuple(map(found, groups)))
+
+
+def _are_binary(paths: list[Path]) -> bool:
+    """Whether the first of the masks of single objects have one value beside 0, but for smoothed borders."""
+    peeked = [ids for path in islice(paths, PEEK) if (ids := read_ids(path)) is not None]
+    return bool(peeked or not paths) and all(len(np.unique(ids[ids != 0])) <= 1 or _is_smoothed(ids) for ids in peeked)
+
+
+def _hold_object_ids(paths: list[Path]) -> bool:
+    """Whether the values of the first maps can be ids of objects; those of classes have gaps, or are all alike."""
+    peeked = [ids for path in islice(paths, PEEK) if (ids := read_ids(path)) is not None]
+    maps = [np.unique(ids).tolist() for ids in peeked if not _is_smoothed(ids)]
+    maps = [values for values in maps if len(values) > 2]
+    for values in maps:
+        gaps = values[-1] > len(values) - 1
+        if 0 not in values or (gaps and values[-1] <= FEW_IDS):
+            return False
+    return bool(peeked or not paths) and not (len(maps) == PEEK and all(values == maps[0] for values in maps))
+
+
+def _is_smoothed(ids: NDArray[np.int64]) -> bool:
+    """Whether a map is a binary mask with shades of gray at its borders."""
+    values, counts = np.unique(ids[ids > 0], return_counts=True)
+    if len(values) <= FEW_SHADES or values[-1] >= COLOR or values[-1] == len(values):
+        return False
+    return bool(counts[-1] > 0.5 * counts.sum())
+
+
+def _read(folder: Path, pairs: Pairs, names: list[str]) -> RawSplit:
+    content = Content(folder, names)
+    for path in pairs.unmatched:
+        content.notes.add("masks skipped that belong to no image", path)
+    has_maps = any(mask.is_map for job in pairs.jobs for mask in job.masks)
+    jobs = []
+    for job in pairs.jobs:
+        if job.masks or not has_maps:
+            jobs.append(job)
+        else:
+            content.notes.add("images left out that have no mask", job.image)
+    for job, (size, objects, skipped) in zip(jobs, map_in_threads(_read_job, jobs, "reading masks"), strict=True):
+        for note, path in skipped:
+            content.notes.add(note, path)
+        if size is not None:
+            image_id = content.add_image(job.image, size)
+            for name, rle, example in objects:
+                content.add_object(image_id, name, rle, example=example)
+    return content.split()
+
+
+def _read_job(job: Job) -> tuple[Size | None, list[Found], list[Skipped]]:
+    """The size of an image (None if it is skipped), its objects, and what is noted."""
+    size = read_size(job.image)
+    if size is None:
+        return None, [], [("unreadable images skipped", job.image)]
+    objects: list[Found] = []
+    skipped: list[Skipped] = []
+    for mask in job.masks:
+        ids = read_ids(mask.path)
+        if ids is None:
+            skipped.append(("masks skipped that cannot be read", mask.path))
+        elif ids.shape != size:
+            skipped.append(("masks skipped whose size is not their image's", mask.path))
+        else:
+            rles, note = _objects(ids, mask)
+            objects.extend((mask.name, rle, str(mask.path)) for rle in rles)
+            skipped.extend([(note, mask.path)] if note else [])
+    return size, objects, skipped
+
+
+def _objects(ids: NDArray[np.int64], mask: MaskFile) -> tuple[list[dict[str, Any]], str | None]:
+    """The RLEs of a file's objects, and what is noted."""
+    if not ids.any():
+        return [], None if mask.is_map else "empty masks skipped"
+    smoothed = _is_smoothed(ids)
+    if not mask.is_map or smoothed or len(np.unique(ids[ids != 0])) == 1:
+        rle = encode_mask(ids > ids.max() / 2 if smoothed else ids != 0)
+        one = "binary masks of whole images, each read as one object (number the objects if there are several)"
+        return [rle], one if mask.is_map else None
+    return list(encode_ids(ids).values()), None

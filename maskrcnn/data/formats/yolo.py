@@ -1,0 +1,220 @@
+"""YOLO's text files, a line an object: ``class x1 y1 x2 y2 ...`` (a polygon) or ``class cx cy w h`` (a box).
+
+Coordinates are fractions of the image's size. hotcoco's ``from_yolo`` refuses polygons, needs data.yaml in the folder
+of the labels and knows no splits, hence a reader of our own.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
+from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, split_of, walk
+from maskrcnn.imaging.read import SUFFIXES
+
+TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
+NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names")
+PEEK_IMAGES, PEEK_LABELS = 500, 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a label file."""
+
+    number: int
+    problem: str | None = None  # why it is skipped
+    class_id: int = 0
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images of a split are: a folder, or a list of paths in a text file."""
+
+    path: Path
+
+    def images(self, finder: ImageFinder) -> Iterator[Path]:
+        """The images, in a stable order."""
+        if self.path.is_dir():
+            yield from walk(self.path, SUFFIXES)
+            return
+        for line in _read_text(self.path).splitlines():
+            if line.strip() and (image := finder.find(line, self.path.parent)):
+                yield image
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """A dataset with YOLO labels, with or without data.yaml, split or not."""
+    yaml, finder = read_data_yaml(folder), ImageFinder(folder)
+    sources = _find_sources(folder, yaml, finder)
+    peeked = [lines for group in sources.values() for lines in _peek(folder, group, finder)]
+    named = yaml is not None and any(True for group in sources.values() for _ in _images(group, finder))
+    if not any(peeked) and not (named and not peeked):
+        return None
+    values = [line.values for lines in peeked for line in lines]
+    polygons = not (yaml and yaml.has_keypoints) and any(len(value) > 4 for value in values)
+    names = functools.cache(lambda: _class_names(folder, yaml, sources, finder))
+
+    def found(split: str) -> FoundSplit:
+        group = sources[split]
+
+        def read() -> RawSplit:
+            return _read(folder, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
+
+        def list_files() -> list[Path]:
+            labels = (_label_file(image, folder) for image in _images(group, finder))
+            shared = [yaml.path] if yaml else [folder / name for name in NAME_FILES if (folder / name).is_file()]
+            return [*shared, *(label for label in labels if label)]
+
+        return FoundSplit(split, group[0].path, read, list_files)
+
+    return FoundDataset("YOLO segmentation" if polygons else "YOLO detection", tuple(map(found, sources)))
+
+
+def _find_sources(folder: Path, yaml: DataYaml | None, finder: ImageFinder) -> dict[str, list[Source]]:
+    """The splits' images: as data.yaml names them, then by the names of folders and lists; else the whole folder."""
+    sources: dict[str, list[Source]] = {}
+    for name, paths in (yaml.splits if yaml else {}).items():
+        sources[name] = [Source(path) for path in paths]
+    for candidate in _split_candidates(folder):
+        split = split_of(candidate.parent.name if candidate.name.lower() == "images" else candidate.stem)
+        if split and split not in sources and any(Source(candidate).images(finder)):
+            sources[split] = [Source(candidate)]
+    if not sources:
+        sources = {UNSPLIT: [Source(child(folder, "images") or folder)]}
+    return {name: sources[name] for name in (*SPLIT_NAMES, UNSPLIT) if name in sources}
+
+
+def _split_candidates(folder: Path) -> Iterator[Path]:
+    """``images/train``, ``train/images``, ``train``, ``obj_train_data``, then lists of images such as ``train.txt``."""
+    images = child(folder, "images")
+    yield from sorted(path for path in images.iterdir() if path.is_dir()) if images else ()
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and split_of(path.name)):
+        yield child(path, "images") or path
+    for path in sorted(folder.glob("*.txt")):
+        lines = head(path, 1000).decode(errors="replace").split("\n") if split_of(path.stem) else [""]
+        if Path(lines[0].strip()).suffix.lower() in SUFFIXES:
+            yield path
+
+
+def _images(sources: list[Source], finder: ImageFinder) -> Iterator[Path]:
+    return (image for source in sources for image in source.images(finder))
+
+
+def _label_file(image: Path, folder: Path) -> Path | None:
+    """An image's label file: in ``labels`` in place of ``images``, beside it, or in ``labels`` beside its folder."""
+    for depth, parent in enumerate(image.parents):
+        if parent.name.lower() == "images":
+            inner = image.relative_to(parent).with_suffix(".txt")
+            for name in ("labels", "Labels"):
+                if (label := parent.parent / name / inner).is_file():
+                    return label
+        if parent == folder or depth > 8:
+            break
+    stem = f"{image.stem}.txt"
+    split = split_of(image.parent.name)
+    others = [image.parent / stem, image.parent / "labels" / stem, image.parent.parent / "labels" / stem]
+    if split:
+        others.append(image.parent.parent / "labels" / image.parent.name / stem)
+    return next((label for label in others if label.is_file()), None)
+
+
+def _peek(folder: Path, sources: list[Source], finder: ImageFinder) -> Iterator[list[Line]]:
+    """The valid lines of each of a split's first label files; empty files are passed over."""
+    images = islice(_images(sources, finder), PEEK_IMAGES)
+    labels = (label for image in images if (label := _label_file(image, folder)))
+    texts = (text for label in labels if (text := _read_text(label)).strip())
+    for text in islice(texts, PEEK_LABELS):
+        yield [line for line in _parse(text) if not line.problem]
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _parse(text: str) -> Iterator[Line]:
+    """The lines of a label file that are not empty."""
+    seen = set()
+    for number, text_line in enumerate(text.splitlines(), start=1):
+        tokens = tuple(text_line.split())
+        if not tokens:
+            continue
+        try:
+            class_id, *values = map(float, tokens)
+        except ValueError:
+            yield Line(number, "lines skipped that are not numbers")
+            continue
+        problem = "repeated lines skipped" if tokens in seen else _problem(class_id, values)
+        seen.add(tokens)
+        yield Line(number, problem) if problem else Line(number, None, int(class_id), tuple(values))
+
+
+def _problem(class_id: float, values: list[float]) -> str | None:
+    if not all(map(math.isfinite, (class_id, *values))) or class_id != int(class_id) or class_id < 0:
+        return "lines skipped that are not a class and finite numbers"
+    if len(values) < 4 or len(values) % 2:
+        return "lines skipped that are neither a box (4 numbers after the class) nor a polygon (x and y of each point)"
+    if min(values) < -TOLERANCE or max(values) > 1 + TOLERANCE:
+        return "lines skipped with coordinates far outside 0 to 1 (divide pixels by the image's width and height)"
+    return None
+
+
+def _class_names(
+    folder: Path, yaml: DataYaml | None, sources: dict[str, list[Source]], finder: ImageFinder
+) -> list[str]:
+    """Names by class id: of data.yaml, of a list of names, or ``class 0`` to the last one of any split."""
+    if yaml and yaml.names:
+        return yaml.names
+    for name in NAME_FILES:
+        if (folder / name).is_file():
+            names = [line.strip() for line in _read_text(folder / name).splitlines()]
+            return [name for name in names if name]
+    images = (image for group in sources.values() for image in _images(group, finder))
+    labels = {label for image in images if (label := _label_file(image, folder))}
+    lines = (line for label in labels for line in _parse(_read_text(label)))
+    last = max((line.class_id for line in lines if not line.problem), default=0)
+    return [f"class {id}" for id in range(last + 1)]
+
+
+def _read(folder: Path, images: list[Path], names: list[str], *, boxes: bool) -> RawSplit:
+    content = Content(folder, names)
+    labels = [_label_file(image, folder) for image in images]
+    if images and not any(labels):
+        content.notes.add("splits without label files, so without objects", images[0].parent)
+    for image, label, size in zip(images, labels, read_sizes(images), strict=True):
+        if size is None:
+            content.notes.add("unreadable images skipped", image)
+            continue
+        image_id = content.add_image(image, size)
+        for line in _parse(_read_text(label)) if label else ():
+            example = f"{label}, line {line.number}"
+            if line.problem:
+                content.notes.add(line.problem, example)
+            elif line.class_id >= len(names):
+                content.notes.add(f"objects skipped whose class has no name ({len(names)} names)", example)
+            elif boxes or len(line.values) == 4:
+                box = _box(line.values, size)
+                content.add_object(image_id, names[line.class_id], None, box=box, example=example)
+            else:
+                polygon = _polygon(line.values, size)
+                content.add_object(image_id, names[line.class_id], polygon, example=example)
+    return content.split()
+
+
+def _box(values: tuple[float, ...], size: Size) -> list[float]:
+    """``xywh`` in pixels of a line that is, or of keypoints begins with, a box."""
+    x, y, w, h = values[:4]
+    height, width = size
+    left, right = (min(max(side, 0.0), 1.0) * width for side in (x - w / 2, x + w / 2))
+    top, bottom = (min(max(side, 0.0), 1.0) * height for side in (y - h / 2, y + h / 2))
+    return [left, top, right - left, bottom - top]
+
+
+def _polygon(values: tuple[float, ...], size: Size) -> list[list[float]]:
+    height, width = size
+    return [clip_points([(x * width, y * height) for x, y in zip(values[0::2], values[1::2], strict=True)], size)]
