@@ -19,8 +19,8 @@ from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
 from maskrcnn.data.coco.problems import EntryError, Problem, Severity, refuse, summarize
 from maskrcnn.data.coco.segmentation import (
     Segmentation,
+    bounding_box,
     is_number,
-    mask_bounds,
     normalize_segmentation,
     number,
     rectangle,
@@ -233,7 +233,8 @@ class _AnnotationChecker:
         if not segmentation and self.rules.masks_from_boxes:
             segmentation = rectangle(box_alone(_numbers(entry.get("bbox")), entry.get("bbox"), image))
         usable = normalize_segmentation(segmentation, (image.height, image.width), repaired)
-        bounds = mask_bounds(usable)
+        x, y, width, height = bounding_box(usable)
+        bounds = float(x), float(y), float(x + width), float(y + height)
         if bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
             raise EntryError("mask without area", f"mask has no area (its box is {_text(bounds)})")
         if max(bounds) <= 1.0 and min(image.width, image.height) > 2:

@@ -136,15 +136,14 @@ def encode_rle(segmentation: Segmentation, height: int, width: int) -> dict[str,
     return {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
 
 
-def mask_bounds(segmentation: Segmentation) -> tuple[float, float, float, float]:
-    """The box around a normalized segmentation: xyxy, px; of no extent if the mask is empty."""
+def bounding_box(segmentation: Segmentation) -> list[float]:
+    """``xywh`` of a normalized segmentation; of no extent if the mask is empty."""
     if isinstance(segmentation, dict):
         rle: Any = encode_rle(segmentation, *segmentation["size"])
-        x, y, width, height = (float(side) for side in mask_utils.toBbox(rle))
-        return x, y, x + width, y + height
+        return [float(side) for side in mask_utils.toBbox(rle)]
     xs = [x for polygon in segmentation for x in polygon[0::2]]
     ys = [y for polygon in segmentation for y in polygon[1::2]]
-    return float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def rectangle(box: tuple[float, float, float, float]) -> list[list[float]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.image_files import ImageFiles, locate, split_of
+from maskrcnn.data.formats.image_files import ImageFiles, locate
+from maskrcnn.data.formats.lookup import IGNORED_FOLDERS, split_of
 from maskrcnn.errors import UserError
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
@@ -32,7 +33,7 @@ def find(folder: Path) -> FoundDataset | None:
         by_split.setdefault(_split_name(path, folder) or UNSPLIT, []).append(path)
     if not by_split:
         return None
-    if len(by_split) > 1:
+    if "train" in by_split:
         by_split.pop(UNSPLIT, None)  # all.json beside train.json and val.json
     chosen = {name: _choose(name, paths, folder) for name, paths in by_split.items()}
     return named_files(chosen, folder)
@@ -54,12 +55,9 @@ def _found_split(name: str, path: Path, root: Path, image_dir: Path | None) -> F
 def _json_files(folder: Path) -> Iterator[Path]:
     """JSON files near the top of a folder."""
     for parent, folders, names in os.walk(folder):
-        depth = len(Path(parent).relative_to(folder).parts)
-        keep = depth < MAX_DEPTH
-        folders[:] = sorted(
-            n for n in folders if keep and not n.startswith(".") and n not in ("tfrecords", "node_modules")
-        )
-        found = [name for name in sorted(names) if name.lower().endswith(".json") and not name.startswith(".")]
+        deep = len(Path(parent).relative_to(folder).parts) >= MAX_DEPTH
+        folders[:] = sorted(name for name in folders if not (deep or name[0] == "." or name in IGNORED_FOLDERS))
+        found = [name for name in sorted(names) if name.lower().endswith(".json") and name[0] != "."]
         if len(found) > MAX_FILES:
             found = [name for name in found if _has_telling_name(name)] or found[: MAX_FILES // 10]
         yield from (Path(parent) / name for name in found)
@@ -130,8 +128,10 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
     files = ImageFiles(image_dir or root, path.parent, None if name == UNSPLIT else name)
     folder, renamed, moved = locate(names, files)
     if not renamed:
-        if not names:
+        if not content["images"]:
             raise UserError(f"{path}: lists no images; the dataset needs some")
+        if not names:
+            raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
         raise UserError(
             f"{image_dir or root}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); "
             "put them there, or name their folder with --image_dir"

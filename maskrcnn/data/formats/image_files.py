@@ -11,23 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from maskrcnn.data.formats.lookup import split_of, walk
 from maskrcnn.imaging.read import SUFFIXES
 
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos"}
 MASK_FOLDERS = {"mask", "masks", "label", "labels", "annotations", "annots", "segmentationclass", "segmentationobject"}
 SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
-SPLIT_WORDS = {
-    "train": ("train", "training", "trainset", "trainval"),
-    "val": ("val", "valid", "validation", "valset"),
-    "test": ("test", "testing", "testset"),
-}
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's
-
-
-def split_of(name: str) -> str | None:
-    """The split that a file or folder name tells: "instances_train2017" is of train."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((split for word in words for split, known in SPLIT_WORDS.items() if word in known), None)
 
 
 class ImageFiles:
@@ -43,8 +33,8 @@ class ImageFiles:
         self.root, self.split = root, split
         self.near = near.relative_to(root).parts if near.is_relative_to(root) else ()
         self._files: dict[str, list[PurePosixPath]] = {}
-        for path in walk_images(root):
-            self._files.setdefault(_folded(path.name), []).append(path)
+        for path in walk(root, SUFFIXES):
+            self._files.setdefault(_folded(path.name), []).append(PurePosixPath(path.relative_to(root).as_posix()))
 
     def find(self, file_name: str) -> PurePosixPath | None:
         """The file's path relative to the root; None if there is none, or two are as likely."""
@@ -64,16 +54,6 @@ class ImageFiles:
         near = _common(folders, self.near)
         exact = int(path.name == name.name)
         return of_split, _common(path.parts[::-1], name.parts[::-1]), near, kind, exact, -len(folders)
-
-
-def walk_images(root: Path) -> Iterator[PurePosixPath]:
-    """Image files under a folder, relative to it; not those in hidden folders or among our records."""
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "tfrecords")
-        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        for name in sorted(files):
-            if PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield relative / name
 
 
 def possible_names(file_name: str) -> Iterator[PurePosixPath]:
