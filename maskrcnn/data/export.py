@@ -96,8 +96,8 @@ def _outline(annotation: Annotation, width: int, height: int) -> list[float]:
     if not isinstance(polygons, list):
         polygons = _trace(annotation, height, width)
     joined = list(polygons[0])
-    for polygon in polygons[1:]:  # there and back along the same line
-        joined += [*polygon, *polygon[:2], *polygons[0][:2]]
+    for polygon in polygons[1:]:  # there and, as polygons are closed, back along the same line
+        joined += [*polygons[0][:2], *polygon, *polygon[:2]]
     scale = (1 / width, 1 / height)
     return [min(max(value * scale[position % 2], 0.0), 1.0) for position, value in enumerate(joined)]
 

@@ -38,6 +38,15 @@ def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
+@pytest.mark.parametrize(
+    ("bits", "depth"), [(8, 8), (9, 10), (10, 10), (12, 12), (13, 14), (14, 14), (15, 16), (16, 16)]
+)
+def test_fewer_bits_in_sixteen_are_scaled_to_eight(tmp_path: Path, bits: int, depth: int) -> None:
+    values = np.array([[0, 1 << (bits - 1), (1 << bits) - 1]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "sensor.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "sensor.png")[..., 0], values >> (depth - 8))
+
+
 def test_a_transparent_palette_reads_without_a_warning(tmp_path: Path) -> None:
     image = Image.fromarray(_gradient()).convert("P")
     image.save(tmp_path / "palette.png", transparency=bytes(range(256)))
