@@ -123,7 +123,9 @@ def read_size(path: Path) -> Size | None:
             # Pillow decodes a PNG in search of EXIF data after the pixels; most have none
             decode = image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes()
             exif = image.getexif() if decode else Image.Image.getexif(image)
-            return image.size if exif.get(ORIENTATION) in TURNED else image.size[::-1]
+            width, height = image.size
+            turned = exif.get(ORIENTATION) in TURNED and image.format != "TIFF"  # whose size Pillow gives upright
+            return (width, height) if turned else (height, width)
     except (*DAMAGED, Image.DecompressionBombError):
         return None
 
@@ -188,7 +190,7 @@ def encode_ids(ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
         if value == 0:
             continue
         edges = np.stack([starts[runs], ends[runs]], 1).ravel()  # where the object begins and ends, in turn
-        counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+        counts = np.diff(edges, prepend=0, append=[] if edges[-1] == flat.size else flat.size).tolist()
         rle = mask_utils.frPyObjects({"size": list(ids.shape), "counts": counts}, *ids.shape)
         rles[value] = {"size": list(ids.shape), "counts": rle["counts"].decode()}
     return rles

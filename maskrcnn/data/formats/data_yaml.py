@@ -18,7 +18,7 @@ class DataYaml:
     """The parts of data.yaml that matter, its paths as they are on this machine."""
 
     path: Path
-    names: list[str]
+    names: dict[int, str]  # by class id
     splits: dict[str, list[Path]]  # folders, or text files that list images
     has_keypoints: bool  # labels then hold a box and keypoints a line
 
@@ -59,12 +59,10 @@ def _parse(path: Path) -> Any:
             raise UserError(f"{path}: not valid YAML{line}; fix it, or remove it to use images/ and labels/") from error
 
 
-def _names(names: Any) -> list[str]:
-    """Names by class id, of a list or of a dict from ids to names; ids without a name get ``class ID``."""
-    if isinstance(names, dict):
-        known = {int(id): str(name) for id, name in names.items() if str(id).isdecimal()}
-        return [known.get(id, f"class {id}") for id in range(max(known, default=-1) + 1)]
-    return [str(name) for name in names] if isinstance(names, list) else []
+def _names(names: Any) -> dict[int, str]:
+    """Names by class id, of a list or of a dict from ids to names."""
+    entries = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    return {int(id): name for id, name in entries if str(id).isdecimal() and isinstance(name, str)}
 
 
 def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Path | None:

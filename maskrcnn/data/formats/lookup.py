@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,6 +67,15 @@ def child(folder: Path, *names: str) -> Path | None:
     return next((present[name] for name in names if name in present), None)
 
 
+def unwrap(folder: Path) -> Path:
+    """The folder that an archive's outermost folder holds alone, where it is none of images or of a split."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in IGNORED_FOLDERS]
+    wrapped = len(entries) == 1 and entries[0].is_dir() and not split_of(entries[0].name)
+    if wrapped and any(path.is_dir() for path in entries[0].iterdir()):
+        return unwrap(entries[0])
+    return folder
+
+
 def head(path: Path, size: int = 1 << 16) -> bytes:
     """The first bytes of a file, or none if it cannot be read."""
     try:
@@ -80,8 +90,8 @@ class ImageFinder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._by_name: dict[str, list[Path]] | None = None
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._index: tuple[dict[str, list[Path]], dict[str, list[Path]]] | None = None  # by name and by stem
 
     def find(self, reference: str, near: Path) -> Path | None:
         """The image that ``reference`` means in an annotation file of the folder ``near``; None if there is none.
@@ -96,21 +106,22 @@ class ImageFinder:
         for candidate in (near / reference, near / Path(reference).name):
             if candidate.suffix.lower() in SUFFIXES and candidate.is_file():
                 return Path(os.path.normpath(candidate))
-        by_name = self._index()
+        by_name, by_stem = self._indices()
         name = Path(reference).name.lower()
-        candidates = by_name.get(name) or self._by_stem.get(Path(name).stem) or self._by_stem.get(name, [])
+        candidates = by_name.get(name) or by_stem.get(Path(name).stem) or by_stem.get(name, [])
         parts = [part.lower() for part in reference.split("/")]
         ranks = [(_common(parts, path), _proximity(path, near)) for path in candidates]
         best = [path for path, rank in zip(candidates, ranks, strict=True) if rank == max(ranks)]
         return best[0] if len(best) == 1 else None
 
-    def _index(self) -> dict[str, list[Path]]:
-        if self._by_name is None:
-            self._by_name = defaultdict(list)
-            for path in walk(self.folder, SUFFIXES):
-                self._by_name[path.name.lower()].append(path)
-                self._by_stem[path.stem.lower()].append(path)
-        return self._by_name
+    def _indices(self) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+        with self._lock:
+            if self._index is None:
+                self._index = defaultdict(list), defaultdict(list)
+                for path in walk(self.folder, SUFFIXES):
+                    self._index[0][path.name.lower()].append(path)
+                    self._index[1][path.stem.lower()].append(path)
+            return self._index
 
 
 def _common(parts: list[str], path: Path) -> int:

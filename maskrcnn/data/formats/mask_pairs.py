@@ -17,7 +17,7 @@ MASK_FOLDERS = (
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # without loss
 WORDS = r"(?:masks?|labels?|inst|instances?|instanceids|objects?|obj|gt|seg|segmentation)"
 MAP_NAME = re.compile(rf"(.+?)[_\-. ]{WORDS}", re.IGNORECASE)  # cat7_mask
-PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{WORDS})?[_\-. ]\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1
+PART_NAME = re.compile(rf"(.+?)[_\-. ](?:{WORDS}[_\-. ]?)?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
 OBJECT = "object"
 MATCHED = 0.8  # the fraction of mask files that must belong to an image; else they are something else
 
@@ -92,7 +92,7 @@ def _match(images: Path, masks: Path) -> Pairs | None:
     files: dict[tuple[str, str], list[tuple[Path, bool]]] = defaultdict(list)  # by image and class
     for path in walk(masks, MASK_SUFFIXES):
         total += 1
-        stem, is_map = _image_stem(path, jobs)
+        stem, is_map = _image_stem(path.relative_to(masks), jobs)
         if stem is None:
             unmatched.append(path)
             continue
@@ -106,11 +106,11 @@ def _match(images: Path, masks: Path) -> Pairs | None:
 
 
 def _image_stem(path: Path, jobs: dict[str, Job]) -> tuple[str | None, bool]:
-    """The stem of a mask's image, and whether its name tells the image only, no number of an object."""
+    """The stem of a mask's image, and whether its file name tells the image only, no number of an object."""
     if path.stem in jobs:
         return path.stem, True
     for pattern, is_map in ((MAP_NAME, True), (PART_NAME, False)):
         match = pattern.fullmatch(path.stem)
         if match and match[1] in jobs:
             return match[1], is_map
-    return (path.parent.name, False) if path.parent.name in jobs else (None, False)
+    return next((part for part in path.parts[:-1] if part in jobs), None), False

@@ -22,6 +22,7 @@ from maskrcnn.data.formats.content import (
     read_size,
 )
 from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.lookup import unwrap
 from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
 
 PEEK = 8
@@ -33,7 +34,7 @@ Skipped = tuple[str, Path]  # what is noted, and the file
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset of mask files, in a folder an image or in ``images`` and ``masks``, split or not."""
-    groups = find_pairs(folder)
+    groups = find_pairs(folder) or find_pairs(unwrap(folder))
     masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
     maps, parts = ([mask.path for mask in masks if mask.is_map is kind] for kind in (True, False))
     if not masks or not _are_binary(parts) or not _hold_object_ids(maps):

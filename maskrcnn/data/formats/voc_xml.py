@@ -62,19 +62,23 @@ def parse_xml(path: Path) -> XmlDocument | None:
 
 
 def _object(element: ElementTree.Element) -> XmlObject:
-    box = element.find("bndbox")
-    corners = _numbers(box, "xmin", "ymin", "xmax", "ymax") if box is not None else None
-    polygon, shape = [], element.find("polygon")
-    for number in range(1, len(shape) // 2 + 1) if shape is not None else ():
-        if point := _numbers(shape, f"x{number}", f"y{number}"):
-            polygon.append(point)
-    return XmlObject((element.findtext("name") or "").strip() or "object", corners, polygon)
+    """An object with its box and its polygon: ``<x1>, <y1>, <x2>, ...`` (Roboflow's) or ``<pt>`` (LabelMe's)."""
+    box, outline = element.find("bndbox"), element.find("polygon")
+    corners = None if box is None else _numbers(box, "xmin", "ymin", "xmax", "ymax")
+    polygon = []
+    if outline is not None:
+        count = range(1, len(outline) // 2 + 1)
+        pairs = [_numbers(point, "x", "y") for point in outline.iter("pt")]
+        pairs = pairs or [_numbers(outline, f"x{number}", f"y{number}") for number in count]
+        polygon = [(pair[0], pair[1]) for pair in pairs if pair]
+    name = (element.findtext("name") or "").strip()
+    return XmlObject(name or "object", (corners[0], corners[1], corners[2], corners[3]) if corners else None, polygon)
 
 
-def _numbers(element: ElementTree.Element, *names: str) -> tuple[float, ...] | None:
+def _numbers(element: ElementTree.Element, *names: str) -> list[float] | None:
     """The numbers in these children; None unless all are there and finite."""
     try:
-        values = tuple(float(element.findtext(name) or "nan") for name in names)
+        values = [float(element.findtext(name) or "nan") for name in names]
     except ValueError:
         return None
     return values if all(map(math.isfinite, values)) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, split_of, walk
+from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, split_of, unwrap, walk
 from maskrcnn.imaging.read import SUFFIXES
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
@@ -50,6 +50,7 @@ class Source:
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset with YOLO labels, with or without data.yaml, split or not."""
+    folder = unwrap(folder)
     yaml, finder = read_data_yaml(folder), ImageFinder(folder)
     sources = _find_sources(folder, yaml, finder)
     peeked = [lines for group in sources.values() for lines in _peek(folder, group, finder)]
@@ -166,23 +167,22 @@ def _problem(class_id: float, values: list[float]) -> str | None:
 
 def _class_names(
     folder: Path, yaml: DataYaml | None, sources: dict[str, list[Source]], finder: ImageFinder
-) -> list[str]:
-    """Names by class id: of data.yaml, of a list of names, or ``class 0`` to the last one of any split."""
+) -> dict[int, str]:
+    """Names by class id: of data.yaml, of a list of names, or ``class 7`` for each id that a split has."""
     if yaml and yaml.names:
         return yaml.names
     for name in NAME_FILES:
         if (folder / name).is_file():
-            names = [line.strip() for line in _read_text(folder / name).splitlines()]
-            return [name for name in names if name]
+            lines = (line.strip() for line in _read_text(folder / name).splitlines())
+            return dict(enumerate(line for line in lines if line))
     images = (image for group in sources.values() for image in _images(group, finder))
     labels = {label for image in images if (label := _label_file(image, folder))}
     lines = (line for label in labels for line in _parse(_read_text(label)))
-    last = max((line.class_id for line in lines if not line.problem), default=0)
-    return [f"class {id}" for id in range(last + 1)]
+    return {id: f"class {id}" for id in sorted({line.class_id for line in lines if not line.problem})}
 
 
-def _read(folder: Path, images: list[Path], names: list[str], *, boxes: bool) -> RawSplit:
-    content = Content(folder, names)
+def _read(folder: Path, images: list[Path], names: dict[int, str], *, boxes: bool) -> RawSplit:
+    content = Content(folder, list(names.values()))
     labels = [_label_file(image, folder) for image in images]
     if images and not any(labels):
         content.notes.add("splits without label files, so without objects", images[0].parent)
@@ -195,7 +195,7 @@ def _read(folder: Path, images: list[Path], names: list[str], *, boxes: bool) ->
             example = f"{label}, line {line.number}"
             if line.problem:
                 content.notes.add(line.problem, example)
-            elif line.class_id >= len(names):
+            elif line.class_id not in names:
                 content.notes.add(f"objects skipped whose class has no name ({len(names)} names)", example)
             elif boxes or len(line.values) == 4:
                 box = _box(line.values, size)

@@ -101,4 +101,4 @@ def average_precision(split: RawSplit, folder: Path) -> tuple[float, float]:
     path = folder / "as_coco.json"
     path.write_text(json.dumps(split.content))
     metrics = evaluate_ground_truth(path)
-    return metrics["bbox"]["AP"], metrics["segm"]["AP"]
+    return round(metrics["bbox"]["AP"], 12), round(metrics["segm"]["AP"], 12)

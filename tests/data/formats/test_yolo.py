@@ -101,7 +101,7 @@ def test_labels_beside_images(tmp_path):
         ("names:\n  0: cat\n  1: yes", ["cat", "yes"]),
         ("names: {0: cat, 1: 'it''s'}", ["cat", "it's"]),
         ("names: [\n  'cat',   # a comment\n  dog,\n]", ["cat", "dog"]),
-        ("names:\n  1: dog", ["class 0", "dog"]),
+        ("names:\n  1: dog\n  7: cow", ["dog", "cow"]),
     ],
 )
 def test_names(tmp_path, names, expected):
@@ -111,7 +111,14 @@ def test_names(tmp_path, names, expected):
     assert [category["name"] for category in split.content["categories"]] == expected
 
 
-def test_path_of_windows_in_quotes(tmp_path):
+def test_an_outer_folder_of_an_archive(tmp_path):
+    for name, count in (("train", 4), ("valid", 3)):
+        draw_split(tmp_path / f"seg-1/{name}/images", tmp_path / f"seg-1/{name}/labels", count)
+    splits = read_all(find(tmp_path))
+    assert {name: len(split.content["images"]) for name, split in splits.items()} == {"train": 4, "val": 3}
+
+
+def test_a_path_of_windows_in_quotes(tmp_path):
     draw_split(tmp_path / "train", tmp_path / "train", 2)
     write(tmp_path / "data.yaml", 'path: "C:\\Users\\me"', 'train: "train"', "names: [cat, dog]")
     assert class_counts(read_all(find(tmp_path))["train"]) == {"cat": 1, "dog": 1}

@@ -1,0 +1,223 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from maskrcnn.data.formats.png_masks import find
+from tests.data.formats.drawing import (
+    average_precision,
+    class_counts,
+    draw_image,
+    iou,
+    masks_of,
+    read_all,
+    rectangle_mask,
+    save_mask,
+)
+
+OBJECTS = [rectangle_mask(4, 4, 20, 20), rectangle_mask(22, 10, 40, 36), rectangle_mask(45, 0, 64, 9)]
+NO_OBJECT = np.zeros((40, 64), bool)
+
+
+def draw_per_image(root, name, masks):
+    """DSB 2018: a folder an image, a PNG an object."""
+    draw_image(root / name / "images" / f"{name}.png")
+    (root / name / "masks").mkdir(parents=True)
+    for number, mask in enumerate(masks):
+        save_mask(root / name / "masks" / f"{number}.png", mask * 255)
+
+
+def id_map(count, values=None):
+    values = (values or [1, 2, 3])[:count]
+    return sum((mask * value for mask, value in zip(OBJECTS[:count], values, strict=True)), np.zeros((40, 64), int))
+
+
+def test_a_folder_an_image(tmp_path):
+    for number in range(4):
+        draw_per_image(tmp_path, f"n{number}", OBJECTS[:number])
+    dataset = find(tmp_path)
+    split = read_all(dataset)["all"]
+    assert dataset.format == "PNG masks, one for each object"
+    assert class_counts(split) == {"object": 6}
+    assert len(split.content["images"]) == 4  # one without objects
+    assert [iou(mask, OBJECTS[number]) for number, mask in enumerate(masks_of(split, "n3.png"))] == [1.0, 1.0, 1.0]
+    assert len(dataset.splits[0].list_files()) == 6
+    assert split.notes == []
+    assert average_precision(split, tmp_path) == (1.0, 1.0)
+
+
+def test_a_folder_an_image_with_splits(tmp_path):
+    for split, count in (("stage1_train", 3), ("stage1_val", 2)):
+        for number in range(count):
+            draw_per_image(tmp_path / split, f"n{number}", OBJECTS)
+    draw_image(tmp_path / "stage1_test/t/images/t.png")
+    splits = read_all(find(tmp_path))
+    assert {name: len(split.content["annotations"]) for name, split in splits.items()} == {"train": 9, "val": 6}
+
+
+def test_an_outer_folder_of_an_archive(tmp_path):
+    for number in range(2):
+        draw_per_image(tmp_path / "nuclei", f"n{number}", OBJECTS)
+        draw_image(tmp_path / f"cats/cats-2/images/{number}.jpg")
+        save_mask(tmp_path / f"cats/cats-2/masks/{number}.png", id_map(number + 1))
+    assert class_counts(read_all(find(tmp_path / "cats"))["all"]) == {"object": 3}
+    (tmp_path / "wrapped").mkdir()
+    (tmp_path / "nuclei").rename(tmp_path / "wrapped/nuclei")
+    assert class_counts(read_all(find(tmp_path / "wrapped"))["all"]) == {"object": 6}
+
+
+@pytest.mark.parametrize(
+    ("mode", "values"),
+    [("L", None), ("P", None), ("I;16", [300, 7, 65535]), ("L", [60, 120, 250]), ("RGB", None)],
+)
+def test_ids_of_objects(tmp_path, mode, values):
+    for number in range(4):
+        pixels = id_map(number, values)
+        if mode == "RGB":
+            pixels = np.array([(0, 0, 0), (0, 0, 9), (200, 0, 9), (9, 9, 9)], np.uint8)[pixels]
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"masks/{number}.png", pixels, mode)
+    dataset = find(tmp_path)
+    split = read_all(dataset)["all"]
+    assert dataset.format == "PNG masks, one for each image"
+    assert class_counts(split) == {"object": 6}
+    found = masks_of(split, "3.jpg")
+    assert sorted(max(iou(mask, other) for other in found) for mask in OBJECTS) == [1.0, 1.0, 1.0]
+    assert average_precision(split, tmp_path) == (1.0, 1.0)
+
+
+def test_an_object_in_several_parts_is_one(tmp_path):
+    draw_image(tmp_path / "images/0.jpg")
+    save_mask(tmp_path / "masks/0.png", OBJECTS[0] * 1 + OBJECTS[1] * 2 + OBJECTS[2] * 1)
+    masks = masks_of(read_all(find(tmp_path))["all"], "0.jpg")
+    assert iou(masks[0], OBJECTS[0] | OBJECTS[2]) == iou(masks[1], OBJECTS[1]) == 1.0
+
+
+@pytest.mark.parametrize("name", ["{}_1", "{}-1", "{}_mask_1", "{}/1", "{}_object1", "{}_007"])
+def test_a_mask_an_object_named_after_its_image(tmp_path, name):
+    for stem in ("cat_a", "cat_b"):
+        draw_image(tmp_path / f"Images/{stem}.jpg")
+        save_mask(tmp_path / "Masks" / f"{name.format(stem)}.png", OBJECTS[0] * 255)
+        save_mask(tmp_path / "Masks" / f"{name.format(stem)}2.png", OBJECTS[1])
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 4}
+    assert iou(masks_of(split, "cat_a.jpg")[0], OBJECTS[0]) == 1.0
+    assert split.notes == []
+
+
+@pytest.mark.parametrize("name", ["{}", "{}_mask", "{}_instances", "{}_label"])
+def test_a_map_an_image_named_after_it(tmp_path, name):
+    for stem in "ab":
+        draw_image(tmp_path / f"imgs/{stem}.png")
+        save_mask(tmp_path / "labels" / f"{name.format(stem)}.png", id_map(3))
+    assert class_counts(read_all(find(tmp_path))["all"]) == {"object": 6}
+
+
+@pytest.mark.parametrize(("images", "masks"), [("{}/images", "{}/masks"), ("images/{}", "masks/{}")])
+def test_splits(tmp_path, images, masks):
+    for split, stems in (("train", "abc"), ("val", "a"), ("test", "ab")):
+        for stem in stems:
+            draw_image(tmp_path / images.format(split) / f"{stem}.jpg")
+            save_mask(tmp_path / masks.format(split) / f"{stem}.png", id_map(2))
+    splits = read_all(find(tmp_path))
+    assert {name: len(split.content["annotations"]) for name, split in splits.items()} == {
+        "train": 6,
+        "val": 2,
+        "test": 4,
+    }
+
+
+@pytest.mark.parametrize("name", ["{}/a.png", "{}/a_1.png", "a/{}/1.png"])
+def test_folders_of_classes(tmp_path, name):
+    draw_image(tmp_path / "images/a.jpg")
+    for kind, mask in (("cat", OBJECTS[0]), ("dog", OBJECTS[1])):
+        save_mask(tmp_path / "masks" / name.format(kind), mask * 255)
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"cat": 1, "dog": 1}
+    assert iou(masks_of(split, "a.jpg")[0], OBJECTS[0]) == 1.0
+
+
+def test_a_binary_mask_of_an_image_is_one_object_and_noted(tmp_path):
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        save_mask(tmp_path / f"masks/{stem}.png", (OBJECTS[0] | OBJECTS[1]) * 255)
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 2}
+    (note,) = split.notes
+    assert note.startswith("binary masks of whole images, each read as one object")
+    assert note.endswith(f": 2 (first: {tmp_path}/masks/a.png)")
+
+
+def test_smoothed_borders_are_no_objects(tmp_path):
+    mask = np.zeros((200, 300), bool)
+    mask[40:150, 50:240] = True
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg", 200, 300)
+        soft = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(3))
+        save_mask(tmp_path / f"masks/{stem}.png", np.asarray(soft))
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 2}
+    assert iou(masks_of(split, "a.jpg")[0], mask) > 0.98
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        [[1, 2, 5], [2, 5], [1, 5]],  # numbers that no object of the image has
+        [[1, 2, 3]] * 8,  # the same in all images
+    ],
+)
+def test_maps_of_classes_are_not_recognized(tmp_path, classes):
+    for number, values in enumerate(classes):
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"masks/{number}.png", id_map(len(values), values))
+    assert find(tmp_path) is None
+
+
+def test_maps_without_background_are_not_recognized(tmp_path):
+    for number in range(2):
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"masks/{number}.png", id_map(2) + 1)
+    assert find(tmp_path) is None
+
+
+def test_gray_photographs_beside_images_are_not_masks(tmp_path):
+    noise = np.random.default_rng(0).integers(1, 256, (40, 64))
+    for number in range(2):
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"gt/{number}.png", noise)
+    assert find(tmp_path) is None
+
+
+def test_masks_of_other_images_are_not_recognized(tmp_path):
+    draw_image(tmp_path / "images/a.jpg")
+    for stem in "bcd":
+        save_mask(tmp_path / f"masks/{stem}.png", id_map(2))
+    assert find(tmp_path) is None
+    assert find(tmp_path / "images") is None
+
+
+def test_problems_are_counted(tmp_path):
+    for stem in "abcdefg":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        save_mask(tmp_path / f"masks/{stem}.png", id_map(2))
+    save_mask(tmp_path / "masks/stranger.png", id_map(2))
+    draw_image(tmp_path / "images/b.jpg", 20, 20)
+    (tmp_path / "images/c.jpg").write_bytes(b"no image")
+    (tmp_path / "masks/d.png").write_bytes(b"no image")
+    draw_image(tmp_path / "images/unlabeled.jpg")
+    split = read_all(find(tmp_path))["all"]
+    assert sum(class_counts(split).values()) == 8
+    assert split.notes == [
+        f"masks skipped that belong to no image: 1 (first: {tmp_path}/masks/stranger.png)",
+        f"images left out that have no mask: 1 (first: {tmp_path}/images/unlabeled.jpg)",
+        f"masks skipped whose size is not their image's: 1 (first: {tmp_path}/masks/b.png)",
+        f"unreadable images skipped: 1 (first: {tmp_path}/images/c.jpg)",
+        f"masks skipped that cannot be read: 1 (first: {tmp_path}/masks/d.png)",
+    ]
+
+
+def test_empty_masks_are_counted(tmp_path):
+    draw_per_image(tmp_path, "a", [OBJECTS[0], NO_OBJECT])
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 1}
+    assert split.notes == [f"empty masks skipped: 1 (first: {tmp_path}/a/masks/1.png)"]
