@@ -43,6 +43,10 @@ def add_commands(commands: Any) -> None:
     browse_parser.add_argument("--num_images", type=int, default=48, metavar="N", help="default: %(default)s")
     add_flags(browse_parser, "data", DATA)
 
+    _add_sources(actions)
+
+
+def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
     shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
     shapes_parser.add_argument("--train_images", type=int, default=400, metavar="N", help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""Reads the splits of a dataset into memory, checked: classes of all splits together, and val made where it is missing."""
+"""Splits of a dataset in memory, checked: with the classes of all splits, and val held out of train where it is missing."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from maskrcnn.data.coco.annotations import CocoDataset, Rules, SplitClasses, check_split
 from maskrcnn.data.coco.classes import unify_classes
 from maskrcnn.data.coco.images import ImageEntry
-from maskrcnn.data.coco.problems import NO_MASK, BOXES_ONLY, Problem
+from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem
 from maskrcnn.data.formats.found import FoundSplit, RawSplit
 from maskrcnn.errors import UserError
 
@@ -18,7 +18,7 @@ AUGMENTED = ".rf."  # Roboflow: NAME.rf.HASH.jpg, once for each augmented copy o
 class CheckedSplits:
     """The splits that were asked for, and how many images each split has."""
 
-    splits: dict[str, CocoDataset]  # usable entries only; problems of all of a made-up split are with each part
+    splits: dict[str, CocoDataset]  # usable entries only; train and a val held out of it have the same problems
     images: dict[str, int]  # also of splits that were not asked for
 
 

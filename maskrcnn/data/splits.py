@@ -92,8 +92,13 @@ class Dataset:
             facts = {"images": checked.images}
             write_records(split, target, name, origin=origins[name], facts=facts, progress=progress)
 
-    def open(self, name: str, *, out_dir: Path | None = None) -> Split:
+    def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
         """A split whose records are there.
+
+        Args:
+            name: of the split.
+            eval_file: COCO annotations that replace those that an evaluation compares with.
+            out_dir: where the records are; None: where `convert` puts them by default.
 
         Raises:
             UserError: there is no such split, or its records are damaged.
@@ -106,7 +111,10 @@ class Dataset:
             split = Split(name, converted.index, converted.categories, converted.annotation_file)
         if split.num_examples == 0:
             raise UserError(_empty(self.data_dir, name))
-        return split
+        if eval_file is None:
+            return split
+        read_coco_json(Path(eval_file))
+        return dataclasses.replace(split, annotation_file=Path(eval_file))
 
     def describe(self, *names: str) -> list[str]:
         """What the dataset is, ``Roboflow COCO, 407 + 108 images, 10 classes``, and how val was made."""
@@ -117,10 +125,10 @@ class Dataset:
         listed = " + ".join(str(counts[name]) for name in self.names if name in counts)
         classes = len(next(iter(splits.values())).categories)
         lines = [f"{self.format}, {listed} images, {classes} class{'es' if classes != 1 else ''}"]
-        if self.held_out:
+        if self.held_out and "val" in counts:
             lines.append(
-                f"no val split there: {counts.get('val', 0)} of {counts['train'] + counts.get('val', 0)} images are held out "
-                f"for it, chosen by the hash of their file names (--val_fraction {self.held_out:g})"
+                f"no val split there: {counts['val']} of {counts['train'] + counts['val']} images are held out for it, "
+                f"chosen by the hash of their file names (--val_fraction {self.held_out:g})"
             )
         return lines
 
@@ -243,8 +251,4 @@ def open_split(
     """
     dataset = find_dataset(data_dir, DataConfig(skip_bad=skip_bad), cache_dir=cache_dir)
     dataset.convert(name)
-    split = dataset.open(name)
-    if eval_file is None:
-        return split
-    read_coco_json(Path(eval_file))
-    return dataclasses.replace(split, annotation_file=Path(eval_file))
+    return dataset.open(name, eval_file=eval_file)

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
-from maskrcnn.data.records.split import Split
-from maskrcnn.data.splits import SplitName, find_dataset
+from maskrcnn.data.splits import Split, SplitName, find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
 from maskrcnn.inference.predictor import Model
@@ -87,10 +85,7 @@ def open_val_split(
         options = dataclasses.replace(config.data, val_file=str(eval_file))
         dataset = find_dataset(data_dir, options, cache_dir=cache_dir)
     dataset.convert(name)
-    split = dataset.open(name)
-    if eval_file is not None:
-        read_coco_json(Path(eval_file))
-        split = dataclasses.replace(split, annotation_file=Path(eval_file))
+    split = dataset.open(name, eval_file=eval_file)
     if split.annotation_file is None:
         raise UserError(
             f"{data_dir}: the {name} split has no masks to compare with; give COCO annotations by --eval_file"

@@ -127,8 +127,8 @@ def test_sixteen_bits_become_eight(coco, tmp_path):
 def test_wrong_use_is_one_line(coco, tmp_path):
     with pytest.raises(UserError, match="--out_dir"):
         convert_folder(coco.root, to="yolo", progress=False)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no dataset recognized"):
-        (tmp_path / "empty").mkdir()
         convert_folder(tmp_path / "empty", progress=False)
     convert_folder(coco.root, tmp_path / "out", progress=False)
     with pytest.raises(UserError, match="holds TFRecords already"):

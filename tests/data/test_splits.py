@@ -113,7 +113,7 @@ def test_files_can_be_named(coco, tmp_path):
     shutil.rmtree(coco.root / "val")
     split = opened(coco, image_dir=str(tmp_path / "elsewhere"), train_file="mine.json")
     assert split.num_examples == 5
-    with pytest.raises(UserError, match="--val_file absent.json: no such path"):
+    with pytest.raises(UserError, match=r"--val_file absent\.json: no such path"):
         coco.dataset(val_file="absent.json")
 
 

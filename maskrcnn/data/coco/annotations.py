@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category
+from maskrcnn.data.coco.boxes import Box, box_alone, clip, fit_box, numbers, text_of
 from maskrcnn.data.coco.classes import MOSTLY_CROWDS, unify_classes
 from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of
 from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
@@ -22,7 +23,6 @@ from maskrcnn.data.coco.segmentation import (
     bounding_box,
     is_number,
     normalize_segmentation,
-    number,
     rectangle,
 )
 from maskrcnn.data.formats.found import RawSplit
@@ -30,10 +30,7 @@ from maskrcnn.errors import UserError
 
 logger = logging.getLogger("maskrcnn")
 
-Box = tuple[float, float, float, float]
 LISTS = ("images", "annotations", "categories")
-MAX_SLACK = 2.0, 0.05  # px, and fraction of the mask's side, by which a box may miss its mask
-MIN_BOX_IOU = 0.5  # of a box with the box around its mask
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ class _AnnotationChecker:
         if image is None:
             return None
         segmentation, bounds = self._mask(entry, image, repaired)
-        area = entry.get("area")
+        area: Any = entry.get("area")
         return Annotation(
             id=identity,
             image_id=image.id,
@@ -231,91 +228,13 @@ class _AnnotationChecker:
         """The mask, and the box around it within the image."""
         segmentation = entry.get("segmentation")
         if not segmentation and self.rules.masks_from_boxes:
-            segmentation = rectangle(box_alone(_numbers(entry.get("bbox")), entry.get("bbox"), image))
+            segmentation = rectangle(box_alone(numbers(entry.get("bbox")), entry.get("bbox"), image))
         usable = normalize_segmentation(segmentation, (image.height, image.width), repaired)
         x, y, width, height = bounding_box(usable)
         bounds = float(x), float(y), float(x + width), float(y + height)
         if bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
-            raise EntryError("mask without area", f"mask has no area (its box is {_text(bounds)})")
+            raise EntryError("mask without area", f"mask has no area (its box is {text_of(bounds)})")
         if max(bounds) <= 1.0 and min(image.width, image.height) > 2:
-            text = f"polygon lies in {_text(bounds)}, in fractions of the image; COCO's coordinates are pixels"
+            text = f"polygon lies in {text_of(bounds)}, in fractions of the image; COCO's coordinates are pixels"
             raise EntryError("normalized polygon", text, Severity.SUSPECT)
         return usable, clip(bounds, image)
-
-
-def _numbers(bbox: Any) -> Box | None:
-    values = [number(value) for value in bbox] if isinstance(bbox, list) and len(bbox) == 4 else [None]
-    return None if None in values else tuple(values)  # type: ignore[return-value]
-
-
-def box_alone(xywh: Box | None, bbox: Any, image: ImageEntry) -> Box:
-    """The box of an object without mask, as xyxy.
-
-    Raises:
-        EntryError: it is none, or no xywh in pixels.
-    """
-    if xywh is None:
-        raise EntryError("bad box", f"bbox {bbox} is not four finite numbers")
-    x, y, width, height = xywh
-    if width <= 0 or height <= 0:
-        raise EntryError("degenerate box", f"degenerate box {bbox} (width and height must be positive)")
-    if max(xywh) <= 1.0:
-        raise EntryError("normalized box", f"bbox {bbox} is in fractions of the image; write pixels", Severity.SUSPECT)
-    slack = MAX_SLACK[0]
-    outside = x + width > image.width + slack or y + height > image.height + slack
-    if outside and x < width <= image.width + slack and y < height <= image.height + slack:
-        text = f"bbox {bbox} is [x1, y1, x2, y2]; write [x, y, width, height]"
-        raise EntryError("xyxy box", text, Severity.SUSPECT)
-    return x, y, x + width, y + height
-
-
-def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Callable[[str, str], None]) -> Box:
-    """The annotated box as xyxy in the image if it fits the box around the mask, else that one."""
-    xywh = _numbers(bbox)
-    if not bbox:
-        return bounds
-    if xywh is None:
-        repaired("box from mask", f"bbox {bbox} is not four finite numbers; taken from its mask")
-        return bounds
-    x, y, width, height = xywh
-    box = max(x, 0.0), max(y, 0.0), min(x + width, float(image.width)), min(y + height, float(image.height))
-    if width <= 0 or height <= 0:
-        repaired("box from mask", f"degenerate box {_text(xywh)}; taken from its mask")
-    elif _agrees(xywh, bounds) and not _agrees(box, bounds):
-        text = f"box {_text(xywh)} is [x1, y1, x2, y2], not [x, y, width, height]; taken from its mask"
-        repaired("box from mask", text)
-    elif not _surrounds(box, bounds):
-        repaired("box from mask", f"box {_text(xywh)} does not fit its mask in {_text(bounds)}; taken from its mask")
-    else:
-        return box
-    return bounds
-
-
-def _agrees(box: Box, bounds: Box) -> bool:
-    return all(abs(a - b) <= MAX_SLACK[0] for a, b in zip(box, bounds, strict=True))
-
-
-def _surrounds(box: Box, bounds: Box) -> bool:
-    x1, y1, x2, y2 = bounds
-    slack_x, slack_y = (MAX_SLACK[0] + MAX_SLACK[1] * side for side in (x2 - x1, y2 - y1))
-    if box[0] > x1 + slack_x or box[1] > y1 + slack_y or box[2] < x2 - slack_x or box[3] < y2 - slack_y:
-        return False
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return (x2 - x1 + 2 * slack_x) * (y2 - y1 + 2 * slack_y) >= MIN_BOX_IOU * area
-
-
-def clip(box: Box, image: ImageEntry) -> Box:
-    """A box cut to its image.
-
-    Raises:
-        EntryError: nothing is left.
-    """
-    cut = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(image.width)), min(box[3], float(image.height))
-    if cut[0] >= cut[2] or cut[1] >= cut[3]:
-        text = f"lies outside the image of {image.width} x {image.height} (its box is {_text(box)})"
-        raise EntryError("outside the image", text)
-    return cut
-
-
-def _text(values: Box) -> str:
-    return f"[{', '.join(f'{value:g}' for value in values)}]"

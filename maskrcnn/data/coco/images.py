@@ -138,6 +138,7 @@ def read_size(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore", UserWarning)  # odd EXIF blocks do not harm the size
             turned = image.getexif().get(ORIENTATION, 1) >= 5  # 5..8 turn by 90 degrees
-            return image.size if turned else image.size[::-1]
+            width, height = image.size
+            return (width, height) if turned else (height, width)
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise EntryError("damaged image", f"has no height and width, and its file cannot be read ({error})") from error

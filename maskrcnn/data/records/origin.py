@@ -1,4 +1,4 @@
-"""What records were made from, and whether they still are current: no start parses annotations that it has records of."""
+"""The files and options that records were made from, by which a start knows whether the records are current."""
 
 import hashlib
 import os

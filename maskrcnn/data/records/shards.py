@@ -1,4 +1,4 @@
-"""Finished parts of a conversion: shards of records, each with a manifest of what went into it, kept until all are there.
+"""Finished parts of a conversion: shards of records with manifests of what went into them, kept until all are there.
 
 They lie in a hidden folder beside the records to be, so that an interrupted conversion resumes where it stopped.
 """
@@ -21,7 +21,7 @@ from maskrcnn.runtime.files import replacing
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What one shard holds."""
+    """The contents of one shard."""
 
     images: list[dict[str, Any]]  # fields of `ImageEntry`
     annotations: list[dict[str, Any]]  # COCO's
@@ -32,7 +32,7 @@ Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialized; annotatio
 
 
 class PartialConversion:
-    """The folder of finished shards.
+    """The folder of the finished shards.
 
     Args:
         folder: the hidden folder.
@@ -85,7 +85,7 @@ class PartialConversion:
         """Id, size and mtime of each image file.
 
         Raises:
-            UserError: a file that was there before has gone.
+            UserError: a file is gone.
         """
         state = []
         for image in images:
