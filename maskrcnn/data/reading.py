@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 
 from maskrcnn.data.coco.annotations import CocoDataset, Rules, SplitClasses, check_split
@@ -75,7 +76,7 @@ def hold_out(dataset: CocoDataset, fraction: float) -> tuple[CocoDataset, CocoDa
         groups = {image.file_name: [image] for image in dataset.images}
     ordered = sorted(groups, key=_position)
     count = sum(_position(name) < fraction for name in ordered)
-    count = min(max(count, 1), len(ordered) - 1)
+    count = min(max(count, 1), math.ceil(1.5 * fraction * len(ordered)), len(ordered) - 1)  # of few, chance takes many
     held = {image.id for name in ordered[:count] for image in groups[name]}
     return _part(dataset, held, inside=False), _part(dataset, held, inside=True)
 

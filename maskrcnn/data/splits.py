@@ -45,6 +45,7 @@ class Dataset:
     options: DataConfig
     held_out: float | None = None  # the fraction of train that makes val; None: val is a split of its own
     cache_dir: Path | None = None  # gets what is made of the data if the folder cannot be written
+    _read: dict[tuple[str, Path | None], Converted] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,11 +72,7 @@ class Dataset:
         self._require(names)
         if self.records:
             return
-        origins = {name: self._origin(name) for name in names}
-        folders = [out_dir] if out_dir else self._folders()
-        stale = tuple(
-            name for name in names if all(read_converted(folder, name, origins[name]) is None for folder in folders)
-        )
+        stale = tuple(name for name in names if self._converted(name, out_dir) is None)
         if not stale:
             return
         target = out_dir or self._writable_folder()
@@ -90,7 +87,7 @@ class Dataset:
             if not (name == "val" and self.held_out and "train" in checked.splits):  # whose problems are train's
                 warn(split.problems)
             facts = {"images": checked.images}
-            write_records(split, target, name, origin=origins[name], facts=facts, progress=progress)
+            write_records(split, target, name, origin=self._origin(name), facts=facts, progress=progress)
 
     def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
         """A split whose records are there.
@@ -108,6 +105,10 @@ class Dataset:
             split = open_records(self.data_dir, name, self.records[name], self._writable_folder(required=False))
         else:
             converted = self._converted(name, out_dir)
+            if converted is None:
+                raise UserError(
+                    f"{self.data_dir}: the {name} split is not converted; run `maskrcnn data convert` first"
+                )
             split = Split(name, converted.index, converted.categories, converted.annotation_file)
         if split.num_examples == 0:
             raise UserError(_empty(self.data_dir, name))
@@ -120,8 +121,8 @@ class Dataset:
         """What the dataset is, ``Roboflow COCO, 407 + 108 images, 10 classes``, and how val was made."""
         splits = {name: self.open(name) for name in names}
         counts = {name: split.num_examples for name, split in splits.items()}
-        if not self.records:
-            counts = {**self._converted(names[0]).facts["images"], **counts}
+        if (converted := self._converted(names[0])) is not None:
+            counts = {**converted.facts["images"], **counts}
         listed = " + ".join(str(counts[name]) for name in self.names if name in counts)
         classes = len(next(iter(splits.values())).categories)
         lines = [f"{self.format}, {listed} images, {classes} class{'es' if classes != 1 else ''}"]
@@ -151,12 +152,15 @@ class Dataset:
         files = tuple(file for found in self.sources.values() for file in found.list_files())
         return Origin(self.data_dir, files, options, self.options.skip_bad)
 
-    def _converted(self, name: str, out_dir: Path | None = None) -> Converted:
-        origin = self._origin(name)
-        for folder in [out_dir] if out_dir else self._folders():
-            if (converted := read_converted(folder, name, origin)) is not None:
-                return converted
-        raise UserError(f"{self.data_dir}: the {name} split is not converted; run `maskrcnn data convert` first")
+    def _converted(self, name: str, out_dir: Path | None = None) -> Converted | None:
+        """The current records of a split, read once; None if there are none."""
+        if (name, out_dir) not in self._read and not self.records:
+            origin = self._origin(name)
+            for folder in [out_dir] if out_dir else self._folders():
+                if (converted := read_converted(folder, name, origin)) is not None:
+                    self._read[name, out_dir] = converted
+                    break
+        return self._read.get((name, out_dir))
 
     def _folders(self) -> list[Path]:
         return [parent / "tfrecords" for parent in (self.data_dir, self.cache_dir) if parent is not None]

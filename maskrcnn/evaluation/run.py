@@ -53,7 +53,7 @@ def evaluate_folder(
     config = load_model_config(model_dir).override(dict(settings or {}))
     devices = connect()
     name = config.data.eval_split
-    split = open_val_split(config, data_dir, model_dir, name=name, eval_file=eval_file)
+    split = open_val_split(config, data_dir, model_dir, name=name, eval_file=eval_file, announce=True)
     with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
         predictor = devices.predictor(load_for_use(model_dir, config))
         file.parameters(dataclasses.asdict(config))
@@ -72,10 +72,12 @@ def open_val_split(
     *,
     name: SplitName = "val",
     eval_file: str | Path | None = None,
+    announce: bool = False,
 ) -> Split:
     """The val split, or another, if a model of this config can be evaluated on it.
 
-    ``eval_file`` replaces its annotations; if there is no val split, it is one.
+    ``eval_file`` replaces its annotations; if there is no val split, it is one. The first line that a user sees of the
+    dataset is logged if ``announce`` is set.
 
     Raises:
         UserError: it cannot be opened, has no ground truth, or has other categories than the model.
@@ -86,6 +88,8 @@ def open_val_split(
         dataset = find_dataset(data_dir, options, cache_dir=cache_dir)
     dataset.convert(name)
     split = dataset.open(name, eval_file=eval_file)
+    for line in dataset.describe(name) if announce else ():
+        logger.info("%s", line)
     if split.annotation_file is None:
         raise UserError(
             f"{data_dir}: the {name} split has no masks to compare with; give COCO annotations by --eval_file"

@@ -47,6 +47,8 @@ def infer_folder(
         dataset = find_dataset(data_dir, config.data, cache_dir=out_dir)
         dataset.convert(config.data.eval_split)
         split = dataset.open(config.data.eval_split)
+        for line in dataset.describe(config.data.eval_split):
+            logger.info("%s", line)
         batches = eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples)
         num_images = min(split.num_examples, train.eval_samples or split.num_examples)
         predictor = Predictor(load_for_use(model_dir, config), config)

@@ -122,9 +122,9 @@ def _droppable(listed: list[_Listed], objects: Counter) -> dict[_Listed, str]:
         if counts[category.key, category.name]:
             continue
         if any(parent == category.name and key != category.key for parent, key in parents):
-            dropped[category] = "is only the supercategory of others and has no objects"
+            dropped[category] = "is only the supercategory of others and has no objects; dropped"
         elif category.name.strip("_ ").lower() in BACKGROUND_NAMES:
-            dropped[category] = "stands for the background and has no objects"
+            dropped[category] = "stands for the background and has no objects; dropped"
     return dropped
 
 

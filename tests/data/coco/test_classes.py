@@ -26,7 +26,7 @@ def test_roboflows_phantom_is_dropped_though_a_class_has_its_name():
     ]
     classes = unify_classes({"train": content(categories, [1, 2])}, FILES)
     assert names(classes) == {1: "window", 2: "facade"}
-    assert said(classes) == ["'facade' is only the supercategory of others and has no objects"]
+    assert said(classes) == ["'facade' is only the supercategory of others and has no objects; dropped"]
 
 
 def test_a_supercategory_with_objects_in_any_split_is_a_class():
