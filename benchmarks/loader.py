@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.result import Row, format_table, save_result
-from maskrcnn.config import Config
+from maskrcnn.config import Config, DataConfig
 from maskrcnn.data.loader.pipeline import train_dataset
-from maskrcnn.data.records.convert import convert_coco
-from maskrcnn.data.splits import Split, find_coco
+from maskrcnn.data.splits import Split, find_dataset
 
 BATCH = 4
 WARMUP = 50  # batches, after which buffers and threads exist
@@ -27,11 +26,11 @@ COCO_TRAIN = 118287  # images
 
 def measure_conversion(coco_dir: Path, out_dir: Path) -> tuple[Split, list[Row]]:
     """The train split as records, and how long it took; the files that are read lie in the page cache."""
-    annotation_file, image_dir = find_coco(coco_dir, "train")
+    dataset = find_dataset(coco_dir, DataConfig())
     began, cpu = time.perf_counter(), time.process_time()
-    converted = convert_coco(annotation_file, image_dir, out_dir, "train", progress=False)
+    dataset.convert("train", out_dir=out_dir, progress=False)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    split = Split("train", converted.index, converted.categories, converted.annotation_file)
+    split = dataset.open("train", out_dir=out_dir)
     count = split.num_examples
     return split, [
         _row("images converted", count, "images"),

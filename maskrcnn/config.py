@@ -158,13 +158,20 @@ class ModelConfig:
 class DataConfig:
     """How the dataset is read and augmented."""
 
+    train_file: str | None = None  # COCO JSON, relative to the dataset's folder; if given, only named files count
+    val_file: str | None = None  # likewise
+    test_file: str | None = None  # likewise
+    image_dir: str | None = None  # where the images of COCO JSON lie; None: they are looked for
+    val_fraction: float = 0.1  # of the training images, held out if there is no val split; 0: none
     eval_split: Literal["train", "val", "test"] = "val"  # that `eval` and `infer` use
-    max_instances: int = 100  # ground-truth slots of an image; more objects than that are cut
+    masks_from_boxes: bool = False  # rectangles for objects without masks
+    crowds_as_objects: bool = False  # for brush masks of CVAT, which are marked as crowds
+    max_instances: int | None = None  # objects of an image in training; None: as many as the data need, up to 300
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
     scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ
     color_jitter: float = 0.0  # strength: factors of 1 - strength to 1 + strength; 0: none; SSD, arXiv:1512.02325
     copy_paste: float = 0.0  # share of images that get objects of another one; LSJ, arXiv:2012.07177, Sec. 3
-    skip_bad: bool = False  # leave out faulty annotations, counted, instead of stopping
+    skip_bad: bool = False  # skip annotations and images with problems, however many
 
 
 @dataclass(frozen=True)

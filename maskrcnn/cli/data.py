@@ -3,28 +3,50 @@
 import argparse
 from typing import Any
 
+from maskrcnn.cli.flags import DATA, add_flags, data_config
 from maskrcnn.errors import UserError
+
+DATASET = "a dataset of any format that is understood: COCO, YOLO, labelme, VIA, Pascal VOC, PNG masks, TFRecords"
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser("data", help="convert, check, look at, draw or download datasets", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    convert_parser = _add_action(actions, "convert", "make TFRecords of COCO data (train does it by itself)", convert)
-    convert_parser.add_argument("data_dir", metavar="DIR", help="COCO data")
-    convert_parser.add_argument("--out_dir", metavar="DIR", help="gets the records (default: DIR/tfrecords)")
-    convert_parser.add_argument("--skip_bad", action="store_true", help="leave out what is faulty, counted")
+    convert_parser = _add_action(actions, "convert", "write a dataset as TFRecords (train does), COCO or YOLO", convert)
+    convert_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
+    convert_parser.add_argument(
+        "--to", choices=("tfrecord", "coco", "yolo"), default="tfrecord", help="default: %(default)s"
+    )
+    convert_parser.add_argument(
+        "--out_dir", metavar="DIR", help="gets the result (default for TFRecords: DIR/tfrecords)"
+    )
+    add_flags(convert_parser, "data", DATA)
 
-    check_parser = _add_action(actions, "check", "list all faults of a dataset", check)
-    check_parser.add_argument("data_dir", metavar="DIR", help="COCO data or TFRecords")
+    check_parser = _add_action(actions, "check", "say what a dataset holds and what is wrong with it", check)
+    check_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
+    check_parser.add_argument("--json", metavar="FILE", help="write the summary as JSON too")
+    check_parser.add_argument(
+        "--out",
+        metavar="FILE",
+        default="problems.txt",
+        help="gets all problems if not all are shown (default: %(default)s)",
+    )
+    add_flags(check_parser, "data", DATA)
 
     browse_parser = _add_action(actions, "browse", "write a page of images with their boxes and masks", browse)
-    browse_parser.add_argument("data_dir", metavar="DIR", help="COCO data or TFRecords")
+    browse_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
     browse_parser.add_argument("--out_dir", default="runs/browse", metavar="DIR", help="default: %(default)s")
-    browse_parser.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+    browse_parser.add_argument(
+        "--split", choices=("train", "val", "test"), default="train", help="default: %(default)s"
+    )
     browse_parser.add_argument("--num_images", type=int, default=48, metavar="N", help="default: %(default)s")
-    browse_parser.add_argument("--skip_bad", action="store_true", help="leave out what is faulty, counted")
+    add_flags(browse_parser, "data", DATA)
 
+    _add_sources(actions)
+
+
+def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
     shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
     shapes_parser.add_argument("--train_images", type=int, default=400, metavar="N", help="default: %(default)s")
@@ -43,19 +65,25 @@ def add_commands(commands: Any) -> None:
 def convert(options: argparse.Namespace) -> None:
     from maskrcnn.data.folder import convert_folder
 
-    for name, converted in convert_folder(options.data_dir, options.out_dir, skip_bad=options.skip_bad).items():
-        print(f"{name}: {len(converted.index)} images in {converted.index.files[0].parent}")
+    counts = convert_folder(options.data_dir, options.out_dir, to=options.to, options=data_config(options))
+    for name, count in counts.items():
+        print(f"{name}: {count} images in {options.out_dir or f'{options.data_dir}/tfrecords'}")
 
 
 def check(options: argparse.Namespace) -> None:
-    from maskrcnn.data.folder import check_folder
+    from maskrcnn.data.check import check_folder
 
-    faults = check_folder(options.data_dir)
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise UserError(f"{options.data_dir}: {len(faults)} faults; mend them, or train with --skip_bad")
-    print(f"{options.data_dir}: no faults")
+    report = check_folder(options.data_dir, data_config(options))
+    for line in report.lines():
+        print(line)
+    if not report.is_shown_in_full():
+        report.write_problems(options.out)
+        print(f"all {len(report.problems)} problems are in {options.out}")
+    if options.json:
+        report.write_json(options.json)
+    if report.errors:
+        raise UserError(report.errors[0])
+    print(f"{options.data_dir}: can be trained on")
 
 
 def browse(options: argparse.Namespace) -> None:
@@ -66,7 +94,7 @@ def browse(options: argparse.Namespace) -> None:
         options.out_dir,
         split=options.split,
         num_images=options.num_images,
-        skip_bad=options.skip_bad,
+        options=data_config(options),
     )
     print(f"look at {page}")
 

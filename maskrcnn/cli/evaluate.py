@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from maskrcnn.cli.flags import (
+    DATA,
     EVALUATION,
     SPLIT,
     add_flags,
@@ -30,7 +31,7 @@ def add_commands(commands: Any) -> None:
         "--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split"
     )
     parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: metrics_SPLIT.json in MODEL_DIR)")
-    add_flags(parser, "data", SPLIT)
+    add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
     add_logging(parser)

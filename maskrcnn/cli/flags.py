@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maskrcnn.config import Config, load_config
+from maskrcnn.config import Config, DataConfig, load_config
 from maskrcnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ TRAINING = (
     Flag(
         "--ema", "train.ema", "decay of a moving average of the weights; evaluate and save the average", float, "DECAY"
     ),
+    Flag("--max_instances", "data.max_instances", "objects of an image at most (default: fits the data)", int, "N"),
     Flag(
         "--scale_jitter",
         "data.scale_jitter",
@@ -80,7 +81,23 @@ SCHEDULES = {  # the settings of `--schedule`
     # 270,000 steps of 16 images, drops 60,000 and 20,000 steps before the end; arXiv:1811.08883, Sec. 3
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
-SPLIT = (Flag("--split", "data.eval_split", "split of the dataset: train, val (default) or test", str, "NAME"),)
+DATA = (
+    Flag("--train_file", "data.train_file", "COCO JSON to train on; only named files count then", str, "FILE"),
+    Flag("--val_file", "data.val_file", "COCO JSON of the val split", str, "FILE"),
+    Flag("--test_file", "data.test_file", "COCO JSON of the test split", str, "FILE"),
+    Flag("--image_dir", "data.image_dir", "where the images of COCO JSON are (default: searched)", str, "DIR"),
+    Flag(
+        "--val_fraction",
+        "data.val_fraction",
+        "fraction of the training images held out if there is no val split (default: 0.1)",
+        float,
+        "F",
+    ),
+    Flag("--masks_from_boxes", "data.masks_from_boxes", "use rectangles as masks of objects that have only boxes"),
+    Flag("--crowds_as_objects", "data.crowds_as_objects", "train on crowds too: CVAT marks brush masks as crowds"),
+    Flag("--skip_bad", "data.skip_bad", "skip images and annotations with problems, however many there are"),
+)
+SPLIT = (Flag("--split", "data.eval_split", "split of the data: train, val (default) or test", str, "NAME"),)
 EVALUATION = (
     Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", int, "N"),
     Flag("--eval_samples", "train.eval_samples", "use only the first N images", int, "N"),
@@ -89,7 +106,6 @@ RUNTIME = (
     Flag("--xla", "train.xla", "compile with XLA on TensorFlow too (JAX always does)"),
     Flag("--eagerly", "train.eagerly", "run operation by operation, for debugging; slow"),
     Flag("--seed", "train.seed", "make the run reproducible", int, "SEED"),
-    Flag("--skip_bad", "data.skip_bad", "skip and count invalid annotations and images instead of stopping"),
 )
 
 
@@ -187,7 +203,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = dict(SCHEDULES[given["schedule"]]) if given.get("schedule") else {}
     values |= {
         flag.field: given[flag.key]
-        for flag in (*TRAINING, *SPLIT, *EVALUATION, *RUNTIME)
+        for flag in (*TRAINING, *DATA, *SPLIT, *EVALUATION, *RUNTIME)
         if given.get(flag.key) is not None
     }
     if options.amp and options.precision not in (None, "float16"):
@@ -200,6 +216,12 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"--set {assignment}: expected NAME=VALUE")
         values[name.strip()] = value.strip()
     return values
+
+
+def data_config(options: argparse.Namespace) -> DataConfig:
+    """How a dataset is to be read, as the data flags say."""
+    given = vars(options)
+    return Config().override({flag.field: given[flag.key] for flag in DATA if given[flag.key] is not None}).data
 
 
 def make_config(options: argparse.Namespace) -> Config:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.cli.flags import EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
+from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
 from maskrcnn.errors import UserError
 
 
@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         metavar="S",
         help="lowest score that is drawn (default: %(default)s)",
     )
-    add_flags(parser, "data", SPLIT)
+    add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "prediction", EVALUATION)
     add_runtime(parser)
     parser.set_defaults(action=infer)

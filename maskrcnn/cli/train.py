@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.cli.flags import (
+    DATA,
     EVALUATION,
     SCHEDULES,
     TRAINING,
@@ -64,6 +65,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--use_synthetic_data", action="store_true", help="train on random images, to measure speed")
     parser.add_argument("--schedule", choices=SCHEDULES, help="epochs and learning-rate drops: 1x (default) or 3x")
     add_flags(parser, "training (defaults of --preset reference)", TRAINING, Config())
+    add_flags(parser, "data", DATA, Config())
     add_flags(parser, "evaluation", EVALUATION, Config())
     parser.add_argument("--eval_file", metavar="FILE", help="COCO annotations to evaluate against")
     parser.add_argument("--no_eval", action="store_true", help="do not evaluate")

@@ -1,87 +1,63 @@
-"""What ``maskrcnn data convert`` and ``check`` do: all splits of a folder at once."""
+"""What ``maskrcnn data convert`` does: all splits of a folder at once, to records or to another format."""
 
 from pathlib import Path
 
-from tqdm import tqdm
-
-from maskrcnn.data.coco.annotations import Fault
-from maskrcnn.data.records.convert import Converted, convert_coco
-from maskrcnn.data.records.prepare import check_coco
-from maskrcnn.data.records.tfrecord import RecordReader, record_spans
-from maskrcnn.data.records.third_party import check_record
-from maskrcnn.data.splits import NoSplitError, find_coco, find_records, writable_folder
+from maskrcnn.config import DataConfig
+from maskrcnn.data.coco.annotations import warn
+from maskrcnn.data.coco.problems import refuse
+from maskrcnn.data.export import export_coco, export_yolo, write_yolo_index
+from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
 
-SPLITS = ("train", "val")
+FORMATS = ("tfrecord", "coco", "yolo")
+EXPORTERS = {"coco": export_coco, "yolo": export_yolo}
 
 
 def convert_folder(
-    data_dir: str | Path, out_dir: str | Path | None = None, *, skip_bad: bool = False, progress: bool = True
-) -> dict[str, Converted]:
-    """Converts the splits of a COCO folder to TFRecords in ``out_dir`` (``data_dir/tfrecords`` if None), by name.
+    data_dir: str | Path,
+    out_dir: str | Path | None = None,
+    *,
+    to: str = "tfrecord",
+    options: DataConfig | None = None,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Converts all splits of a dataset; returns how many images each has.
+
+    Args:
+        data_dir: of the dataset.
+        out_dir: gets the result; None: ``data_dir/tfrecords``, for TFRecords only.
+        to: "tfrecord", "coco" or "yolo".
+        options: how the dataset is read.
+        progress: whether to show a bar.
 
     Raises:
-        UserError: no split found, faults, or an unwritable folder.
+        UserError: no dataset, more problems than are tolerated, or an unwritable folder.
     """
-    data_dir = _folder(data_dir)
-    target = Path(out_dir) if out_dir is not None else writable_folder(data_dir, None)
-    if target is None:
-        raise UserError(f"{data_dir}: cannot be written; choose another folder with --out_dir")
-    sources = _coco_splits(data_dir)
-    return {
-        name: convert_coco(*source, target, name, skip_bad=skip_bad, progress=progress)
-        for name, source in sources.items()
-    }
-
-
-def check_folder(data_dir: str | Path, *, progress: bool = True) -> list[Fault]:
-    """All faults of the splits in a folder, COCO or TFRecords.
-
-    Raises:
-        UserError: no split found, or an annotation file that is not COCO JSON.
-    """
-    data_dir = _folder(data_dir)
-    faults: list[Fault] = []
-    records = {name: find_records(data_dir, name) for name in SPLITS}
-    if any(records.values()):
-        for files in records.values():
-            faults += _check_records(files, progress)
-        return faults
-    for annotation_file, image_dir in _coco_splits(data_dir).values():
-        faults += check_coco(annotation_file, image_dir, progress=progress)
-    return faults
-
-
-def _folder(data_dir: str | Path) -> Path:
-    if not Path(data_dir).is_dir():
-        raise UserError(f"{data_dir}: no such folder; give a folder of COCO data")
-    return Path(data_dir)
-
-
-def _coco_splits(data_dir: Path) -> dict[str, tuple[Path, Path]]:
-    """Annotation file and image folder of each split that is there."""
-    found, missing = {}, []
-    for name in SPLITS:
-        try:
-            found[name] = find_coco(data_dir, name)
-        except NoSplitError as error:
-            missing.append(error)
-    if not found:
-        raise missing[0]
-    return found
-
-
-def _check_records(files: tuple[Path, ...], progress: bool) -> list[Fault]:
-    faults = []
-    for path in tqdm(files, desc="checking records", unit=" files", disable=not progress):
-        try:
-            spans = record_spans((path,))
-        except UserError as error:
-            faults.append(Fault(path, "file", str(error).removeprefix(f"{path}: ").partition(";")[0], "copy it again"))
-            continue
-        reader = RecordReader((path,))
-        for number, span in enumerate(spans):
-            problem = check_record(reader.read(span))
-            if problem:
-                faults.append(Fault(path, f"record {number}", problem, "write it again"))
-    return faults
+    options = options or DataConfig()
+    dataset = find_dataset(data_dir, options)
+    if dataset.records:
+        raise UserError(f"{data_dir}: holds TFRecords already; convert the dataset that they were made of")
+    if to == "tfrecord":
+        target = Path(out_dir) if out_dir is not None else None
+        dataset.convert(*dataset.names, out_dir=target, progress=progress)
+        return {name: dataset.open(name, out_dir=target).num_examples for name in dataset.names}
+    if out_dir is None:
+        raise UserError(f"--to {to}: give a folder for the result with --out_dir")
+    splits = dataset.read(dataset.names).splits
+    for name, split in splits.items():
+        refuse(split.problems, split.totals, skip_bad=options.skip_bad)
+        if not (name == "val" and dataset.held_out):  # whose problems are train's
+            warn(split.problems)
+    export = EXPORTERS[to]
+    try:
+        counts = {
+            name: export(split, name, Path(out_dir), skip_bad=options.skip_bad, progress=progress)
+            for name, split in splits.items()
+        }
+        if to == "yolo":
+            write_yolo_index(splits, Path(out_dir))
+    except OSError as error:
+        raise UserError(
+            f"{out_dir}: cannot be written ({error.strerror}); free disk space or choose a folder"
+        ) from error
+    return counts

@@ -1,52 +1,244 @@
-"""Finds the train or val split in a data folder, whatever form it has there."""
+"""A dataset in a folder: found, converted to records where that was not done, and its splits opened.
+
+Three steps, so that no start reads annotations that it has records of: `find_dataset` looks at names, `convert` reads
+the annotations and writes records unless they are current, and `open` reads the index of the records.
+"""
 
 import dataclasses
+import logging
 import os
-import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from maskrcnn.config import Category
-from maskrcnn.data.coco.annotations import read_coco_json
-from maskrcnn.data.records.convert import convert_coco, read_converted
-from maskrcnn.data.records.tfrecord import RecordIndex
-from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
+from maskrcnn.config import DataConfig
+from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
+from maskrcnn.data.coco.problems import refuse
+from maskrcnn.data.formats.coco import named_files
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit
+from maskrcnn.data.formats.recognize import recognize
+from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
+from maskrcnn.data.records.convert import Converted, read_converted, write_records
+from maskrcnn.data.records.origin import Origin
+from maskrcnn.data.records.record_files import find_record_files
+from maskrcnn.data.records.split import Split, open_records
 from maskrcnn.errors import UserError
 
+logger = logging.getLogger("maskrcnn")
+
 SplitName = Literal["train", "val", "test"]
-ANNOTATION_PATTERNS = (
-    "annotations/instances_{name}*.json",
-    "annotations/{name}*.json",
-    "instances_{name}*.json",
-    "{name}.json",
-    "{name}/_annotations.coco.json",  # Roboflow
-)
-IMAGE_FOLDERS = ("{stem}", "{name}", "images/{stem}", "images/{name}", "images", ".")
-RECORD_PATTERNS = ("{name}*.tfrecord", "{name}*.tfrecord-*-of-*", "{name}*.record-*-of-*")
-ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-SHARD = re.compile(r"-(\d+)-of-(\d+)(?:\.\w+)?$")
+NAMES = ("train", "val", "test")
 
 
 class NoSplitError(UserError):
-    """The folder has no such split at all."""
+    """The dataset has no such split."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """A split ready to be read."""
+class Dataset:
+    """The dataset that a folder holds."""
 
-    name: str
-    index: RecordIndex
-    categories: tuple[Category, ...]
-    annotation_file: Path | None  # COCO JSON with the ground truth for COCOeval
+    data_dir: Path
+    format: str  # as users call it
+    sources: Mapping[str, FoundSplit]  # by split; empty for TFRecords
+    records: Mapping[str, tuple[Path, ...]]  # TFRecord files by split; empty for annotations
+    options: DataConfig
+    held_out: float | None = None  # the fraction of train that makes val; None: val is a split of its own
+    cache_dir: Path | None = None  # gets what is made of the data if the folder cannot be written
+    _read: dict[tuple[str, Path | None], Converted] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
-    def records(self) -> list[Path]:
-        return list(self.index.files)
+    def names(self) -> tuple[str, ...]:
+        """The splits that there are."""
+        known = {*self.sources, *self.records} | ({"val"} if self.held_out else set())
+        return tuple(name for name in NAMES if name in known)
 
-    @property
-    def num_examples(self) -> int:
-        return len(self.index)
+    def read(self, names: tuple[str, ...]) -> CheckedSplits:
+        """The splits in memory, checked.
+
+        Raises:
+            UserError: there is no such split, or a file is not what it should be.
+        """
+        self._require(names)
+        rules = Rules(self.options.masks_from_boxes, self.options.crowds_as_objects)
+        return read_splits(self.sources, names, rules, self.held_out)
+
+    def convert(self, *names: str, out_dir: Path | None = None, progress: bool = True) -> None:
+        """Makes sure that there are current records of the splits.
+
+        Raises:
+            UserError: there is no such split, more problems than are tolerated, or nowhere to write.
+        """
+        self._require(names)
+        if self.records:
+            return
+        stale = tuple(name for name in names if self._converted(name, out_dir) is None)
+        if not stale:
+            return
+        target = out_dir or self._writable_folder()
+        checked = self.read(stale)
+        for name, split in checked.splits.items():
+            refuse(split.problems, split.totals, skip_bad=self.options.skip_bad)
+            if name == "train":
+                require_objects(split)
+            if not split.images:
+                raise UserError(_empty(self.data_dir, name))
+        for name, split in checked.splits.items():
+            if not (name == "val" and self.held_out and "train" in checked.splits):  # whose problems are train's
+                warn(split.problems)
+            facts = {"images": checked.images}
+            write_records(split, target, name, origin=self._origin(name), facts=facts, progress=progress)
+
+    def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
+        """A split whose records are there.
+
+        Args:
+            name: of the split.
+            eval_file: COCO annotations that replace those that an evaluation compares with.
+            out_dir: where the records are; None: where `convert` puts them by default.
+
+        Raises:
+            UserError: there is no such split, or its records are damaged.
+        """
+        self._require((name,))
+        if self.records:
+            split = open_records(self.data_dir, name, self.records[name], self._writable_folder(required=False))
+        else:
+            converted = self._converted(name, out_dir)
+            if converted is None:
+                raise UserError(
+                    f"{self.data_dir}: the {name} split is not converted; run `maskrcnn data convert` first"
+                )
+            split = Split(name, converted.index, converted.categories, converted.annotation_file)
+        if split.num_examples == 0:
+            raise UserError(_empty(self.data_dir, name))
+        if eval_file is None:
+            return split
+        read_coco_json(Path(eval_file))
+        return dataclasses.replace(split, annotation_file=Path(eval_file))
+
+    def describe(self, *names: str) -> list[str]:
+        """What the dataset is, ``Roboflow COCO, 407 + 108 images, 10 classes``, and how val was made."""
+        splits = {name: self.open(name) for name in names}
+        counts = {name: split.num_examples for name, split in splits.items()}
+        if (converted := self._converted(names[0])) is not None:
+            counts = {**converted.facts["images"], **counts}
+        listed = " + ".join(str(counts[name]) for name in self.names if name in counts)
+        classes = len(next(iter(splits.values())).categories)
+        lines = [f"{self.format}, {listed} images, {classes} class{'es' if classes != 1 else ''}"]
+        if self.held_out and "val" in counts:
+            lines.append(
+                f"no val split there: {counts['val']} of {counts['train'] + counts['val']} images are held out for it, "
+                f"chosen by the hash of their file names (--val_fraction {self.held_out:g})"
+            )
+        return lines
+
+    def _require(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self.names:
+                there = ", ".join(self.names) or "none"
+                hint = f"name its annotations with --{name}_file"
+                if name == "val":
+                    hint += " or hold out a part of train with --val_fraction 0.1"
+                raise NoSplitError(f"{self.data_dir}: no {name} split found (there: {there}); {hint}")
+
+    def _origin(self, name: str) -> Origin:
+        options: dict[str, Any] = {
+            field: getattr(self.options, field) for field in ("masks_from_boxes", "crowds_as_objects", "image_dir")
+        }
+        source = self.sources["train" if name == "val" and self.held_out else name]
+        options["source"] = os.path.relpath(source.origin, self.data_dir)
+        options["held_out"] = self.held_out if name in ("train", "val") else None
+        files = tuple(file for found in self.sources.values() for file in found.list_files())
+        return Origin(self.data_dir, files, options, self.options.skip_bad)
+
+    def _converted(self, name: str, out_dir: Path | None = None) -> Converted | None:
+        """The current records of a split, read once; None if there are none."""
+        if (name, out_dir) not in self._read and not self.records:
+            origin = self._origin(name)
+            for folder in [out_dir] if out_dir else self._folders():
+                if (converted := read_converted(folder, name, origin)) is not None:
+                    self._read[name, out_dir] = converted
+                    break
+        return self._read.get((name, out_dir))
+
+    def _folders(self) -> list[Path]:
+        return [parent / "tfrecords" for parent in (self.data_dir, self.cache_dir) if parent is not None]
+
+    def _writable_folder(self, *, required: bool = True) -> Any:
+        """The folder for records, which exists afterwards; None if there is none and it is not ``required``."""
+        for folder in self._folders():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                continue
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        if not required:
+            return None
+        problem = "cannot be written, so its records need another place"
+        raise UserError(f"{self.data_dir}: {problem}; choose one with --out_dir (data convert) or --model_dir")
+
+
+def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | Path | None = None) -> Dataset:
+    """The dataset in a folder; names are looked at, annotations are not read.
+
+    Raises:
+        UserError: no such folder, or nothing in it that is understood.
+    """
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {problem}; give the folder of a dataset with --data_dir")
+    if not 0 <= options.val_fraction < 1:
+        raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
+    cache = Path(cache_dir) if cache_dir is not None else None
+    named = _named(folder, options)
+    if "train" not in named and (records := find_record_files(folder)):
+        if not named:
+            return Dataset(folder, "TFRecords", {}, records, options, cache_dir=cache)
+        raise UserError(f"{folder}: holds TFRecords, which --{next(iter(named))}_file cannot join; use --eval_file")
+    image_dir = _path(folder, options.image_dir, "image_dir") if options.image_dir else None
+    given = named_files(named, folder, image_dir) if named else None
+    found = given if given and "train" in named else _recognize(folder, image_dir, given)
+    sources = {split.name: split for split in found.splits}
+    if given:
+        sources |= {split.name: split for split in given.splits}
+    if UNSPLIT in sources:
+        sources.setdefault("train", sources.pop(UNSPLIT))
+    made = "train" in sources and "val" not in sources and options.val_fraction > 0
+    return Dataset(folder, found.format, sources, {}, options, options.val_fraction if made else None, cache)
+
+
+def _recognize(folder: Path, image_dir: Path | None, given: FoundDataset | None) -> FoundDataset:
+    try:
+        found = recognize(folder)
+    except UserError:
+        if given is None:
+            raise
+        return given
+    if image_dir is None or not found.format.endswith("COCO"):
+        return found
+    return named_files({split.name: split.origin for split in found.splits}, folder, image_dir)
+
+
+def _named(folder: Path, options: DataConfig) -> dict[str, Path]:
+    """The annotation files that were named, by split."""
+    named = {name: getattr(options, f"{name}_file") for name in NAMES}
+    return {name: _path(folder, file, f"{name}_file") for name, file in named.items() if file}
+
+
+def _path(folder: Path, name: str, option: str) -> Path:
+    """A path relative to the dataset's folder or to the current one."""
+    for path in (folder / name, Path(name)):
+        if path.exists():
+            return path
+    raise UserError(f"--{option} {name}: no such path, neither in {folder} nor from here; check it")
+
+
+def _empty(data_dir: Path, name: str) -> str:
+    hint = "name one with --val_file, or train without evaluation (--no_eval)" if name == "val" else "add images"
+    return f"{data_dir}: the {name} split is empty; {hint}"
 
 
 def open_split(
@@ -57,127 +249,10 @@ def open_split(
     eval_file: str | Path | None = None,
     skip_bad: bool = False,
 ) -> Split:
-    """Opens a folder of COCO data, converting it first where that was not done, or of TFRecords.
+    """A split of the dataset in a folder, converted first where that was not done; see `Dataset`.
 
-    What is made goes to ``data_dir/tfrecords``, or to ``cache_dir/tfrecords`` where that cannot be written.
     ``eval_file`` replaces the annotations that an evaluation compares with.
-
-    Raises:
-        UserError: nothing there, nothing in it, or faults.
     """
-    data_dir = Path(data_dir)
-    if not data_dir.is_dir():
-        problem = "is not a folder" if data_dir.exists() else "no such folder"
-        raise UserError(f"{data_dir}: {problem}; give a folder of COCO data or TFRecords with --data_dir")
-    if eval_file is not None:
-        read_coco_json(Path(eval_file))
-    cache = Path(cache_dir) if cache_dir is not None else None
-    files = find_records(data_dir, name)
-    if files:
-        split = _open_records(data_dir, name, files, cache, eval_file)
-    else:
-        annotation_file, image_dir = find_coco(data_dir, name)
-        out_dir = writable_folder(data_dir, cache)
-        if out_dir is None:
-            raise UserError(f"{data_dir}: cannot be written, so its records need another place; give one (--model_dir)")
-        converted = convert_coco(annotation_file, image_dir, out_dir, name, skip_bad=skip_bad)
-        split = Split(name, converted.index, converted.categories, converted.annotation_file)
-    if split.num_examples == 0:
-        raise UserError(f"{data_dir}: the {name} split is empty; add images or convert again")
-    return dataclasses.replace(split, annotation_file=Path(eval_file)) if eval_file is not None else split
-
-
-def find_records(data_dir: Path, name: str) -> tuple[Path, ...]:
-    """The split's TFRecord files, sorted.
-
-    Raises:
-        UserError: shards are missing.
-    """
-    files = sorted({file for pattern in RECORD_PATTERNS for file in data_dir.glob(pattern.format(name=name))})
-    shards = [match for file in files if (match := SHARD.search(file.name))]
-    for match in shards:
-        stem, total = match.string[: match.start()], int(match[2])
-        present = {int(other[1]) for other in shards if other.string.startswith(f"{stem}-") and int(other[2]) == total}
-        if missing := set(range(total)) - present:
-            listed = ", ".join(map(str, sorted(missing)[:5]))
-            raise UserError(f"{data_dir}: shards {listed} of {total} of {stem!r} are missing; copy or convert again")
-    return tuple(files)
-
-
-def find_coco(data_dir: Path, name: str) -> tuple[Path, Path]:
-    """The split's annotation file and image folder.
-
-    Raises:
-        UserError: none or several annotation files, or no folder with the images.
-    """
-    patterns = [pattern.format(name=alias) for alias in ALIASES[name] for pattern in ANNOTATION_PATTERNS]
-    for pattern in patterns:
-        found = sorted(data_dir.glob(pattern))
-        if len(found) > 1:
-            listed = ", ".join(file.name for file in found)
-            raise UserError(f"{data_dir}: several annotation files for {name} ({listed}); leave one of them there")
-        if found:
-            return found[0], _find_images(data_dir, name, found[0])
-    looked = ", ".join([*patterns[: len(ANNOTATION_PATTERNS)], f"{name}*.tfrecord"])
-    raise NoSplitError(f"{data_dir}: no {name} split found; looked for {looked}")
-
-
-def _find_images(data_dir: Path, name: str, annotation_file: Path) -> Path:
-    if annotation_file.name == "_annotations.coco.json":
-        return annotation_file.parent
-    stem = annotation_file.stem.removeprefix("instances_")
-    names = [image.get("file_name") for image in read_coco_json(annotation_file)["images"] if isinstance(image, dict)]
-    candidates = [pattern.format(stem=stem, name=alias) for alias in ALIASES[name] for pattern in IMAGE_FOLDERS]
-    folders = [data_dir / folder for folder in dict.fromkeys(candidates) if (data_dir / folder).is_dir()]
-    for folder in folders:  # a few names: the very first file may be the one that is missing
-        if any((folder / file_name).is_file() for file_name in names[:20] if isinstance(file_name, str)):
-            return folder
-    if not names:
-        raise UserError(f"{annotation_file}: lists no images; the {name} split needs at least one")
-    looked = ", ".join(dict.fromkeys(candidates))
-    raise UserError(
-        f"{data_dir}: images of {annotation_file.name} not found (the first: {names[0]}); looked in {looked}"
-    )
-
-
-def _open_records(
-    data_dir: Path, name: str, files: tuple[Path, ...], cache: Path | None, eval_file: str | Path | None
-) -> Split:
-    converted = read_converted(data_dir, name, source=None, skip_bad=True)
-    if converted is not None and converted.index.files == files:
-        return Split(name, converted.index, converted.categories, converted.annotation_file)
-    out_dir = writable_folder(data_dir, cache)
-    scanned = scan_records(files, out_dir / f"{name}_scan.json" if out_dir else None)
-    annotation_file = None
-    if name != "train" and eval_file is None:
-        annotation_file = _annotations_of_records(data_dir, name, scanned, out_dir)
-    return Split(name, scanned.index, scanned.categories, annotation_file)
-
-
-def _annotations_of_records(data_dir: Path, name: str, scanned: Scanned, out_dir: Path | None) -> Path | None:
-    """A COCO file that lies with the records, or one made of their masks; None if neither can be had."""
-    for pattern in ANNOTATION_PATTERNS:
-        found = sorted(data_dir.glob(pattern.format(name=name)))
-        if len(found) == 1:
-            return found[0]
-    if out_dir is None or not scanned.has_masks:
-        return None
-    path, made_from = out_dir / f"{name}_annotations.json", out_dir / f"{name}_scan.json"
-    if not path.is_file() or path.stat().st_mtime_ns < made_from.stat().st_mtime_ns:
-        write_annotations(scanned, path)
-    return path
-
-
-def writable_folder(data_dir: Path, cache_dir: Path | None) -> Path | None:
-    """The folder for what is made of the data; it exists afterwards."""
-    for parent in (data_dir, cache_dir):
-        if parent is None:
-            continue
-        folder = parent / "tfrecords"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    return None
+    dataset = find_dataset(data_dir, DataConfig(skip_bad=skip_bad), cache_dir=cache_dir)
+    dataset.convert(name)
+    return dataset.open(name, eval_file=eval_file)

@@ -12,8 +12,8 @@ from pycocotools import mask as pycocotools_mask
 from tqdm import tqdm
 
 from maskrcnn.config import Config
-from maskrcnn.data.coco.annotations import ImageEntry, clipped_box, index_categories, read_coco_json
-from maskrcnn.data.coco.segmentation import check_segmentation, encode_rle
+from maskrcnn.data.coco.classes import index_categories
+from maskrcnn.data.coco.ground_truth import load_ground_truth
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.mask_paste import RLE
 from maskrcnn.inference.detections import Detections
@@ -39,7 +39,7 @@ class CocoScorer:
             UserError: the file is missing or is not COCO JSON.
         """
         self.annotation_file = Path(annotation_file)
-        self._ground_truth, self.skipped = _load_ground_truth(self.annotation_file)
+        self._ground_truth = load_ground_truth(self.annotation_file)
         self._known_ids = {image["id"] for image in self._ground_truth["images"]}
         self._image_ids: set[int] = set()
         self._rows: list[np.ndarray] = []  # per image [K, 7]: image id, x, y, w, h, score, category id
@@ -164,7 +164,7 @@ def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, 
     Raises:
         UserError: the file is missing or is not COCO JSON.
     """
-    content = _load_ground_truth(Path(annotation_file))[0]
+    content = load_ground_truth(Path(annotation_file))
     categories = index_categories({category["id"]: category["name"] for category in content["categories"]})
     index = {category.id: category.index for category in categories}
     of_image: dict[int, list[dict[str, Any]]] = {}
@@ -188,35 +188,6 @@ def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
     for image_id, detections in ground_truth_detections(annotation_file):
         scorer.add(image_id, detections)
     return scorer.metrics()
-
-
-def _load_ground_truth(path: Path) -> tuple[dict[str, list[Any]], int]:
-    """Returns COCO's three lists, with complete annotations and run-length codes, and the number of skipped ones."""
-    content = read_coco_json(path)
-    images = {image["id"]: image for image in content["images"]}
-    valid = []
-    for annotation in content["annotations"]:
-        # invalid annotations: reading the dataset has reported them, or skipped them too
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            # new ids: COCOeval takes 0 for "no match", and equal ids for one object
-            valid.append({**_complete(annotation, images[annotation["image_id"]]), "id": len(valid) + 1})
-    lists = {"images": content["images"], "annotations": valid, "categories": content["categories"]}
-    return lists, len(content["annotations"]) - len(valid)
-
-
-def _complete(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    """Returns the annotation with every field that COCOeval reads, and its mask as a run-length code.
-
-    Raises:
-        ValueError: no valid mask or box.
-    """
-    height, width, segmentation = int(image["height"]), int(image["width"]), annotation["segmentation"]
-    check_segmentation(segmentation, (height, width))
-    rle = encode_rle(segmentation, height, width)
-    bbox = annotation.get("bbox") or coco_mask.toBbox(rle).tolist()
-    clipped_box(bbox, ImageEntry(image["id"], image.get("file_name", ""), height, width))
-    area = annotation.get("area", _mask_area(rle))
-    return {**annotation, "bbox": bbox, "segmentation": rle, "area": area, "iscrowd": annotation.get("iscrowd", 0)}
 
 
 def _mask_area(rle: RLE) -> float:

@@ -1,15 +1,17 @@
 """Opens the split and the ground truth of an evaluation, and refuses those of other images or categories."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from maskrcnn.config import Category, Config
 from maskrcnn.data.coco.annotations import index_categories, read_coco_json
-from maskrcnn.data.records.convert import convert_coco
-from maskrcnn.data.splits import NoSplitError, Split, SplitName, open_split, writable_folder
+from maskrcnn.data.splits import Split, SplitName, find_dataset
 from maskrcnn.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class ImageRow(NamedTuple):
@@ -36,8 +38,9 @@ def open_eval_split(
     *,
     name: SplitName = "val",
     eval_file: str | Path | None = None,
+    announce: bool = False,
 ) -> Split:
-    """Opens the split that a model of this config is evaluated on.
+    """Opens the split that a model of this config is evaluated on, converted first where that was not done.
 
     Args:
         config: the model's config, whose categories must include those of the ground truth.
@@ -46,13 +49,22 @@ def open_eval_split(
         name: the split.
         eval_file: COCO annotations to compare with, instead of the split's own. A dataset without the split is
             searched for the images of this file.
+        announce: whether to log what dataset this is.
 
     Raises:
         UserError: the split cannot be opened, has no ground truth or other categories than the model, or ``eval_file``
             annotates other images.
     """
-    if eval_file is None:
-        split = open_split(data_dir, name, cache_dir=cache_dir, skip_bad=config.data.skip_bad)
+    dataset = find_dataset(data_dir, config.data, cache_dir=cache_dir)
+    is_own = name in dataset.names and not (name == "val" and dataset.held_out)
+    if eval_file is not None and not is_own:
+        options = dataclasses.replace(config.data, **{f"{name}_file": str(eval_file)})
+        dataset = find_dataset(data_dir, options, cache_dir=cache_dir)
+    dataset.convert(name)
+    split = dataset.open(name)
+    for line in dataset.describe(name) if announce else ():
+        logger.info("%s", line)
+    if eval_file is None or not is_own:
         if split.annotation_file is None:
             raise UserError(
                 f"{data_dir}: the {name} split has no masks to compare with; give COCO annotations with --eval_file"
@@ -63,10 +75,6 @@ def open_eval_split(
     content = read_coco_json(path)
     categories = {category["id"]: category["name"] for category in content["categories"]}
     check_categories(index_categories(categories), config, f"{path}: has")
-    try:
-        split = open_split(data_dir, name, cache_dir=cache_dir, skip_bad=config.data.skip_bad)
-    except NoSplitError:
-        return _open_images_of(path, content, Path(data_dir), Path(cache_dir), skip_bad=config.data.skip_bad)
     check_same_images(path, content, split, config.train.eval_samples)
     return dataclasses.replace(split, annotation_file=path)
 
@@ -133,19 +141,3 @@ def _split_images(split: Split) -> list[ImageRow]:
     file_names = {row.id: row.file_name for row in _image_rows(own)}
     ids, sizes = split.index.image_ids.tolist(), split.index.sizes.tolist()
     return [ImageRow(id_, file_names.get(id_), (size[0], size[1])) for id_, size in zip(ids, sizes, strict=True)]
-
-
-def _open_images_of(path: Path, content: dict[str, Any], data_dir: Path, cache_dir: Path, *, skip_bad: bool) -> Split:
-    """Opens the images of an annotation file, found in or below the dataset's folder."""
-    file_names = [image["file_name"] for image in content["images"][:20]]
-    places = [data_dir, *sorted(folder for folder in data_dir.glob("*") if folder.is_dir())]
-    places += [*sorted(folder for folder in data_dir.glob("*/*") if folder.is_dir()), path.parent]
-    folder = next((place for place in places if any((place / name).is_file() for name in file_names)), None)
-    if folder is None:
-        raise UserError(f"{path}: its images (the first: {file_names[:1]}) are not in {data_dir}; check --data_dir")
-    out_dir = writable_folder(data_dir, cache_dir)
-    if out_dir is None:
-        raise UserError(f"{data_dir}: cannot be written, and neither can {cache_dir}; give another --model_dir")
-    name = f"eval_{path.stem}"
-    converted = convert_coco(path, folder, out_dir, name, skip_bad=skip_bad)
-    return Split(name, converted.index, converted.categories, converted.annotation_file)

@@ -52,7 +52,7 @@ def evaluate_folder(
     config = load_model_config(model_dir).override({"train.eval_samples": None, **(settings or {})})
     devices = connect()
     name = config.data.eval_split
-    split = open_eval_split(config, data_dir, model_dir, name=name, eval_file=eval_file)
+    split = open_eval_split(config, data_dir, model_dir, name=name, eval_file=eval_file, announce=True)
     with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
         predictor = devices.predictor(load_for_use(model_dir, config))
         file.parameters(dataclasses.asdict(config))

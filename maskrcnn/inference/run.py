@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.loader.pipeline import eval_dataset
-from maskrcnn.data.splits import open_split
+from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.results import find_images, infer_batches, infer_images
@@ -60,7 +60,12 @@ def infer_folder(
         return len(problems)
     if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
-    split = open_split(data_dir, config.data.eval_split, cache_dir=out_dir, skip_bad=config.data.skip_bad)
+    name = config.data.eval_split
+    dataset = find_dataset(data_dir, config.data, cache_dir=out_dir)
+    dataset.convert(name)
+    split = dataset.open(name)
+    for line in dataset.describe(name):
+        logger.info("%s", line)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
     predictor = Predictor(source.load(config), config)
     num_images = min(split.num_examples, samples or split.num_examples)

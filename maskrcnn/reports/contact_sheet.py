@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from maskrcnn.config import DataConfig
 from maskrcnn.data.loader.transforms import decode
 from maskrcnn.data.records.tfrecord import RecordReader
-from maskrcnn.data.splits import Split, SplitName, open_split
+from maskrcnn.data.records.split import Split
+from maskrcnn.data.splits import SplitName, find_dataset
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.runtime.files import replacing
 
@@ -25,14 +26,16 @@ def write_contact_sheet(
     *,
     split: SplitName = "train",
     num_images: int = 48,
-    skip_bad: bool = False,
+    options: DataConfig | None = None,
 ) -> Path:
     """Writes ``SPLIT.html``, a page without other files, with ``num_images`` images spread evenly over a split.
 
     Raises:
         UserError: the split cannot be opened.
     """
-    opened = open_split(data_dir, split, cache_dir=out_dir, skip_bad=skip_bad)
+    dataset = find_dataset(data_dir, options or DataConfig(), cache_dir=out_dir)
+    dataset.convert(split)
+    opened = dataset.open(split)
     positions = np.unique(np.linspace(0, opened.num_examples - 1, min(num_images, opened.num_examples)).round())
     figures, counts = [], Counter()
     for position in positions.astype(int):
@@ -66,7 +69,7 @@ def read_instances(split: Split, position: int) -> tuple[NDArray[np.uint8], list
         RecordReader(split.index.files).read(split.index.spans[position]),
         category_ids=[category.id for category in split.categories],
         class_indices=list(categories),
-        max_instances=DataConfig().max_instances,
+        max_instances=max(int(split.index.objects[position]), 1),
     )
     image = example["image"].numpy()
     objects = zip(example["boxes"].numpy(), example["classes"].numpy(), example["masks"].numpy(), strict=True)

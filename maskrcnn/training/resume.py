@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category, Config, load_config
+from maskrcnn.data.records.split import fit_config
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.hardware import computes_on_cpu
 from maskrcnn.training.checkpoint import list_checkpoints
@@ -45,6 +46,8 @@ def freeze_config(config: Config | Recipe, splits: Splits, model_dir: Path, *, w
     resumes = bool(list_checkpoints(model_dir / CHECKPOINTS)) and (model_dir / CONFIG_FILE).is_file()
     if isinstance(config, Recipe):
         config = _complete(config, splits, load_config(model_dir / CONFIG_FILE) if resumes else None)
+    if splits.train:
+        config = fit_config(config, splits.train)
     config = dataclasses.replace(config, categories=splits.categories)
     if resumes:
         check_same_run(config, model_dir)

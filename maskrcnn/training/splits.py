@@ -1,15 +1,18 @@
 """The data of a run: the split to train on and the one to evaluate on."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.config import Category, Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
-from maskrcnn.data.splits import Split, open_split
+from maskrcnn.data.splits import Split, find_dataset
 from maskrcnn.evaluation.ground_truth import open_eval_split
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.runtime.distribution import Devices
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,12 @@ def open_splits(config: Config, data_dir: str | Path | None, model_dir: Path, op
     """
     if not data_dir:
         return Splits(None, None)
-    train = open_split(data_dir, "train", cache_dir=model_dir, skip_bad=config.data.skip_bad)
+    dataset = find_dataset(data_dir, config.data, cache_dir=model_dir)
+    names = ("train", "val") if options.evaluate and options.eval_file is None else ("train",)
+    dataset.convert(*names)
+    train = dataset.open("train")
+    for line in dataset.describe(*names):
+        logger.info("%s", line)
     if not options.evaluate:
         return Splits(train, None)
     config = dataclasses.replace(config, categories=train.categories)

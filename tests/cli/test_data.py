@@ -17,24 +17,32 @@ def drawn(tmp_path, capsys):
 
 
 def test_shapes_check_convert(drawn, tmp_path, capsys):
-    assert main(["data", "check", str(drawn)]) == 0
-    assert "no faults" in capsys.readouterr().out
+    assert main(["data", "check", str(drawn), "--json", str(tmp_path / "report.json")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("COCO, 3 + 2 images, 5 classes\n")
+    assert "can be trained on" in printed
+    assert json.loads((tmp_path / "report.json").read_text())["splits"]["val"]["images"] == 2
     assert main(["data", "convert", str(drawn), "--out_dir", str(tmp_path / "records")]) == 0
     assert "train: 3 images" in capsys.readouterr().out
     assert list((tmp_path / "records").glob("val*.tfrecord"))
     assert not (drawn / "tfrecords").exists()
+    assert main(["data", "convert", str(drawn), "--to", "yolo", "--out_dir", str(tmp_path / "yolo")]) == 0
+    assert (tmp_path / "yolo" / "data.yaml").is_file()
 
 
-def test_check_lists_all_faults(drawn, tmp_path, capsys):
+def test_check_says_what_stops_training(drawn, tmp_path, capsys):
     path = drawn / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
-    content["annotations"][0]["category_id"] = 99
-    content["annotations"][1]["image_id"] = 12345
+    for entry in content["annotations"][:4]:
+        entry["category_id"] = 99
     path.write_text(json.dumps(content))
-    assert main(["data", "check", str(drawn)]) == 2
+    problems = tmp_path / "problems.txt"
+    assert main(["data", "check", str(drawn), "--out", str(problems)]) == 2
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 2
-    assert "2 faults" in printed.err.splitlines()[-1]
+    assert "skipped: 4 x unlisted category" in printed.out
+    assert f"problems are in {problems}" in printed.out
+    assert len(problems.read_text().splitlines()) == 5
+    assert "4 of 14 annotations cannot be used" in printed.err.splitlines()[-1]
     assert main(["data", "convert", str(drawn)]) == 2
     assert not list((drawn / "tfrecords").glob("*.tfrecord"))
     assert main(["data", "convert", str(drawn), "--skip_bad"]) == 0

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from maskrcnn.cli.entry_point import describe, main, make_parser, release
-from maskrcnn.cli.flags import EVALUATION, RUNTIME, TRAINING, make_config, settings
+from maskrcnn.cli.flags import DATA, EVALUATION, RUNTIME, SPLIT, TRAINING, make_config, settings
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 
@@ -41,6 +41,14 @@ VALUES = {  # flag -> arguments and the value that its field then has
     "--eagerly": ([], True),
     "--seed": (["9"], 9),
     "--skip_bad": ([], True),
+    "--max_instances": (["50"], 50),
+    "--train_file": (["a.json"], "a.json"),
+    "--val_file": (["b.json"], "b.json"),
+    "--test_file": (["c.json"], "c.json"),
+    "--image_dir": (["images"], "images"),
+    "--val_fraction": (["0.2"], 0.2),
+    "--masks_from_boxes": ([], True),
+    "--crowds_as_objects": ([], True),
 }
 
 
@@ -55,11 +63,18 @@ def field(config: Config, path: str):
     return value
 
 
-@pytest.mark.parametrize("flag", [*TRAINING, *EVALUATION, *RUNTIME], ids=lambda flag: flag.key)
+@pytest.mark.parametrize("flag", [*TRAINING, *DATA, *EVALUATION, *RUNTIME], ids=lambda flag: flag.key)
 def test_each_flag_sets_its_field(flag):
     arguments, value = VALUES[flag.name]
     assert field(Config(), flag.field) != value
     assert field(make_config(parse(flag.name, *arguments)), flag.field) == value
+
+
+def test_eval_and_infer_choose_a_split():
+    (flag,) = SPLIT
+    for command in ("eval --data_dir d", "infer --data_dir d"):
+        options = make_parser().parse_args([*command.split(), "--model_dir", "m", flag.name, "test"])
+        assert settings(options) == {flag.field: "test"}
 
 
 def test_flags_override_the_schedule():

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn.config import DataConfig
+from maskrcnn.data.splits import Dataset, find_dataset
+
 SIZES = [(40, 64), (64, 40), (48, 48), (30, 60), (60, 30)]  # height, width
 
 
@@ -42,6 +45,10 @@ class CocoFolder:
         }
         self.content["annotations"].append(entry)
         return entry
+
+    def dataset(self, **options: Any) -> Dataset:
+        """The dataset as training finds it; all images are for training unless the options say otherwise."""
+        return find_dataset(self.root, DataConfig(**{"val_fraction": 0.0, **options}))
 
     def write(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -6,64 +8,113 @@ import pytest
 import tensorflow as tf
 from pycocotools import mask as mask_utils
 
-from maskrcnn.config import Config
-from maskrcnn.data import splits
+from maskrcnn.config import Config, DataConfig
+from maskrcnn.data.check import check_folder
 from maskrcnn.data.coco.annotations import load_coco
-from maskrcnn.data.folder import check_folder, convert_folder
 from maskrcnn.data.loader.pipeline import train_dataset
 from maskrcnn.data.records.rasterize import decode_mask
-from maskrcnn.data.splits import find_coco, open_split
+from maskrcnn.data.splits import NoSplitError, find_dataset, open_split
 from maskrcnn.errors import UserError
 
 
+def add_split(coco, name):
+    """Another split with the same images and annotations."""
+    shutil.copytree(coco.images, coco.root / name)
+    return shutil.copy(coco.path, coco.path.with_name(f"instances_{name}.json"))
+
+
+def opened(coco, name="train", **options):
+    dataset = coco.dataset(**options)
+    dataset.convert(name, progress=False)
+    return dataset.open(name)
+
+
 def test_a_coco_folder_is_converted_into_its_tfrecords(coco):
-    split = open_split(coco.root, "train")
+    split = opened(coco)
     assert (split.name, split.num_examples, len(split.categories)) == ("train", 5, 3)
     assert split.records == [coco.root / "tfrecords" / "train-00000-of-00001.tfrecord"]
     assert split.annotation_file == coco.root / "tfrecords" / "train_annotations.json"
 
 
+def test_opening_does_not_convert(coco):
+    with pytest.raises(UserError, match="the train split is not converted"):
+        coco.dataset().open("train")
+    assert not (coco.root / "tfrecords").exists()
+
+
+def test_a_second_start_reads_no_annotations(coco, monkeypatch):
+    opened(coco)
+    monkeypatch.setattr("maskrcnn.data.formats.coco.read_coco_json", None)
+    dataset = coco.dataset()
+    dataset.convert("train")
+    assert dataset.open("train").num_examples == 5
+    assert dataset.describe("train") == ["COCO, 5 images, 3 classes"]
+
+
 def test_the_converted_folder_alone_is_enough(coco, tmp_path):
-    open_split(coco.root, "train")
+    opened(coco)
     (coco.root / "tfrecords").rename(tmp_path / "records")
     split = open_split(tmp_path / "records", "train")
     assert split.num_examples == 5
     assert split.annotation_file == tmp_path / "records" / "train_annotations.json"
 
 
-@pytest.mark.parametrize(
-    ("annotations", "images"),
-    [
-        ("annotations/instances_train2017.json", "train2017"),
-        ("annotations/instances_train2017.json", "images/train2017"),
-        ("annotations/instances_train.json", "images"),
-        ("train.json", "images/train"),
-        ("train.json", "."),
-        ("train/_annotations.coco.json", "train"),
-    ],
-)
-def test_layouts(coco, tmp_path, annotations, images):
-    root = tmp_path / "other"
-    shutil.copytree(coco.images, root / images)
-    (root / annotations).parent.mkdir(parents=True, exist_ok=True)
-    (root / annotations).write_bytes(coco.path.read_bytes())
-    annotation_file, image_dir = find_coco(root, "train")
-    assert annotation_file == root / annotations
-    assert image_dir.resolve() == (root / images).resolve()
-
-
-def test_roboflow_calls_it_valid(coco, tmp_path):
-    shutil.copytree(coco.images, tmp_path / "other" / "valid")
-    shutil.copy(coco.path, tmp_path / "other" / "valid" / "_annotations.coco.json")
-    assert open_split(tmp_path / "other", "val").num_examples == 5
-
-
 def test_a_folder_that_cannot_be_written_uses_the_cache(coco, tmp_path):
     (coco.root / "tfrecords").write_text("a file where the folder should be")  # root may write anywhere
-    split = open_split(coco.root, "train", cache_dir=tmp_path / "model")
-    assert split.records[0].parent == tmp_path / "model" / "tfrecords"
+    dataset = dataclasses.replace(coco.dataset(), cache_dir=tmp_path / "model")
+    dataset.convert("train", progress=False)
+    assert dataset.open("train").records[0].parent == tmp_path / "model" / "tfrecords"
     with pytest.raises(UserError, match="cannot be written"):
-        open_split(coco.root, "train")
+        coco.dataset().convert("train", progress=False)
+
+
+def test_val_is_held_out_where_it_is_missing(coco):
+    dataset = coco.dataset(val_fraction=0.4)
+    dataset.convert("train", "val", progress=False)
+    train, val = dataset.open("train"), dataset.open("val")
+    assert sorted([*train.index.image_ids, *val.index.image_ids]) == [100, 101, 102, 103, 104]
+    assert val.num_examples >= 1
+    first, second = dataset.describe("train", "val")
+    assert first == f"COCO, {train.num_examples} + {val.num_examples} images, 3 classes"
+    assert second.startswith(f"no val split there: {val.num_examples} of 5 images are held out for it")
+    assert "--val_fraction 0.4" in second
+
+
+def test_train_is_the_same_whether_val_is_asked_for_or_not(coco, tmp_path):
+    alone, both = coco.dataset(val_fraction=0.4), coco.dataset(val_fraction=0.4)
+    alone.convert("train", out_dir=tmp_path / "alone", progress=False)
+    both.convert("train", "val", progress=False)
+    actual = alone.open("train", out_dir=tmp_path / "alone").index.image_ids
+    np.testing.assert_array_equal(actual, both.open("train").index.image_ids)
+
+
+def test_another_fraction_converts_again(coco):
+    assert opened(coco, val_fraction=0.5).num_examples < opened(coco).num_examples == 5
+
+
+def test_a_test_split_is_one_of_its_own(coco):
+    add_split(coco, "test")
+    dataset = coco.dataset(val_fraction=0.2)
+    assert dataset.names == ("train", "val", "test")
+    dataset.convert("test", progress=False)
+    assert dataset.open("test").num_examples == 5
+    dataset.convert("train", "val", progress=False)
+    assert dataset.describe("train", "val")[0] == "COCO, 4 + 1 + 5 images, 3 classes"
+
+
+def test_files_can_be_named(coco, tmp_path):
+    add_split(coco, "val")
+    other = shutil.copy(coco.path, coco.root / "mine.json")
+    dataset = coco.dataset(train_file="mine.json")
+    assert dataset.names == ("train",)  # only named files count
+    assert dataset.sources["train"].origin == other
+    assert coco.dataset(test_file=str(other)).names == ("train", "val", "test")
+    shutil.move(coco.images, tmp_path / "elsewhere")
+    shutil.rmtree(coco.root / "val")
+    split = opened(coco, image_dir=str(tmp_path / "elsewhere"), train_file="mine.json")
+    assert split.num_examples == 5
+    with pytest.raises(UserError, match=r"--val_file absent\.json: no such path"):
+        coco.dataset(val_file="absent.json")
 
 
 def test_an_evaluation_file_replaces_the_annotations(coco, tmp_path):
@@ -79,24 +130,32 @@ def test_wrong_folders(coco, tmp_path):
         open_split(tmp_path / "absent", "train")
     with pytest.raises(UserError, match="is not a folder"):
         open_split(coco.path, "train")
-    with pytest.raises(UserError, match=r"no val split found; looked for annotations/instances_val\*\.json, "):
-        open_split(coco.root, "val")
-    shutil.copy(coco.path, coco.path.with_name("instances_train2014.json"))
-    with pytest.raises(UserError, match="several annotation files for train"):
-        open_split(coco.root, "train")
+    with pytest.raises(NoSplitError, match=r"no test split found \(there: train, val\); name .* --test_file"):
+        open_split(coco.root, "test")
+    with pytest.raises(NoSplitError, match=r"--val_file or hold out a part of train with --val_fraction"):
+        coco.dataset().convert("val")
+    with pytest.raises(UserError, match="--val_fraction 1"):
+        coco.dataset(val_fraction=1.0)
 
 
-def test_images_that_are_nowhere(coco):
-    shutil.rmtree(coco.images)
-    with pytest.raises(UserError, match=r"images of instances_train.json not found \(the first: 100.jpg\); looked in"):
-        open_split(coco.root, "train")
-
-
-def test_a_split_without_images(coco):
-    coco.content.update(images=[], annotations=[])
+def test_one_image_cannot_be_divided(coco):
+    coco.content.update(images=coco.content["images"][:1], annotations=coco.content["annotations"][:1])
     coco.write()
-    with pytest.raises(UserError, match="lists no images"):
-        open_split(coco.root, "train")
+    dataset = coco.dataset(val_fraction=0.5)
+    dataset.convert("train", progress=False)
+    assert dataset.open("train").num_examples == 1
+    with pytest.raises(UserError, match="the val split is empty"):
+        dataset.convert("val", progress=False)
+
+
+def test_problems_are_reported_once(coco, caplog):
+    coco.add_box(100, 7, [1, 1, 0, 0], segmentation=[[1, 1, 5, 1, 5, 5]])
+    coco.write()
+    with caplog.at_level(logging.INFO, "maskrcnn"):
+        coco.dataset(val_fraction=0.5).convert("train", "val", progress=False)
+    assert [record.message for record in caplog.records] == [
+        "repaired: annotation 5: degenerate box [1, 1, 0, 0]; taken from its mask (instances_train.json)"
+    ]
 
 
 def test_an_empty_record_file(tmp_path):
@@ -112,7 +171,13 @@ def test_missing_shards(tmp_path):
         open_split(tmp_path, "train")
 
 
-def write_foreign_records(coco, folder, name="val", **changes):
+def test_named_files_cannot_join_records(coco, tmp_path):
+    (tmp_path / "train.tfrecord").touch()
+    with pytest.raises(UserError, match="holds TFRecords"):
+        find_dataset(tmp_path, DataConfig(val_file=str(coco.path)))
+
+
+def write_third_party_records(coco, folder, name="val", **changes):
     """What TF Model Garden's create_coco_tf_record.py and the replaced system's copy of it write."""
     dataset = load_coco(coco.path, coco.images)
     names = {category.id: category.name.encode() for category in dataset.categories}
@@ -168,13 +233,14 @@ def triangles(coco):
     return coco
 
 
-def test_foreign_records_give_the_same_batches_as_our_own(triangles, tmp_path):
-    write_foreign_records(triangles, tmp_path / "foreign", "train")
-    own, foreign = open_split(triangles.root, "train"), open_split(tmp_path / "foreign", "train")
-    assert own.categories == foreign.categories
-    np.testing.assert_array_equal(own.index.sizes, foreign.index.sizes)
-    np.testing.assert_array_equal(own.index.image_ids, foreign.index.image_ids)
-    batches = [train_dataset(split, Config.tiny(), batch_size=1, seed=0).take(8) for split in (own, foreign)]
+def test_third_party_records_give_the_same_batches_as_our_own(triangles, tmp_path):
+    write_third_party_records(triangles, tmp_path / "third_party", "train")
+    own, third_party = opened(triangles), open_split(tmp_path / "third_party", "train")
+    assert own.categories == third_party.categories
+    np.testing.assert_array_equal(own.index.sizes, third_party.index.sizes)
+    np.testing.assert_array_equal(own.index.image_ids, third_party.index.image_ids)
+    np.testing.assert_array_equal(own.index.objects, third_party.index.objects)
+    batches = [train_dataset(split, Config.tiny(), batch_size=1, seed=0).take(8) for split in (own, third_party)]
     for first, second in zip(*(dataset.as_numpy_iterator() for dataset in batches), strict=True):
         for key in first:
             if key == "masks":
@@ -183,16 +249,16 @@ def test_foreign_records_give_the_same_batches_as_our_own(triangles, tmp_path):
                 np.testing.assert_allclose(first[key], second[key], rtol=1e-5, err_msg=key)
 
 
-def test_annotations_are_made_of_foreign_records(triangles, tmp_path, monkeypatch):
-    write_foreign_records(triangles, tmp_path / "foreign")
-    split = open_split(tmp_path / "foreign", "val", cache_dir=tmp_path / "model")
+def test_annotations_are_made_of_third_party_records(triangles, tmp_path, monkeypatch):
+    write_third_party_records(triangles, tmp_path / "third_party")
+    split = open_split(tmp_path / "third_party", "val", cache_dir=tmp_path / "model")
     made = json.loads(split.annotation_file.read_text())
     assert {category["id"]: category["name"] for category in made["categories"]} == {0: "dog", 7: "cow", 90: "cat"}
     assert [image["id"] for image in made["images"]] == [100, 101, 102, 103, 104]
     assert [entry["iscrowd"] for entry in made["annotations"]] == [0, 1, 0, 0, 0]
     assert mask_utils.area(made["annotations"][0]["segmentation"]) == pytest.approx(100, rel=0.1)
-    monkeypatch.setattr(splits, "write_annotations", None)  # the second time it is found
-    assert open_split(tmp_path / "foreign", "val").annotation_file == split.annotation_file
+    monkeypatch.setattr("maskrcnn.data.records.split.write_annotations", None)  # the second time it is found
+    assert open_split(tmp_path / "third_party", "val").annotation_file == split.annotation_file
 
 
 @pytest.mark.parametrize(
@@ -206,36 +272,16 @@ def test_annotations_are_made_of_foreign_records(triangles, tmp_path, monkeypatc
     ],
 )
 def test_records_without_what_training_needs(coco, tmp_path, changes, problem):
-    write_foreign_records(coco, tmp_path / "foreign", **changes)
+    write_third_party_records(coco, tmp_path / "third_party", **changes)
     with pytest.raises(UserError, match=problem):
-        open_split(tmp_path / "foreign", "val")
-    assert problem in str(check_folder(tmp_path / "foreign", progress=False)[0])
+        open_split(tmp_path / "third_party", "val")
+    assert problem in check_folder(tmp_path / "third_party", progress=False).errors[0]
 
 
-def test_a_truncated_record_file_is_a_fault(coco, tmp_path):
-    write_foreign_records(coco, tmp_path / "foreign")
-    (file,) = (tmp_path / "foreign").iterdir()
+def test_a_truncated_record_file_is_found_by_the_check(coco, tmp_path):
+    write_third_party_records(coco, tmp_path / "third_party")
+    (file,) = (tmp_path / "third_party").iterdir()
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match="truncated"):
-        open_split(tmp_path / "foreign", "val")
-    (fault,) = check_folder(tmp_path / "foreign", progress=False)
-    assert "truncated" in fault.problem
-
-
-def test_convert_and_check_take_whole_folders(coco):
-    assert check_folder(coco.root, progress=False) == []
-    shutil.copytree(coco.images, coco.root / "val")
-    shutil.copy(coco.path, coco.path.with_name("instances_val.json"))
-    converted = convert_folder(coco.root, progress=False)
-    assert {name: len(found.index) for name, found in converted.items()} == {"train": 5, "val": 5}
-    (coco.root / "val" / "102.jpg").unlink()
-    (fault,) = check_folder(coco.root, progress=False)
-    assert "102.jpg is missing" in fault.problem
-
-
-def test_convert_and_check_name_a_wrong_folder(tmp_path):
-    for function in (convert_folder, check_folder):
-        with pytest.raises(UserError, match="no train split found"):
-            function(tmp_path, progress=False)
-        with pytest.raises(UserError, match="no such folder"):
-            function(tmp_path / "absent", progress=False)
+        open_split(tmp_path / "third_party", "val")
+    assert "truncated" in check_folder(tmp_path / "third_party", progress=False).errors[0]

@@ -68,10 +68,11 @@ def copy_images(data_dir: Path, out_dir: Path, count: int) -> None:
     """Copies suitable images and their annotations to a COCO folder whose two splits are the same."""
     import json
 
-    from maskrcnn.data.splits import find_coco
+    from maskrcnn.config import DataConfig
+    from maskrcnn.data.splits import find_dataset
 
-    annotation_file, image_dir = find_coco(data_dir, "train")
-    content = json.loads(annotation_file.read_text(encoding="utf-8"))
+    raw = find_dataset(data_dir, DataConfig()).sources["train"].read()
+    content, image_dir = raw.content, raw.image_dir
     objects: dict[int, list[dict[str, Any]]] = {}
     for annotation in content["annotations"]:
         objects.setdefault(annotation["image_id"], []).append(annotation)

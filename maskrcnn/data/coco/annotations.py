@@ -1,52 +1,46 @@
-"""Reads COCO JSON and finds its faults.
+"""Annotations in COCO's terms, as any format's reader gives them, checked once: the only validator.
 
-Boxes of the file are ``xywh``; what leaves this module is ``xyxy`` in pixels, clipped to the image.
+Boxes of the file are ``xywh``; what leaves this module is ``xyxy`` in pixels, clipped to the image. The mask is what
+counts: a box that does not fit it is taken from it.
 """
 
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco.segmentation import Segmentation, bounding_box, check_segmentation, is_number
+from maskrcnn.data.coco.boxes import Box, box_alone, clip, fit_box, numbers, text_of
+from maskrcnn.data.coco.classes import MOSTLY_CROWDS, unify_classes
+from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of
+from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
+from maskrcnn.data.coco.problems import EntryError, Problem, Severity, refuse, summarize
+from maskrcnn.data.coco.segmentation import (
+    Segmentation,
+    bounding_box,
+    is_number,
+    normalize_segmentation,
+    rectangle,
+)
+from maskrcnn.data.formats.found import RawSplit
 from maskrcnn.errors import UserError
 
 logger = logging.getLogger("maskrcnn")
 
-REMEDY = "repair it, or leave it out with --skip_bad"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a dataset."""
-
-    file: Path
-    item: str
-    problem: str
-    remedy: str = REMEDY
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.item}: {self.problem}; {self.remedy}"
-
-
-@dataclass(frozen=True)
-class ImageEntry:
-    id: int
-    file_name: str
-    height: int
-    width: int
+LISTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
 class Annotation:
+    """An object of an image."""
+
     id: int
     image_id: int
     category_id: int
-    box: tuple[float, float, float, float]
+    box: Box
     segmentation: Segmentation
     area: float | None
     is_crowd: bool
@@ -54,71 +48,49 @@ class Annotation:
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A checked dataset: every annotation belongs to a listed image and category."""
+    """A checked split: every annotation belongs to a listed image and category."""
 
-    path: Path
+    path: Path  # the annotation file or folder that messages name
     image_dir: Path
     images: tuple[ImageEntry, ...]
     annotations: dict[int, tuple[Annotation, ...]]  # by image id; images without objects are absent
     categories: tuple[Category, ...]
-    skipped: int = 0  # faulty entries left out
+    problems: list[Problem] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)  # how many images, annotations and crowds are listed
+    class_totals: Counter[int] = field(default_factory=Counter)  # objects listed by category id, crowds not counted
 
 
-def load_coco(annotation_file: str | Path, image_dir: str | Path, *, skip_bad: bool = False) -> CocoDataset:
-    """Reads a COCO dataset.
+@dataclass(frozen=True)
+class Rules:
+    """How annotations are to be read."""
 
-    Raises:
-        UserError: the file is not COCO JSON, or holds a fault and ``skip_bad`` is not set (it then is left out).
-    """
-    dataset, faults = scan_coco(annotation_file, image_dir)
-    if faults and not skip_bad:
-        more = f" ({len(faults) - 1} more: `maskrcnn data check` lists them)" if len(faults) > 1 else ""
-        raise UserError(f"{faults[0]}{more}")
-    if faults:
-        warn_skipped(dataset.path, faults)
-    return dataset
+    masks_from_boxes: bool = False  # rectangles for objects without masks
+    crowds_as_objects: bool = False
 
 
-def warn_skipped(path: Path, faults: list[Fault]) -> None:
-    """Says in one line how many faulty entries were left out."""
-    kinds = Counter(fault.item.split(" ")[0] for fault in faults)
-    counts = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-    first = f"{faults[0].item}: {faults[0].problem}"
-    logger.warning("warning: %s: %d faulty entries left out (%s), the first: %s", path, len(faults), counts, first)
+@dataclass(frozen=True)
+class SplitClasses:
+    """The classes of the dataset, and the ids by which one split calls them."""
+
+    categories: tuple[Category, ...]
+    ids: dict[Key, int]
+    problems: list[Problem]
 
 
-def scan_coco(annotation_file: str | Path, image_dir: str | Path) -> tuple[CocoDataset, list[Fault]]:
-    """The sound part of a dataset and all faults of its JSON (pixels are not looked at).
+def load_coco(annotation_file: str | Path, image_dir: str | Path | None, *, skip_bad: bool = False) -> CocoDataset:
+    """Reads a COCO file by itself; image files are looked at unless ``image_dir`` is None.
 
     Raises:
-        UserError: the file is not COCO JSON.
+        UserError: the file is not COCO JSON, or has more problems than are tolerated without ``skip_bad``.
     """
-    path, image_dir = Path(annotation_file), Path(image_dir)
+    path = Path(annotation_file)
     content = read_coco_json(path)
-    faults: list[Fault] = []
-    categories = _collect(content["categories"], "category", path, faults, _category_checker())
-    images = _collect(content["images"], "image", path, faults, _image_checker(image_dir))
-    known_images = {image.id: image for image in images}
-    listed = {entry.get("id") for entry in content["images"] if isinstance(entry, dict)}
-    check = _annotation_checker(known_images, listed, {category.id for category in categories})
-    annotations: dict[int, list[Annotation]] = {}
-    for annotation in _collect(content["annotations"], "annotation", path, faults, check):
-        if annotation.image_id in known_images:  # the image may be listed and faulty: told once, with the image
-            annotations.setdefault(annotation.image_id, []).append(annotation)
-    dataset = CocoDataset(
-        path=path,
-        image_dir=image_dir,
-        images=tuple(images),
-        annotations={image_id: tuple(group) for image_id, group in annotations.items()},
-        categories=index_categories({category.id: category.name for category in categories}),
-        skipped=len(faults),
-    )
-    return dataset, faults
-
-
-def index_categories(names: dict[int, str]) -> tuple[Category, ...]:
-    """Categories in the order of their ids, indexed from 1 (0 is the background)."""
-    return tuple(Category(position, id, names[id]) for position, id in enumerate(sorted(names), start=1))
+    classes = unify_classes({"": content}, {"": path})
+    raw = RawSplit(content, Path(image_dir or "."))
+    split = SplitClasses(classes.categories, classes.ids[""], classes.problems[""])
+    dataset = check_split(raw, path, split, Rules(), need_files=image_dir is not None)
+    refuse(dataset.problems, dataset.totals, skip_bad=skip_bad)
+    return dataset
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:
@@ -131,123 +103,138 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected COCO annotations") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); expected COCO annotations") from error
-    lists = ("images", "annotations", "categories")
-    missing = [name for name in lists if not isinstance(content, dict) or not isinstance(content.get(name), list)]
+    missing = [name for name in LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:
         raise UserError(f"{path}: not COCO annotations (no list {', '.join(map(repr, missing))}); export it as COCO")
     return content
 
 
-def _collect(
-    entries: list[Any], kind: str, path: Path, faults: list[Fault], check: Callable[[dict[str, Any]], Any]
-) -> list[Any]:
-    """What ``check`` makes of the sound entries; a ``ValueError`` of it becomes a fault."""
-    sound = []
-    for position, entry in enumerate(entries):
+def check_split(
+    raw: RawSplit, path: Path, classes: SplitClasses, rules: Rules, *, need_files: bool = True
+) -> CocoDataset:
+    """The usable part of a split, and all problems of its annotations (pixels are not looked at)."""
+    notes = [Problem("while reading", path, "file", note, Severity.REPAIRED) for note in raw.notes]
+    crowds_wanted = rules.crowds_as_objects
+    problems = notes + [
+        problem for problem in classes.problems if not (crowds_wanted and problem.kind == MOSTLY_CROWDS)
+    ]
+    listed = check_images(raw.content["images"], raw.image_dir if need_files else None, problems.append, path)
+    checker = _AnnotationChecker(listed, classes.ids, rules)
+    annotations: dict[int, list[Annotation]] = {}
+    for position, entry in enumerate(raw.content["annotations"]):
+        item = f"annotation {name_of(entry, position)}"
+
+        def repaired(kind: str, text: str, item: str = item) -> None:
+            problems.append(Problem(kind, path, item, text, Severity.REPAIRED))
+
         try:
-            if not isinstance(entry, dict):
-                raise ValueError("is not an object")
-            sound.append(check(entry))
-        except ValueError as error:
-            name = entry.get("id", f"at position {position}") if isinstance(entry, dict) else f"at position {position}"
-            faults.append(Fault(path, f"{kind} {name}", str(error)))
-    return sound
+            annotation = checker.check(entry, repaired)
+        except EntryError as error:
+            problems.append(Problem(error.kind, path, item, str(error), error.severity))
+            continue
+        if annotation is not None:
+            annotations.setdefault(annotation.image_id, []).append(annotation)
+    return CocoDataset(
+        path=path,
+        image_dir=raw.image_dir,
+        images=listed.images,
+        annotations={image_id: tuple(group) for image_id, group in annotations.items()},
+        categories=classes.categories,
+        problems=problems,
+        **_count(raw, classes, rules),
+    )
 
 
-def _new_id(entry: dict[str, Any], seen: set[int]) -> int:
-    identity = _integer(entry, "id")
-    if identity in seen:
-        raise ValueError("duplicate id")
-    seen.add(identity)
-    return identity
+def _count(raw: RawSplit, classes: SplitClasses, rules: Rules) -> dict[str, Any]:
+    """What is listed, usable or not."""
+    entries = [entry for entry in raw.content["annotations"] if isinstance(entry, dict)]
+    objects = [entry for entry in entries if rules.crowds_as_objects or not is_set(entry.get("iscrowd"))]
+    categories = (classes.ids.get(key) for entry in objects if (key := key_of(entry.get("category_id"))) is not None)
+    totals = {"image": len(raw.content["images"]), "annotation": len(raw.content["annotations"])}
+    return {
+        "totals": {**totals, "crowd": len(entries) - len(objects)},
+        "class_totals": Counter(category for category in categories if category is not None),
+    }
 
 
-def _integer(entry: dict[str, Any], key: str) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{key} is {'missing' if value is None else f'{value!r}, not an integer'}")
-    return value
+def warn(problems: list[Problem]) -> None:
+    """Logs one line for each kind of problem."""
+    for line in summarize(problems):
+        logger.warning("%s", line)
 
 
-def _category_checker() -> Callable[[dict[str, Any]], Category]:
-    seen: set[int] = set()
-    names: set[str] = set()
+class _AnnotationChecker:
+    """Checks annotations one by one."""
 
-    def check(entry: dict[str, Any]) -> Category:
-        identity, name = _new_id(entry, seen), entry.get("name")
-        if not isinstance(name, str) or not name:
-            raise ValueError("has no name")
-        if name in names:
-            raise ValueError(f"duplicate name {name!r}")
-        names.add(name)
-        return Category(0, identity, name)
+    def __init__(self, images: ListedImages, category_ids: dict[Key, int], rules: Rules) -> None:
+        self.images, self.category_ids, self.rules = images, category_ids, rules
+        self._seen: set[int] = set()
 
-    return check
+    def check(self, entry: Any, repaired: Callable[[str, str], None]) -> Annotation | None:
+        """The annotation, or None if its image cannot be used, which is reported once, with the image.
 
-
-def _image_checker(image_dir: Path) -> Callable[[dict[str, Any]], ImageEntry]:
-    seen: set[int] = set()
-
-    def check(entry: dict[str, Any]) -> ImageEntry:
-        identity, file_name = _new_id(entry, seen), entry.get("file_name")
-        if not isinstance(file_name, str) or not file_name:
-            raise ValueError("has no file_name")
-        height, width = _integer(entry, "height"), _integer(entry, "width")
-        if height <= 0 or width <= 0:
-            raise ValueError(f"size {width} x {height} is empty")
-        if not (image_dir / file_name).is_file():
-            raise ValueError(f"file {image_dir / file_name} is missing")
-        return ImageEntry(identity, file_name, height, width)
-
-    return check
-
-
-def _annotation_checker(
-    images: dict[int, ImageEntry], listed: set[Any], category_ids: set[int]
-) -> Callable[[dict[str, Any]], Annotation]:
-    seen: set[int] = set()
-
-    def check(entry: dict[str, Any]) -> Annotation:
-        identity = _new_id(entry, seen)
-        image_id, category_id = _integer(entry, "image_id"), _integer(entry, "category_id")
-        if image_id not in listed:
-            raise ValueError(f"belongs to image {image_id}, which is not listed")
-        if category_id not in category_ids:
-            raise ValueError(f"belongs to category {category_id}, which is not listed")
-        image = images.get(image_id)
-        segmentation: Any = entry.get("segmentation")
-        check_segmentation(segmentation, (image.height, image.width) if image else None)
-        bbox = entry["bbox"] if entry.get("bbox") else bounding_box(segmentation)
+        Raises:
+            EntryError: it cannot be used.
+        """
+        if not isinstance(entry, dict):
+            raise EntryError("not an object", "is not an object")
+        identity = self._identity(entry, repaired)
+        image = self._image(entry)
+        category_id = self._category(entry)
+        if image is None:
+            return None
+        segmentation, bounds = self._mask(entry, image, repaired)
         area: Any = entry.get("area")
         return Annotation(
             id=identity,
-            image_id=image_id,
+            image_id=image.id,
             category_id=category_id,
-            box=clipped_box(bbox, image),
+            box=fit_box(entry.get("bbox"), bounds, image, repaired),
             segmentation=segmentation,
-            area=float(area) if is_number(area) else None,
-            is_crowd=bool(entry.get("iscrowd", 0)),
+            area=float(area) if is_number(area) and area > 0 else None,
+            is_crowd=is_set(entry.get("iscrowd")) and not self.rules.crowds_as_objects,
         )
 
-    return check
+    def _identity(self, entry: dict[str, Any], repaired: Callable[[str, str], None]) -> int:
+        """The annotation's id if it is an integer of its own, else a new one: nothing refers to it."""
+        identity = key_of(entry.get("id"))
+        if not isinstance(identity, int) or identity in self._seen:
+            repaired("annotation id", "has no integer id of its own; numbered anew")
+            identity = -1 - len(self._seen)
+        self._seen.add(identity)
+        return identity
 
+    def _image(self, entry: dict[str, Any]) -> ImageEntry | None:
+        key = key_of(entry.get("image_id"))
+        if key is None or key not in self.images.by_key:
+            value = entry.get("image_id")
+            text = "has no image_id" if value is None else f"belongs to image {value!r}, which is not listed"
+            raise EntryError("unlisted image", text, Severity.SUSPECT)
+        return self.images.by_key[key]
 
-def clipped_box(bbox: Any, image: ImageEntry | None) -> tuple[float, float, float, float]:
-    """COCO's ``xywh`` as ``xyxy`` inside the image.
+    def _category(self, entry: dict[str, Any]) -> int:
+        value = entry.get("category_id")
+        key = key_of(value)
+        if key is None or key not in self.category_ids:
+            text = "category_id is missing" if value is None else f"belongs to category {value!r}, which is not listed"
+            raise EntryError("unlisted category", text, Severity.SUSPECT)
+        return self.category_ids[key]
 
-    Raises:
-        ValueError: not four finite numbers, degenerate, or outside the image.
-    """
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        raise ValueError(f"bbox {bbox} is not four finite numbers")
-    x, y, width, height = map(float, bbox)
-    if width <= 0 or height <= 0:
-        raise ValueError(f"degenerate box {bbox} (width and height must be positive)")
-    if image is None:
-        return x, y, x + width, y + height
-    box = max(x, 0.0), max(y, 0.0), min(x + width, float(image.width)), min(y + height, float(image.height))
-    if box[0] >= box[2] or box[1] >= box[3]:
-        raise ValueError(f"box {bbox} lies outside the image of {image.width} x {image.height}")
-    return box
+    def _mask(
+        self, entry: dict[str, Any], image: ImageEntry, repaired: Callable[[str, str], None]
+    ) -> tuple[Segmentation, Box]:
+        """The mask, and the box around it within the image."""
+        segmentation = entry.get("segmentation")
+        if not segmentation and self.rules.masks_from_boxes:
+            segmentation = rectangle(box_alone(numbers(entry.get("bbox")), entry.get("bbox"), image))
+        usable = normalize_segmentation(segmentation, (image.height, image.width), repaired)
+        x, y, width, height = bounding_box(usable)
+        bounds = float(x), float(y), float(x + width), float(y + height)
+        if bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
+            raise EntryError("mask without area", f"mask has no area (its box is {text_of(bounds)})")
+        if max(bounds) <= 1.0 and min(image.width, image.height) > 2:
+            text = f"polygon lies in {text_of(bounds)}, in fractions of the image; COCO's coordinates are pixels"
+            raise EntryError("normalized polygon", text, Severity.SUSPECT)
+        return usable, clip(bounds, image)

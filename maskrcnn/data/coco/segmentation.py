@@ -1,52 +1,112 @@
 """COCO's segmentations: polygons [[x1, y1, x2, y2, ...], ...] in px, or an RLE {size: [height, width], counts}."""
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from maskrcnn.data.coco.problems import NO_MASK, EntryError
+
+LARGEST = 1e15  # of coordinates and areas; whatever is larger is an error, and NaN is not smaller
 Segmentation = list[list[float]] | dict[str, Any]
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
-def check_segmentation(segmentation: Any, image_size: tuple[int, int] | None) -> None:
-    """Raises ``ValueError`` unless it is polygons of 3 points or more, or an RLE of the image's (height, width)."""
-    if not segmentation:
-        raise ValueError("has no segmentation; Mask R-CNN learns from masks")
+def number(value: Any) -> float | None:
+    """A finite number, or a text that says one, as a float; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if is_number(value) else None
+
+
+def normalize_segmentation(
+    segmentation: Any, image_size: tuple[int, int] | None, repaired: Callable[[str, str], None]
+) -> Segmentation:
+    """Polygons of 3 points or more, or an RLE of the image's (height, width), of whatever form exporters write.
+
+    ``repaired(kind, text)`` is called for each repair.
+
+    Raises:
+        EntryError: nothing that can be used.
+    """
+    if isinstance(segmentation, list) and len(segmentation) == 1 and _is_rle(segmentation[0]):
+        segmentation = segmentation[0]
+    if not segmentation or (isinstance(segmentation, list) and not any(segmentation)):
+        raise EntryError(NO_MASK, "has no segmentation; Mask R-CNN learns from masks")
     if isinstance(segmentation, dict):
         _check_rle(segmentation, image_size)
-    elif isinstance(segmentation, list):
-        for polygon in segmentation:
-            _check_polygon(polygon)
-    else:
-        raise ValueError(f"segmentation is a {type(segmentation).__name__}; expected polygons or an RLE")
+        return {"size": segmentation["size"], "counts": segmentation["counts"]}
+    if not isinstance(segmentation, list):
+        raise EntryError("bad mask", f"segmentation is a {type(segmentation).__name__}; expected polygons or an RLE")
+    polygons, usable = _as_polygons(segmentation, repaired), []
+    for polygon in polygons:
+        _check_polygon(polygon)
+        if len(polygon) >= 6:
+            usable.append(polygon)
+    if not usable:
+        raise EntryError("bad polygon", f"polygon of {len(polygons[0]) // 2} points (3 are needed)")
+    if len(usable) < len(polygons):
+        repaired("polygon of fewer than 3 points", "a part of fewer than 3 points is dropped")
+    return usable
+
+
+def _is_rle(value: Any) -> bool:
+    return isinstance(value, dict) and "counts" in value
+
+
+def _as_polygons(segmentation: list[Any], repaired: Callable[[str, str], None]) -> list[list[float]]:
+    """A list of flat lists of coordinates, made of one flat list, pairs, points {x, y}, or numbers as text."""
+    if all(not isinstance(part, list | dict) for part in segmentation):  # x1, y1, x2, y2, ...
+        repaired("flat polygon", "segmentation is one flat list of coordinates, read as one polygon")
+        segmentation = [segmentation]
+    elif len(segmentation) >= 3 and all(map(_is_point, segmentation)):
+        segmentation = [segmentation]
+    polygons = []
+    for part in segmentation:
+        if isinstance(part, list) and part and all(map(_is_point, part)):
+            repaired("polygon of points", "segmentation lists points instead of coordinates, read as polygons")
+            part = [value for point in part for value in (point.values() if isinstance(point, dict) else point)]
+        if isinstance(part, list) and any(isinstance(value, str) for value in part):
+            part = [number(value) if isinstance(value, str) else value for value in part]
+            repaired("number as text", "coordinates are text, read as numbers")
+        polygons.append(part)
+    return polygons
+
+
+def _is_point(value: Any) -> bool:
+    if isinstance(value, dict):
+        return list(value) == ["x", "y"]
+    return isinstance(value, list) and len(value) == 2
 
 
 def _check_polygon(polygon: Any) -> None:
     if not isinstance(polygon, list) or not all(map(is_number, polygon)):
-        raise ValueError("polygon is not a list of finite numbers")
+        raise EntryError("bad polygon", "polygon is not a list of finite numbers")
     if len(polygon) % 2:
-        raise ValueError(f"polygon has an odd number of coordinates ({len(polygon)})")
-    if len(polygon) < 6:
-        raise ValueError(f"polygon of {len(polygon) // 2} points (3 are needed)")
+        raise EntryError("bad polygon", f"polygon has an odd number of coordinates ({len(polygon)})")
 
 
 def _check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(counts, list | str) or not counts:
-        raise ValueError("RLE has no counts")
+        raise EntryError("bad RLE", "RLE has no counts")
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f"RLE size is {size}; expected [height, width]")
+        raise EntryError("bad RLE", f"RLE size is {size}; expected [height, width]")
     if image_size is not None and size != list(image_size):
-        raise ValueError(f"RLE of {size[1]} x {size[0]} does not fit the image of {image_size[1]} x {image_size[0]}")
+        fits = f"RLE of {size[1]} x {size[0]} does not fit the image of {image_size[1]} x {image_size[0]}"
+        raise EntryError("bad RLE", fits)
     # pycocotools would fill what an RLE leaves out with whatever lies in memory
     pixels, lengths = size[0] * size[1], counts if isinstance(counts, list) else run_lengths(counts)
     if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != pixels:
-        raise ValueError(f"RLE counts do not add up to {pixels} pixels")
+        raise EntryError("bad RLE", f"RLE counts do not add up to {pixels} pixels")
 
 
 def run_lengths(counts: str) -> list[int]:
@@ -54,11 +114,11 @@ def run_lengths(counts: str) -> list[int]:
     but the first three is a difference to the one before the last."""
     codes = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
     if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("RLE counts are not those of a compressed RLE")
+        raise EntryError("bad RLE", "RLE counts are not those of a compressed RLE")
     starts = np.flatnonzero(np.r_[True, (codes[:-1] & 32) == 0])
     places = np.arange(len(codes)) - np.repeat(starts, np.diff(np.r_[starts, len(codes)]))
     if places.max() > 6:
-        raise ValueError("RLE counts are too large")
+        raise EntryError("bad RLE", "RLE counts are too large")
     values = np.add.reduceat((codes & 31) << (5 * places), starts)
     last = np.r_[starts[1:], len(codes)] - 1
     values -= np.where(codes[last] & 16, np.int64(32) << (5 * places[last]), 0)  # the sign
@@ -77,10 +137,16 @@ def encode_rle(segmentation: Segmentation, height: int, width: int) -> dict[str,
 
 
 def bounding_box(segmentation: Segmentation) -> list[float]:
-    """``xywh`` of a checked segmentation."""
+    """``xywh`` of a normalized segmentation; of no extent if the mask is empty."""
     if isinstance(segmentation, dict):
         rle: Any = encode_rle(segmentation, *segmentation["size"])
         return [float(side) for side in mask_utils.toBbox(rle)]
     xs = [x for polygon in segmentation for x in polygon[0::2]]
     ys = [y for polygon in segmentation for y in polygon[1::2]]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def rectangle(box: tuple[float, float, float, float]) -> list[list[float]]:
+    """The polygon that fills a box (xyxy)."""
+    x1, y1, x2, y2 = box
+    return [[x1, y1, x2, y1, x2, y2, x1, y2]]

@@ -1,7 +1,7 @@
 """Batches from records: order, decode, flip, resize, pad, batch.
 
-The order of the records is drawn in NumPy, whole epochs at a time, before anything is read: a run is resumed at any
-batch for nothing, and gives the batches that it would have given.
+The order of the records is drawn in NumPy, whole epochs at a time, before anything is read: a run
+resumes at any batch at no cost, with the batches that it would have had.
 """
 
 from collections.abc import Iterator
@@ -23,21 +23,23 @@ from maskrcnn.data.loader.transforms import (
     pad_instances,
     resize_to_canvas,
 )
+from maskrcnn.data.records.split import Split, max_instances
 from maskrcnn.data.records.tfrecord import RecordReader
-from maskrcnn.data.splits import Split
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size, resized_size
 
-COLOR, SCALE, PLACE, DONOR = range(1, 5)  # what an example's seed is folded with; by itself it decides on the mirror
+Requests = dict[str, np.ndarray]  # what is to be read for a batch
+
+COLOR, SCALE, PLACE, SOURCE = range(1, 5)  # folded into an example's seed, which by itself decides on the mirror
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's part of the data, where several train or evaluate together."""
+    """One process's part of the data, where several processes train or evaluate together."""
 
     index: int = 0  # of this process
     count: int = 1  # of processes
-    pieces: int = 1  # batches that its part of a training batch is cut into
+    pieces: int = 1  # replicas of the process, each of which gets a batch of its own
 
 
 def train_dataset(
@@ -45,65 +47,65 @@ def train_dataset(
 ) -> tf.data.Dataset:
     """Training batches without end, each of one orientation; ``skip_batches`` are left out before anything is read.
 
-    Of each batch of ``batch_size`` images, this process's ``shard`` is read: the same images as without shares.
+    Of each batch of ``batch_size`` images, this process's ``shard`` is read: the same images as without shards.
 
     Raises:
         UserError: the data have categories that ``config`` does not know, or an augmentation cannot be.
     """
     check_augmentation(config.data)
-    indices = _class_indices(split, config)
     shard = shard or Shard()
     size = batch_size // shard.count
     ours = slice(shard.index * size, (shard.index + 1) * size)
 
-    def order() -> Iterator[dict[str, np.ndarray]]:
+    def order() -> Iterator[Requests]:
         batches = enumerate(_training_order(_portrait(split, config), batch_size, seed))
         for position, records in islice(batches, skip_batches, None):
             seeds = np.stack([np.full(batch_size, seed), position * batch_size + np.arange(batch_size)], axis=1)
-            slots = {**_slots(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
-            yield slots | (_donors(split, config, records, seed, position, ours) if config.data.copy_paste else {})
-
-    def prepare(span: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, read: Any) -> Example:
-        example = decode(
-            read(span),
-            category_ids=list(indices),
-            class_indices=list(indices.values()),
-            max_instances=config.data.max_instances,
-        )
-        return augment(example, size, canvas, seed, config.data)
-
-    def load(slot: Example, read: Any) -> Example:
-        example = prepare(slot["span"], slot["size"], slot["canvas"], slot["seed"], read)
-        if config.data.copy_paste:
-            seed = fold_in(slot["seed"], DONOR)
-            example = tf.cond(
-                tf.random.stateless_uniform([], seed) < config.data.copy_paste,
-                lambda: copy_paste(
-                    example,
-                    prepare(slot["donor_span"], slot["donor_size"], slot["canvas"], seed, read),
-                    fold_in(seed, DONOR),
-                ),
-                lambda: dict(example),
-            )
-            example = limit_instances(example, config.data.max_instances)
-        example = pad_instances(example, config.data.max_instances)
-        return {"images": example.pop("image"), **example}
+            requests = {**_requests(split, config, records[ours]), "seed": seeds[ours].astype(np.int64)}
+            if config.data.copy_paste:
+                requests |= _source_requests(split, config, records, (seed, position), ours)
+            yield requests
 
     specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
     if config.data.copy_paste:
-        specs |= {"donor_span": tf.TensorSpec([None, 3], tf.int64), "donor_size": tf.TensorSpec([None, 2], tf.int32)}
-    return _batches(split, config, order, load, size // shard.pieces, specs)
+        specs |= {"source_span": tf.TensorSpec([None, 3], tf.int64), "source_size": tf.TensorSpec([None, 2], tf.int32)}
+    return _batches(split, config, order, _training_loader(split, config), size // shard.pieces, specs)
+
+
+def _training_loader(split: Split, config: Config) -> Any:
+    """The function that makes a training example of a request: decoded, augmented, its objects padded."""
+    indices, limit = _class_indices(split, config), max_instances(config.data, split)
+
+    def prepare(request: Example, prefix: str, seed: tf.Tensor, read: Any) -> Example:
+        ids, classes = list(indices), list(indices.values())
+        example = decode(read(request[f"{prefix}span"]), category_ids=ids, class_indices=classes, max_instances=limit)
+        return augment(example, request[f"{prefix}size"], request["canvas"], seed, config.data)
+
+    def load(request: Example, read: Any) -> Example:
+        example = prepare(request, "", request["seed"], read)
+        if config.data.copy_paste:
+            seed = fold_in(request["seed"], SOURCE)
+            example = tf.cond(
+                tf.random.stateless_uniform([], seed) < config.data.copy_paste,
+                lambda: copy_paste(example, prepare(request, "source_", seed, read), fold_in(seed, SOURCE)),
+                lambda: dict(example),
+            )
+            example = limit_instances(example, limit)
+        example = pad_instances(example, limit)
+        return {"images": example.pop("image"), **example}
+
+    return load
 
 
 def check_augmentation(config: DataConfig) -> None:
-    """Raises a ``UserError`` for numbers that mean nothing."""
+    """Raises a ``UserError`` for numbers without a meaning."""
     low, high = config.scale_jitter or (1.0, 1.0)
     if not 0 < low <= high:
         raise UserError(f"--scale_jitter {low} {high}: give the least and the largest scale, such as 0.1 2.0")
     if not 0 <= config.color_jitter <= 1:
         raise UserError(f"--color_jitter {config.color_jitter}: the strength must lie between 0 and 1")
     if not 0 <= config.copy_paste <= 1:
-        raise UserError(f"--copy_paste {config.copy_paste}: the share of images must lie between 0 and 1")
+        raise UserError(f"--copy_paste {config.copy_paste}: the fraction of images must lie between 0 and 1")
 
 
 def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, config: DataConfig) -> Example:
@@ -118,18 +120,19 @@ def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tenso
     return resize_to_canvas(example, size, canvas)
 
 
-def _donors(
-    split: Split, config: Config, records: np.ndarray, seed: int, position: int, ours: slice
-) -> dict[str, np.ndarray]:
-    """For each image of a batch another of its orientation, to copy objects of; the batch's number alone decides."""
+def _source_requests(
+    split: Split, config: Config, records: np.ndarray, seeds: tuple[int, int], ours: slice
+) -> Requests:
+    """For each image of a batch another of its orientation to copy objects from; ``seeds`` alone decide."""
     portrait = _portrait(split, config)
-    like = np.flatnonzero(portrait == portrait[records[0]])
-    slots = _slots(split, config, np.random.default_rng([seed, position, DONOR]).choice(like, len(records))[ours])
-    return {"donor_span": slots["span"], "donor_size": slots["size"]}
+    alike = np.flatnonzero(portrait == portrait[records[0]])
+    chosen = np.random.default_rng([*seeds, SOURCE]).choice(alike, len(records))
+    requests = _requests(split, config, chosen[ours])
+    return {"source_span": requests["span"], "source_size": requests["size"]}
 
 
 def training_image_ids(split: Split, config: Config, *, batch_size: int, seed: int, batch: int) -> list[int]:
-    """The images of one of the batches of `train_dataset`, from 0."""
+    """The ids of the images in one batch of `train_dataset`; batches count from 0."""
     records = next(islice(_training_order(_portrait(split, config), batch_size, seed), batch, None))
     return split.index.image_ids[records].tolist()
 
@@ -139,11 +142,11 @@ def eval_dataset(
 ) -> tf.data.Dataset:
     """Every image once, or the first ``num_samples``, landscape before portrait; those of this process's ``shard``.
 
-    Where images run out, the last one is repeated with ``image_valid`` False.
+    The last batch is filled up with its last image, ``image_valid`` False.
     """
     shard = shard or Shard()
 
-    def order() -> Iterator[dict[str, np.ndarray]]:
+    def order() -> Iterator[Requests]:
         portrait = _portrait(split, config)[:num_samples]
         for side in (False, True):
             records = np.flatnonzero(portrait == side)[shard.index :: shard.count]
@@ -151,16 +154,16 @@ def eval_dataset(
                 positions = np.arange(start, start + batch_size)
                 batch = records[positions.clip(max=len(records) - 1)]
                 yield {
-                    **_slots(split, config, batch),
+                    **_requests(split, config, batch),
                     "image_ids": split.index.image_ids[batch],
                     "original_sizes": split.index.sizes[batch],
                     "image_valid": positions < len(records),
                 }
 
-    def load(slot: Example, read: Any) -> Example:
-        encoded = tf.io.parse_single_example(read(slot["span"]), IMAGE_FEATURES)["image/encoded"]
-        example = resize_to_canvas({"image": decode_image(encoded)}, slot["size"], slot["canvas"])
-        kept = {key: slot[key] for key in ("image_ids", "original_sizes", "image_valid")}
+    def load(request: Example, read: Any) -> Example:
+        encoded = tf.io.parse_single_example(read(request["span"]), IMAGE_FEATURES)["image/encoded"]
+        example = resize_to_canvas({"image": decode_image(encoded)}, request["size"], request["canvas"])
+        kept = {key: request[key] for key in ("image_ids", "original_sizes", "image_valid")}
         return {"images": example["image"], "image_sizes": example["image_sizes"], **kept}
 
     specs = {
@@ -193,7 +196,7 @@ def _portrait(split: Split, config: Config) -> np.ndarray:
 
 
 def _training_order(portrait: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Record numbers [B] of one orientation each, epoch after epoch; what does not fill a batch waits for the next."""
+    """Record numbers [B] of one orientation each, epoch after epoch; images that do not fill a batch wait for the next epoch."""
     waiting: dict[bool, list[int]] = {False: [], True: []}
     epoch = 0
     while True:
@@ -206,8 +209,8 @@ def _training_order(portrait: np.ndarray, batch_size: int, seed: int) -> Iterato
         epoch += 1
 
 
-def _slots(split: Split, config: Config, records: np.ndarray) -> dict[str, np.ndarray]:
-    """What the loader must know of a batch of records before it reads them."""
+def _requests(split: Split, config: Config, records: np.ndarray) -> Requests:
+    """Where a batch of records lies, and the sizes that its images get."""
     sizes = split.index.sizes[records].tolist()
     return {
         "span": split.index.spans[records],
@@ -217,20 +220,20 @@ def _slots(split: Split, config: Config, records: np.ndarray) -> dict[str, np.nd
 
 
 def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, specs: dict) -> tf.data.Dataset:
-    """Runs ``load(slot, read)`` over the slots of ``order``, in parallel and in order, and batches the results."""
+    """Runs ``load(request, read)`` over the requests of ``order``, in parallel and in order, and batches the results."""
     reader = RecordReader(split.index.files)
 
     def read(span: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(reader.read, [span], tf.string, stateful=False), [])
 
-    slots = {
+    signature = {
         "span": tf.TensorSpec([None, 3], tf.int64),
         "size": tf.TensorSpec([None, 2], tf.int32),
         "canvas": tf.TensorSpec([None, 2], tf.int32),
         **specs,
     }
-    dataset = tf.data.Dataset.from_generator(order, output_signature=slots).unbatch()
-    dataset = dataset.map(lambda slot: load(slot, read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = tf.data.Dataset.from_generator(order, output_signature=signature).unbatch()
+    dataset = dataset.map(lambda request: load(request, read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     landscape, portrait = canvas_size(1, 2, config.model.image), canvas_size(2, 1, config.model.image)
     shape = [batch_size, *(landscape if landscape == portrait else (None, None)), 3]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC_CATEGORIES = tuple(Category(i, i, f"class {i}") for i in range(1, 81))  # as many as COCO has
 DISTINCT_BATCHES = 4  # then they repeat: the loader must cost nothing
+MAX_INSTANCES = 100  # unless the config says; as many as COCO needs
 OBJECTS = 20  # at most; a COCO image has 7 on average
 
 
@@ -29,7 +30,7 @@ def synthetic_dataset(config: Config, *, batch_size: int, seed: int = 0) -> "tf.
 def synthetic_batch(config: Config, batch_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One training batch."""
     height, width = canvas_size(1, 2, config.model.image)
-    slots = config.data.max_instances
+    slots = config.data.max_instances or MAX_INSTANCES
     valid = np.arange(slots) < rng.integers(1, min(OBJECTS, slots) + 1, (batch_size, 1))  # [B, G]
     sides = np.exp(rng.uniform(np.log(0.03), np.log(0.6), (batch_size, slots, 2)))
     corners = rng.uniform(0, 1 - sides)

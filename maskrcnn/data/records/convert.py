@@ -1,9 +1,9 @@
 """COCO to TFRecords, once: shards, an index that makes them valid, and the checked annotations for the evaluation."""
 
 import dataclasses
-import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco.annotations import CocoDataset, Fault, ImageEntry, load_coco, warn_skipped
+from maskrcnn.data.coco.annotations import CocoDataset, warn
+from maskrcnn.data.coco.images import ImageEntry
+from maskrcnn.data.coco.problems import Problem, is_tolerable, refuse
 from maskrcnn.data.coco.segmentation import encode_rle
+from maskrcnn.data.records.origin import Origin, skipped_files
 from maskrcnn.data.records.prepare import PreparedImage, prepare_images
 from maskrcnn.data.records.rasterize import MASK_SIZE
 from maskrcnn.data.records.shards import Part, PartialConversion, Record
@@ -22,65 +25,35 @@ from maskrcnn.data.records.tfrecord import RecordIndex, object_area, record_span
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import claimed, replacing
 
-VERSION = 1  # of the index and of what the records hold
+VERSION = 2  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of photographs
 
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """Records made from a COCO dataset."""
+    """Records made of a split."""
 
     index: RecordIndex
     categories: tuple[Category, ...]
     annotation_file: Path
+    facts: dict[str, Any]  # what the caller of `write_records` wants to know again without reading the annotations
 
 
-def convert_coco(
-    annotation_file: str | Path,
-    image_dir: str | Path,
-    out_dir: str | Path,
-    name: str,
-    *,
-    skip_bad: bool = False,
-    progress: bool = True,
-) -> Converted:
-    """Writes ``NAME-00000-of-0000N.tfrecord``, ``NAME.json`` and ``NAME_annotations.json``, or finds them up to date.
-
-    Raises:
-        UserError: a fault in the dataset (unless ``skip_bad``), nothing left to write, or an unwritable folder.
-    """
-    source, out_dir = Path(annotation_file), Path(out_dir)
-    found = read_converted(out_dir, name, source=source, skip_bad=skip_bad)
-    if found is not None:
-        return found
-    dataset = load_coco(source, image_dir, skip_bad=skip_bad)
-    if not dataset.images:
-        raise UserError(f"{source}: lists no images{' that could be used' if dataset.skipped else ''}; add some")
-    try:
-        write_records(dataset, out_dir, name, skip_bad=skip_bad, progress=progress)
-    except (OSError, tf.errors.OpError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.message
-        raise UserError(f"{out_dir}: records cannot be written ({reason}); make room or choose a folder") from error
-    found = read_converted(out_dir, name, source=source, skip_bad=skip_bad)
-    assert found is not None
-    return found
-
-
-def read_converted(out_dir: Path, name: str, *, source: Path | None, skip_bad: bool) -> Converted | None:
-    """Records converted earlier, or None if there are none or ``source`` has changed since.
+def read_converted(out_dir: Path, name: str, origin: Origin | None) -> Converted | None:
+    """Records converted earlier, or None if there are none, or none of this ``origin``.
 
     Raises:
         UserError: the records are there and damaged.
     """
     try:
         content = json.loads((out_dir / f"{name}.json").read_bytes())
-        if content["version"] != VERSION or (content["skipped"] and not skip_bad and source is not None):
-            return None
-        if source is not None and not _is_same_source(content["source"], source):
+        if content["version"] != VERSION or (origin is not None and not origin.made(content)):
             return None
         files = tuple(out_dir / file for file in content["files"])
         image_ids, sizes = np.array(content["image_ids"], np.int64), np.array(content["sizes"], np.int32)
+        objects = np.array(content["objects"], np.int32)
         categories = tuple(Category(**category) for category in content["categories"])
+        facts = content["facts"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     annotation_file = out_dir / f"{name}_annotations.json"
@@ -91,44 +64,38 @@ def read_converted(out_dir: Path, name: str, *, source: Path | None, skip_bad: b
         raise UserError(
             f"{out_dir}: holds {len(spans)} records of {name}, expected {len(image_ids)}; delete the folder"
         )
-    return Converted(RecordIndex(files, spans, sizes, image_ids), categories, annotation_file)
+    return Converted(RecordIndex(files, spans, sizes, image_ids, objects), categories, annotation_file, facts)
 
 
-def fingerprint(source: Path) -> dict[str, Any]:
-    """What tells a changed annotation file: see ``_is_same_source``."""
-    status = source.stat()
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": digest}
+def write_records(
+    dataset: CocoDataset, out_dir: Path, name: str, *, origin: Origin, facts: dict[str, Any], progress: bool = True
+) -> None:
+    """Writes ``NAME-00000-of-0000N.tfrecord``, ``NAME.json`` and ``NAME_annotations.json``.
 
+    Shard after shard goes to a hidden folder, where an earlier start may have left some; at the end all are renamed to
+    their places, and the index comes last.
 
-def _is_same_source(recorded: dict[str, Any], source: Path) -> bool:
-    """By size and time, or else (a copied file) by content."""
-    status = source.stat()
-    if (status.st_size, status.st_mtime_ns) == (recorded["bytes"], recorded["modified_ns"]):
-        return True
-    return status.st_size == recorded["bytes"] and fingerprint(source)["sha256"] == recorded["sha256"]
-
-
-def write_records(dataset: CocoDataset, out_dir: Path, name: str, *, skip_bad: bool, progress: bool) -> None:
-    """Writes shard after shard into a hidden folder, where an earlier start may have left some; at the end all are
-    renamed to their places, and the index comes last."""
+    Raises:
+        UserError: too many images or masks cannot be decoded, or the folder cannot be written.
+    """
     groups = [dataset.images[start : start + SHARD_IMAGES] for start in range(0, len(dataset.images), SHARD_IMAGES)]
     files = [out_dir / f"{name}-{shard:05d}-of-{len(groups):05d}.tfrecord" for shard in range(len(groups))]
-    source = fingerprint(dataset.path)
-    key = {"version": VERSION, "mask_size": MASK_SIZE, "sha256": source["sha256"], "skip_bad": skip_bad}
-    partial = PartialConversion(
-        out_dir / f".{name}.partial", {**key, "image_dir": str(dataset.image_dir.resolve())}, dataset
-    )
-    with claimed(partial.folder):
-        parts = list(_make_parts(partial, files, groups, skip_bad=skip_bad, progress=progress))
-        faults = [fault for part in parts for fault in part.faults]
-        if not any(part.images for part in parts):
-            raise UserError(f"{dataset.path}: no image could be read, the first: {faults[0]}")
-        _publish(partial, files, parts, source, name)
-    partial.remove()
-    if faults:
-        warn_skipped(dataset.path, faults)
+    key = {"version": VERSION, "mask_size": MASK_SIZE, "image_dir": str(dataset.image_dir.resolve()), **origin.key()}
+    partial = PartialConversion(out_dir / f".{name}.partial", json.loads(json.dumps(key)), dataset)
+    try:
+        with claimed(partial.folder):
+            parts = list(_make_parts(partial, files, groups, skip_bad=origin.skip_bad, progress=progress))
+            problems = [problem for part in parts for problem in part.problems]
+            if not any(part.images for part in parts):
+                raise UserError(f"{dataset.path}: no image could be read, the first: {problems[0]}")
+            _publish(partial, files, parts, {"origin": origin.describe(), "facts": facts}, name)
+        partial.remove()
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise UserError(
+            f"{out_dir}: records cannot be written ({reason}); free disk space or choose a folder"
+        ) from error
+    warn(problems)
 
 
 def _make_parts(
@@ -149,13 +116,13 @@ def _make_parts(
                 bar.update(len(images))
             else:
 
-                def records(faults: list[Fault], images: tuple[ImageEntry, ...] = images) -> Iterator[Record]:
+                def records(problems: list[Problem], images: tuple[ImageEntry, ...] = images) -> Iterator[Record]:
                     prepared = prepare_images(dataset, images, finish=lambda image: _record(image, names))
                     for found, record in prepared:
                         bar.update()
-                        if found and not skip_bad:
-                            raise UserError(str(found[0]))
-                        faults += found
+                        problems += found
+                        if found:
+                            refuse([*dataset.problems, *problems], dataset.totals, skip_bad=skip_bad)
                         if record is not None:
                             yield record
 
@@ -164,32 +131,36 @@ def _make_parts(
 
 
 def _record(image: PreparedImage, names: dict[int, str]) -> Record:
-    return serialize(image, names), image.entry, _annotation_entries(image)
+    return serialize(image, names), image.entry, coco_entries(image)
 
 
 def _publish(
-    partial: PartialConversion, files: list[Path], parts: list[Part], source: dict[str, Any], name: str
+    partial: PartialConversion, files: list[Path], parts: list[Part], about: dict[str, Any], name: str
 ) -> None:
     """Replaces an earlier conversion by the finished shards; the index, which makes them count, comes last."""
     dataset, out_dir = partial.dataset, files[0].parent
     images = [image for part in parts for image in part.images]
     annotations = [entry for part in parts for entry in part.annotations]
     categories = [dataclasses.asdict(category) for category in dataset.categories]
+    problems = [*dataset.problems, *(problem for part in parts for problem in part.problems)]
+    objects = Counter(entry["image_id"] for entry in annotations if not entry["iscrowd"])
     index = {
         "version": VERSION,
         "mask_size": MASK_SIZE,
-        "source": source,
-        "skipped": dataset.skipped + sum(len(part.faults) for part in parts),
+        **about,
+        "too_many_skipped": not is_tolerable(problems, dataset.totals),
+        "skipped_files": skipped_files(dataset, problems),
         "files": [file.name for file in files],
         "categories": categories,
         "image_ids": [image["id"] for image in images],
         "sizes": [(image["height"], image["width"]) for image in images],
+        "objects": [objects[image["id"]] for image in images],
     }
     with (
         replacing(out_dir / f"{name}.json") as index_file,
         replacing(out_dir / f"{name}_annotations.json") as annotation_file,
     ):
-        _write_json(annotation_file, _coco_content(images, annotations, categories))
+        _write_json(annotation_file, coco_content(images, annotations, categories))
         _write_json(index_file, index)
         _remove_earlier(out_dir, name)
         for file in files:
@@ -203,7 +174,8 @@ def _remove_earlier(out_dir: Path, name: str) -> None:
         file.unlink()
 
 
-def _annotation_entries(image: PreparedImage) -> list[dict[str, Any]]:
+def coco_entries(image: PreparedImage) -> list[dict[str, Any]]:
+    """The image's annotations as COCO's."""
     entries = []
     for annotation, mask in zip(image.annotations, image.masks, strict=True):
         segmentation = annotation.segmentation
@@ -225,7 +197,7 @@ def _annotation_entries(image: PreparedImage) -> list[dict[str, Any]]:
     return entries
 
 
-def _coco_content(images: list[Any], annotations: list[dict[str, Any]], categories: list[Any]) -> dict[str, Any]:
+def coco_content(images: list[Any], annotations: list[dict[str, Any]], categories: list[Any]) -> dict[str, Any]:
     """COCO JSON. Annotations are numbered anew from 1: COCOeval takes id 0 for "not matched"."""
     return {
         "images": images,

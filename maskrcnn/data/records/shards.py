@@ -1,6 +1,6 @@
-"""Finished parts of a conversion: a shard of records with a note of what went into it, kept until all are there.
+"""Finished parts of a conversion: shards of records with manifests of what went into them, kept until all are there.
 
-They lie in a hidden folder beside the records to be, so that a conversion that was stopped goes on where it was.
+They lie in a hidden folder beside the records to be, so that an interrupted conversion resumes where it stopped.
 """
 
 import dataclasses
@@ -12,25 +12,27 @@ from typing import Any
 
 import tensorflow as tf
 
-from maskrcnn.data.coco.annotations import CocoDataset, Fault, ImageEntry
+from maskrcnn.data.coco.annotations import CocoDataset
+from maskrcnn.data.coco.images import ImageEntry
+from maskrcnn.data.coco.problems import Problem, Severity
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import replacing
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What one shard holds."""
+    """The contents of one shard."""
 
     images: list[dict[str, Any]]  # fields of `ImageEntry`
     annotations: list[dict[str, Any]]  # COCO's
-    faults: list[Fault]  # of what was left out
+    problems: list[Problem]  # of what was skipped
 
 
 Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialized; annotations as COCO's
 
 
 class PartialConversion:
-    """The folder of finished shards.
+    """The folder of the finished shards.
 
     Args:
         folder: the hidden folder.
@@ -44,43 +46,46 @@ class PartialConversion:
     def finished(self, shard: Path, images: tuple[ImageEntry, ...]) -> Part | None:
         """The shard if it was written by an earlier start from the same annotations and the same image files."""
         try:
-            note = json.loads(self._note(shard).read_bytes())
-            if note["key"] != self.key or note["source"] != self._state(images):
+            manifest = json.loads(self._manifest(shard).read_bytes())
+            if manifest["key"] != self.key or manifest["source"] != self._state(images):
                 return None
-            if (self.folder / shard.name).stat().st_size != note["bytes"]:
+            if (self.folder / shard.name).stat().st_size != manifest["bytes"]:
                 return None
-            faults = [Fault(Path(file), *texts) for file, *texts in note["faults"]]
-            return Part(note["images"], note["annotations"], faults)
+            problems = [
+                Problem(kind, Path(file), item, text, Severity(severity))
+                for kind, file, item, text, severity in manifest["problems"]
+            ]
+            return Part(manifest["images"], manifest["annotations"], problems)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, shard: Path, images: tuple[ImageEntry, ...], records: Callable[[list[Fault]], Iterator]) -> Part:
-        """Writes the ``records`` of a shard, then its note: with the note, the shard counts."""
+    def write(self, shard: Path, images: tuple[ImageEntry, ...], records: Callable[[list[Problem]], Iterator]) -> Part:
+        """Writes the ``records`` of a shard, then its manifest, which makes the shard count."""
         state, part = self._state(images), Part([], [], [])
         with replacing(self.folder / shard.name) as temporary:
             with tf.io.TFRecordWriter(str(temporary)) as writer:
-                for serialized, entry, annotations in records(part.faults):
+                for serialized, entry, annotations in records(part.problems):
                     writer.write(serialized)
                     part.images.append(dataclasses.asdict(entry))
                     part.annotations.extend(annotations)
             size = temporary.stat().st_size
-        faults = [[str(fault.file), fault.item, fault.problem, fault.remedy] for fault in part.faults]
-        content = {"images": part.images, "annotations": part.annotations, "faults": faults}
-        with replacing(self._note(shard)) as temporary:
+        problems = [[p.kind, str(p.file), p.item, p.text, p.severity.value] for p in part.problems]
+        content = {"images": part.images, "annotations": part.annotations, "problems": problems}
+        with replacing(self._manifest(shard)) as temporary:
             temporary.write_text(json.dumps({"key": self.key, "source": state, "bytes": size, **content}))
         return part
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _note(self, shard: Path) -> Path:
+    def _manifest(self, shard: Path) -> Path:
         return self.folder / f"{shard.name}.json"
 
     def _state(self, images: tuple[ImageEntry, ...]) -> list[list[int]]:
-        """Id, bytes and time of change of each image file.
+        """Id, size and mtime of each image file.
 
         Raises:
-            UserError: a file that was there before has gone.
+            UserError: a file is gone.
         """
         state = []
         for image in images:

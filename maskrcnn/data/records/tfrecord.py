@@ -31,6 +31,7 @@ class RecordIndex:
     spans: np.ndarray  # int64 [N, 3]: position in ``files``, offset and length of the data in bytes
     sizes: np.ndarray  # int32 [N, 2]: height and width of the image
     image_ids: np.ndarray  # int64 [N]
+    objects: np.ndarray  # int32 [N]: of each image, crowds not counted
 
     def __len__(self) -> int:
         return len(self.spans)

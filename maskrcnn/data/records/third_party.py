@@ -1,4 +1,4 @@
-"""TFRecords that others wrote: what our own index would say is found by reading them once."""
+"""Third-party TFRecords: what our own index would say is found by reading them once."""
 
 import dataclasses
 import io
@@ -13,13 +13,13 @@ from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco.annotations import index_categories
+from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.data.records.rasterize import MASK_BYTES
 from maskrcnn.data.records.tfrecord import RecordIndex, RecordReader, record_spans
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import replacing
 
-VERSION = 1  # of the index file
+VERSION = 2  # of the index file
 BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -44,8 +44,9 @@ def scan_records(files: tuple[Path, ...], cache_file: Path | None) -> Scanned:
         if cache_file is not None:
             write_json(cache_file, content)
     sizes, image_ids = np.array(content["sizes"], np.int32), np.array(content["image_ids"], np.int64)
+    index = RecordIndex(files, spans, sizes, image_ids, np.array(content["objects"], np.int32))
     names = {int(id): name for id, name in content["names"].items()}
-    return Scanned(RecordIndex(files, spans, sizes, image_ids), index_categories(names), content["has_masks"])
+    return Scanned(index, index_categories(names), content["has_masks"])
 
 
 def _read_cache(cache_file: Path | None, source: list[Any]) -> dict[str, Any] | None:
@@ -60,29 +61,38 @@ def _read_cache(cache_file: Path | None, source: list[Any]) -> dict[str, Any] | 
 
 def _scan(files: tuple[Path, ...], spans: np.ndarray) -> dict[str, Any]:
     reader = RecordReader(files)
-    sizes, image_ids, names, has_masks = [], [], {}, False
+    sizes, image_ids, objects, names, has_masks = [], [], [], {}, False
     for span in tqdm(spans, desc="reading records", unit=" records"):
         serialized = reader.read(span)
         if problem := check_record(serialized):
             raise UserError(f"{files[span[0]]}: record at byte {span[1]}: {problem}; write or copy the file again")
-        features = _parse(serialized)
+        features = parse(serialized)
         sizes.append([features[f"image/{side}"].int64_list.value[0] for side in ("height", "width")])
         image_ids.append(int(features["image/source_id"].bytes_list.value[0]))
+        labels, crowds = count_objects(features)
+        objects.append(labels - crowds)
         texts = features["image/object/class/text"].bytes_list.value
         for position, label in enumerate(features["image/object/class/label"].int64_list.value):
             names[label] = texts[position].decode() if position < len(texts) else names.get(label, str(label))
         has_masks = has_masks or bool(features["image/object/mask"].bytes_list.value)
-    return {"sizes": sizes, "image_ids": image_ids, "names": names, "has_masks": has_masks}
+    return {"sizes": sizes, "image_ids": image_ids, "objects": objects, "names": names, "has_masks": has_masks}
 
 
-def _parse(serialized: bytes) -> Any:
+def count_objects(features: Any) -> tuple[int, int]:
+    """How many objects a record has, and how many of them are crowds."""
+    crowds = features["image/object/is_crowd"].int64_list.value
+    return len(features["image/object/class/label"].int64_list.value), sum(flag > 0 for flag in crowds)
+
+
+def parse(serialized: bytes) -> Any:
+    """The features of a serialized example, by name."""
     return tf.train.Example.FromString(serialized).features.feature
 
 
 def check_record(serialized: bytes) -> str | None:
     """What is wrong with a record, or None."""
     try:
-        features = _parse(serialized)
+        features = parse(serialized)
     except Exception:  # protobuf's own class, whose module differs from version to version
         return "not a tf.train.Example"
     for side in ("height", "width"):
@@ -107,7 +117,7 @@ def write_annotations(scanned: Scanned, path: Path) -> None:
     reader = RecordReader(scanned.index.files)
     images, annotations = [], []
     for position, span in enumerate(tqdm(scanned.index.spans, desc=f"writing {path.name}", unit=" images")):
-        features = _parse(reader.read(span))
+        features = parse(reader.read(span))
         image_id = int(scanned.index.image_ids[position])
         height, width = (int(side) for side in scanned.index.sizes[position])
         file_name = b"".join(features["image/filename"].bytes_list.value).decode()

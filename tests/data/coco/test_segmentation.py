@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
-from maskrcnn.data.coco.segmentation import bounding_box, check_segmentation, encode_rle, run_lengths
+from maskrcnn.data.coco.segmentation import bounding_box, encode_rle, normalize_segmentation, rectangle, run_lengths
 
 
 @settings(max_examples=50, deadline=None)
@@ -22,10 +22,35 @@ def test_run_lengths_are_those_of_the_mask(seed, height, width, runs):
 @pytest.mark.parametrize("counts", ["zz~~zz", "0X1", "o", "\u00e9", "oooooooooooo1", "321O10O12O"])
 def test_broken_counts_are_refused(counts):
     with pytest.raises(ValueError, match="RLE counts"):
-        check_segmentation({"size": [40, 64], "counts": counts}, (40, 64))
+        normalize_segmentation({"size": [40, 64], "counts": counts}, (40, 64), pytest.fail)
 
 
 def test_polygons_become_one_rle():
     rle = encode_rle([[0, 0, 2, 0, 2, 2, 0, 2], [4, 4, 8, 4, 8, 6, 4, 6]], 10, 10)
     assert mask_utils.area(rle) == 4 + 8
     assert bounding_box({"size": rle["size"], "counts": rle["counts"].decode()}) == [0, 0, 8, 6]
+
+
+TRIANGLE = [1.0, 2.0, 5.0, 2.0, 5.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("written", "kinds"),
+    [
+        ([TRIANGLE], []),
+        (TRIANGLE, ["flat polygon"]),
+        ([[1.0, 2.0], [5.0, 2.0], [5.0, 9.0]], ["polygon of points"]),
+        ([[[1.0, 2.0], [5.0, 2.0], [5.0, 9.0]]], ["polygon of points"]),
+        ([{"x": 1.0, "y": 2.0}, {"x": 5.0, "y": 2.0}, {"x": 5.0, "y": 9.0}], ["polygon of points"]),
+        ([[str(value) for value in TRIANGLE]], ["number as text"]),
+        ([TRIANGLE, [1.0, 1.0]], ["polygon of fewer than 3 points"]),
+    ],
+)
+def test_polygons_of_any_form_become_lists_of_coordinates(written, kinds):
+    repairs = []
+    assert normalize_segmentation(written, (40, 64), lambda kind, text: repairs.append(kind)) == [TRIANGLE]
+    assert repairs == kinds
+
+
+def test_a_rectangle_fills_its_box():
+    assert bounding_box(rectangle((1, 2, 5, 9))) == [1, 2, 4, 7]

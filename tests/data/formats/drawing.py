@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
-from maskrcnn.data.coco.segmentation import check_segmentation, encode_rle
+from maskrcnn.data.coco.segmentation import encode_rle, normalize_segmentation
 from maskrcnn.data.formats.found import FoundDataset, RawSplit
 from maskrcnn.evaluation.coco_metrics import evaluate_ground_truth
 
@@ -61,7 +62,7 @@ def masks_of(split: RawSplit, file_name: str) -> list[np.ndarray]:
 
 
 def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    check_segmentation(segmentation, (height, width))
+    assert normalize_segmentation(segmentation, (height, width), pytest.fail) == segmentation
     rle: Any = encode_rle(segmentation, height, width)
     return mask_utils.decode(rle).astype(bool)
 

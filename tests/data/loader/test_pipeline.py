@@ -6,16 +6,15 @@ import pytest
 
 from maskrcnn.config import Category, Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset, train_dataset, training_image_ids
-from maskrcnn.data.records.convert import convert_coco
-from maskrcnn.data.splits import Split
 from maskrcnn.errors import UserError
 
 CONFIG = Config.tiny().override({"image.min_side": 50, "image.max_side": 90})  # canvases 64 x 96 and 96 x 64
 
 
 def open_coco(coco):
-    converted = convert_coco(coco.path, coco.images, coco.root / "tfrecords", "train", progress=False)
-    return Split("train", converted.index, converted.categories, converted.annotation_file)
+    dataset = coco.dataset()
+    dataset.convert("train", progress=False)
+    return dataset.open("train")
 
 
 def take(dataset, count):

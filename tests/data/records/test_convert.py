@@ -13,14 +13,16 @@ import tensorflow as tf
 from pycocotools.coco import COCO
 
 from maskrcnn.data.records import convert
-from maskrcnn.data.records.convert import convert_coco, read_converted
-from maskrcnn.data.records.prepare import check_coco
+from maskrcnn.data.records.convert import read_converted
 from maskrcnn.data.records.tfrecord import RecordReader, record_spans
 from maskrcnn.errors import UserError
 
 
 def run(coco, out_dir, **options):
-    return convert_coco(coco.path, coco.images, out_dir, "train", progress=False, **options)
+    coco.dataset(**options).convert("train", out_dir=out_dir, progress=False)
+    converted = read_converted(out_dir, "train", None)
+    assert converted is not None
+    return converted
 
 
 def read_example(index, number):
@@ -67,7 +69,7 @@ def test_the_annotations_beside_the_records_serve_cocoeval(coco, tmp_path):
 def test_a_second_start_finds_the_records(coco, tmp_path, monkeypatch):
     first = run(coco, tmp_path / "out")
     os.utime(coco.path)  # a copied file has another time and the same content
-    monkeypatch.setattr(convert, "load_coco", None)
+    monkeypatch.setattr("maskrcnn.data.splits.read_splits", None)
     second = run(coco, tmp_path / "out")
     np.testing.assert_array_equal(first.index.spans, second.index.spans)
     assert first.categories == second.categories
@@ -92,7 +94,7 @@ def test_fewer_shards_replace_more(coco, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_conversion_goes_on_with_its_finished_shards(coco, tmp_path, monkeypatch, error):
+def test_an_interrupted_conversion_resumes_with_its_finished_shards(coco, tmp_path, monkeypatch, error):
     monkeypatch.setattr(convert, "SHARD_IMAGES", 2)
     whole = run(coco, tmp_path / "whole")
     prepared, serialize = [], convert.serialize
@@ -108,7 +110,7 @@ def test_an_interrupted_conversion_goes_on_with_its_finished_shards(coco, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".train.partial"]
     left = sorted(path.name for path in (tmp_path / "out" / ".train.partial").iterdir())
     assert left == ["train-00000-of-00003.tfrecord", "train-00000-of-00003.tfrecord.json"]
-    assert read_converted(tmp_path / "out", "train", source=coco.path, skip_bad=False) is None
+    assert read_converted(tmp_path / "out", "train", None) is None
 
     monkeypatch.setattr(convert, "serialize", lambda image, names: prepared.append(image) or serialize(image, names))
     run(coco, tmp_path / "out")
@@ -149,20 +151,24 @@ def test_finished_shards_of_other_data_are_made_anew(coco, tmp_path, monkeypatch
     assert_same_folder(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_killed_conversion_goes_on_to_the_same_records(coco, tmp_path, monkeypatch):
+def test_a_killed_conversion_resumes_to_the_same_records(coco, tmp_path, monkeypatch):
     """Killed by SIGKILL as soon as the first shard is there."""
     script = (
         "import sys, time\n"
+        "from pathlib import Path\n"
+        "from maskrcnn.config import DataConfig\n"
         "from maskrcnn.data.records import convert\n"
+        "from maskrcnn.data.splits import find_dataset\n"
         "convert.SHARD_IMAGES = 2\n"
         "serialize = convert.serialize\n"
         "convert.serialize = lambda image, names: time.sleep(0.3 * (image.entry.id > 102)) or serialize(image, names)\n"
-        "convert.convert_coco(*sys.argv[1:], 'train', progress=False)\n"
+        "dataset = find_dataset(sys.argv[1], DataConfig(val_fraction=0))\n"
+        "dataset.convert('train', out_dir=Path(sys.argv[2]), progress=False)\n"
     )
-    out_dir, arguments = tmp_path / "out", [str(coco.path), str(coco.images), str(tmp_path / "out")]
+    out_dir, arguments = tmp_path / "out", [str(coco.root), str(tmp_path / "out")]
     with subprocess.Popen([sys.executable, "-c", script, *arguments]) as process:
-        note = out_dir / ".train.partial" / "train-00000-of-00003.tfrecord.json"
-        while not note.is_file() and process.poll() is None:
+        manifest = out_dir / ".train.partial" / "train-00000-of-00003.tfrecord.json"
+        while not manifest.is_file() and process.poll() is None:
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL
@@ -176,40 +182,39 @@ def test_a_killed_conversion_goes_on_to_the_same_records(coco, tmp_path, monkeyp
 def test_without_its_index_a_conversion_does_not_count(coco, tmp_path):
     run(coco, tmp_path / "out")
     (tmp_path / "out" / "train.json").unlink()
-    assert read_converted(tmp_path / "out", "train", source=coco.path, skip_bad=False) is None
+    assert read_converted(tmp_path / "out", "train", None) is None
 
 
-def test_a_truncated_image_stops_or_is_left_out(coco, tmp_path, caplog):
+def test_a_truncated_image_is_skipped_until_it_is_replaced(coco, tmp_path, caplog):
     path = coco.images / "103.jpg"
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(UserError, match=r"103\.jpg: image 103: cannot be decoded"):
-        run(coco, tmp_path / "out" / "tfrecords")
-    assert not (tmp_path / "out").exists()
-    converted = run(coco, tmp_path / "out", skip_bad=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-300])
+    converted = run(coco, tmp_path / "out")
     assert converted.index.image_ids.tolist() == [100, 101, 102, 104]
     assert len(json.loads(converted.annotation_file.read_text())["annotations"]) == 3
-    assert "1 faulty entries left out (1 image)" in caplog.text
-    assert len(run(coco, tmp_path / "out", skip_bad=True).index) == 4
-    with pytest.raises(UserError):  # what was left out then is a fault now
+    assert "skipped: image 103: cannot be decoded" in caplog.text
+    path.write_bytes(whole)
+    assert len(run(coco, tmp_path / "out").index) == 5
+
+
+def test_too_many_truncated_images_stop_the_conversion(coco, tmp_path):
+    for number in (101, 103):
+        path = coco.images / f"{number}.jpg"
+        path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(UserError, match="2 of 5 images cannot be used"):
+        run(coco, tmp_path / "out" / "tfrecords")
+    assert not (tmp_path / "out").exists()
+    assert len(run(coco, tmp_path / "out", skip_bad=True).index) == 3
+    assert len(run(coco, tmp_path / "out", skip_bad=True).index) == 3
+    with pytest.raises(UserError):  # it is more than is skipped by default
         run(coco, tmp_path / "out")
 
 
-def test_nothing_to_convert(coco, tmp_path):
-    coco.content.update(images=[], annotations=[])
+def test_objects_of_each_image_are_counted_without_crowds(coco, tmp_path):
+    coco.add_box(100, 7, [1, 1, 5, 5])
+    coco.add_box(101, 7, [1, 1, 5, 5], iscrowd=1)
     coco.write()
-    with pytest.raises(UserError, match="lists no images"):
-        run(coco, tmp_path / "out")
-
-
-def test_the_check_lists_faults_of_json_and_pixels(coco):
-    (coco.images / "100.jpg").write_bytes(b"no image")
-    (coco.images / "104.jpg").unlink()
-    coco.add_box(101, 7, [1, 1, 0, 0])
-    coco.write()
-    faults = [str(fault) for fault in check_coco(coco.path, coco.images, progress=False)]
-    assert len(faults) == 3
-    for text in ("104.jpg is missing", "annotation 5: degenerate box", "100.jpg: image 100: cannot be decoded"):
-        assert any(text in fault for fault in faults)
+    assert run(coco, tmp_path / "out").index.objects.tolist() == [2, 1, 0, 1, 1]
 
 
 def test_a_truncated_record_file_is_named(coco, tmp_path):

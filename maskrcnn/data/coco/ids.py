@@ -1,0 +1,45 @@
+"""Ids as exporters write them: integers, integers as text, names, or none at all."""
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+Key = int | str
+LARGEST = 2**53  # JSON's readers, COCOeval among them, hold larger integers in floats
+
+
+def key_of(value: Any) -> Key | None:
+    """An id in one form, so that 7, 7.0 and "7" are equal; None if it cannot be an id."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text or None
+    return value if isinstance(value, int) else None
+
+
+def integer_ids(keys: Iterable[Key]) -> dict[Key, int]:
+    """An integer for each distinct key: itself where it is one that COCO's tools take, else the next free one."""
+    distinct = list(dict.fromkeys(keys))
+    kept = {key: key for key in distinct if isinstance(key, int) and 0 <= key < LARGEST}
+    free = max(kept.values(), default=0)
+    ids: dict[Key, int] = {}
+    for key in distinct:
+        if key in kept:
+            ids[key] = kept[key]
+        else:
+            free += 1
+            ids[key] = free
+    return ids
+
+
+def is_set(flag: Any) -> bool:
+    """Whether a flag such as ``iscrowd`` is set: 1, true or "1"."""
+    return isinstance(flag, Hashable) and flag in (1, "1", "true", "True")
+
+
+def name_of(entry: Any, position: int) -> str:
+    """What messages call an entry of a list: its id, or its position from 0."""
+    identity = entry.get("id") if isinstance(entry, dict) else None
+    return f"at position {position}" if identity is None else str(identity)

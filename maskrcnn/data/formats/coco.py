@@ -1,0 +1,153 @@
+"""COCO JSON in the layouts in which tools export it: COCO 2017's, Roboflow's, CVAT's, Label Studio's, or one file of
+any name beside its images."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.image_files import ImageFiles, locate
+from maskrcnn.data.formats.lookup import IGNORED_FOLDERS, split_of
+from maskrcnn.errors import UserError
+
+PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
+LIST = re.compile(rb'"(images|annotations)"\s*:\s*\[')
+OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+ROBOFLOW = "_annotations.coco.json"
+MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are looked for
+MAX_FILES = 40  # JSON files of a folder that are looked at: labelme writes one for each image
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """The COCO dataset in a folder, if there is one.
+
+    Raises:
+        UserError: several annotation files for one split.
+    """
+    files = [path for path in _json_files(folder) if _is_coco(path)]
+    by_split: dict[str, list[Path]] = {}
+    for path in files:
+        by_split.setdefault(_split_name(path, folder) or UNSPLIT, []).append(path)
+    if not by_split:
+        return None
+    if "train" in by_split:
+        by_split.pop(UNSPLIT, None)  # all.json beside train.json and val.json
+    chosen = {name: _choose(name, paths, folder) for name, paths in by_split.items()}
+    return named_files(chosen, folder)
+
+
+def named_files(files: dict[str, Path], root: Path, image_dir: Path | None = None) -> FoundDataset:
+    """The dataset of annotation files that are known, by split; images are looked for under ``root``."""
+    splits = [_found_split(name, path, root, image_dir) for name, path in files.items()]
+    return FoundDataset(_tool(next(iter(files.values()))), tuple(splits))
+
+
+def _found_split(name: str, path: Path, root: Path, image_dir: Path | None) -> FoundSplit:
+    def read() -> RawSplit:
+        return _read(path, name, root, image_dir)
+
+    return FoundSplit(name, path, read, lambda: [path])
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    """JSON files near the top of a folder."""
+    for parent, folders, names in os.walk(folder):
+        deep = len(Path(parent).relative_to(folder).parts) >= MAX_DEPTH
+        folders[:] = sorted(name for name in folders if not (deep or name[0] == "." or name in IGNORED_FOLDERS))
+        found = [name for name in sorted(names) if name.lower().endswith(".json") and name[0] != "."]
+        if len(found) > MAX_FILES:
+            found = [name for name in found if _has_telling_name(name)] or found[: MAX_FILES // 10]
+        yield from (Path(parent) / name for name in found)
+
+
+def _has_telling_name(name: str) -> bool:
+    stem = name.lower()
+    return "coco" in stem or stem.startswith("instances") or "annotation" in stem or split_of(stem) is not None
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a file looks like annotations of COCO: by its ends, since it may hold hundreds of megabytes."""
+    if path.stem.lower().startswith(OTHER_TASKS):
+        return False
+    if path.name == ROBOFLOW or path.stem.lower().startswith("instances"):
+        return True
+    return LIST.search(_ends(path)) is not None
+
+
+def _ends(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(PEEK_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            if size > 2 * PEEK_BYTES:
+                file.seek(-PEEK_BYTES, os.SEEK_END)
+            return head + file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+
+
+def _split_name(path: Path, folder: Path) -> str | None:
+    """The split that the file's name tells, or else the names of its folders, the nearest first."""
+    names = [path.stem, *path.relative_to(folder).parts[-2::-1]]
+    return next((split for name in names if (split := split_of(name))), None)
+
+
+def _choose(name: str, paths: list[Path], folder: Path) -> Path:
+    def rank(path: Path) -> int:
+        stem = path.stem.lower()
+        return (path.name == ROBOFLOW) * 4 + stem.startswith("instances") * 2 + ("coco" in stem)
+
+    best = max(map(rank, paths))
+    chosen = [path for path in paths if rank(path) == best]
+    if len(chosen) > 1:
+        listed = ", ".join(str(path.relative_to(folder)) for path in chosen[:5]) + (", ..." if len(chosen) > 5 else "")
+        what = "none of which names its split" if name == UNSPLIT else f"for {name}"
+        hint = "--train_file and --val_file" if name == UNSPLIT else f"--{name}_file"
+        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}")
+    return chosen[0]
+
+
+def _tool(path: Path) -> str:
+    """The format's name, after the tool that wrote it where that can be seen."""
+    ends = _ends(path).lower()
+    if path.name == ROBOFLOW or b"roboflow" in ends:
+        return "Roboflow COCO"
+    if b"label studio" in ends or path.name == "result.json":
+        return "Label Studio COCO"
+    return "CVAT COCO" if path.name == "instances_default.json" or b"cvat" in ends else "COCO"
+
+
+def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit:
+    content: dict[str, Any] = read_coco_json(path)
+    names = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _is_name(entry)]
+    if image_dir is None and not path.is_relative_to(root):
+        root = path.parent
+    files = ImageFiles(image_dir or root, path.parent, None if name == UNSPLIT else name)
+    folder, renamed, moved = locate(names, files)
+    if not renamed:
+        if not content["images"]:
+            raise UserError(f"{path}: lists no images; the dataset needs some")
+        if not names:
+            raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
+        raise UserError(
+            f"{image_dir or root}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); "
+            "put them there, or name their folder with --image_dir"
+        )
+    images = [
+        {**entry, "file_name": renamed[entry["file_name"]]}
+        if isinstance(entry, dict) and _is_name(entry) and entry["file_name"] in renamed
+        else entry
+        for entry in content["images"]
+    ]
+    notes = []
+    if moved:
+        first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
+        notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
+    return RawSplit({**content, "images": images}, folder, notes)
+
+
+def _is_name(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("file_name"), str) and bool(entry["file_name"])

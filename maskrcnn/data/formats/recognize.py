@@ -1,0 +1,48 @@
+"""Recognizes the format of a dataset from the names in its folder and its first files."""
+
+from collections import Counter
+from pathlib import Path
+
+from maskrcnn.data.formats import coco, labelme, png_masks, via, voc, yolo
+from maskrcnn.data.formats.found import FoundDataset
+from maskrcnn.errors import UserError
+
+FORMATS = (coco, yolo, labelme, via, voc, png_masks)  # the first that finds a dataset; COCO says most
+UNDERSTOOD = (
+    "COCO JSON with its images (also of Roboflow, CVAT and Label Studio), YOLO segmentation, labelme, VIA, Pascal VOC, "
+    "PNG masks and TFRecords"
+)
+MAX_FILES = 100_000  # that are counted for the message
+
+
+def recognize(folder: Path) -> FoundDataset:
+    """The dataset in a folder, or in the only folder in it.
+
+    Raises:
+        UserError: no format is recognized, or the annotations contradict each other.
+    """
+    inner: Path | None = folder
+    while inner is not None:
+        for module in FORMATS:
+            if (found := module.find(inner)) is not None:
+                return found
+        inner = _only_folder(inner)
+    raise UserError(f"{folder}: no dataset recognized; it holds {_describe(folder)}; understood are {UNDERSTOOD}")
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The folder that a ZIP file's contents were unpacked to."""
+    visible = [path for path in folder.iterdir() if not path.name.startswith((".", "__")) and path.name != "tfrecords"]
+    folders = [path for path in visible if path.is_dir()]
+    return folders[0] if len(folders) == 1 and len(visible) - 1 <= 2 else None  # a README and a license beside it
+
+
+def _describe(folder: Path) -> str:
+    """``34 .txt, 12 .jpg``: the most frequent suffixes."""
+    suffixes: Counter[str] = Counter()
+    for number, path in enumerate(folder.rglob("*")):
+        if number >= MAX_FILES:
+            break
+        if path.is_file() and not path.name.startswith("."):
+            suffixes[path.suffix.lower() or "without suffix"] += 1
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6)) or "no files"

@@ -1,0 +1,121 @@
+"""COCO JSON in the layouts of the tools that export it."""
+
+import json
+import shutil
+
+import pytest
+
+from maskrcnn.data.formats import coco as coco_format
+from maskrcnn.data.formats.found import UNSPLIT
+from maskrcnn.errors import UserError
+
+LAYOUTS = {  # annotation file -> folder of the images, name of the split
+    "annotations/instances_train2017.json": ("train2017", "train"),
+    "annotations/instances_val2017.json": ("images/val2017", "val"),
+    "annotations/instances_train.json": ("images", "train"),
+    "train.json": ("images/train", "train"),
+    "val.json": (".", "val"),
+    "validation.json": ("imgs", "val"),
+    "train/_annotations.coco.json": ("train", "train"),  # Roboflow
+    "valid/_annotations.coco.json": ("valid", "val"),
+    "test/_annotations.coco.json": ("test/images", "test"),
+    "annotations/instances_default.json": ("images", UNSPLIT),  # CVAT
+    "result.json": ("images", UNSPLIT),  # Label Studio
+    "anything at all.json": (".", UNSPLIT),
+    "labels/my_coco.json": ("JPEGImages", UNSPLIT),
+    "export/annotations/train.json": ("export/train", "train"),
+    "Train/labels.json": ("Train", "train"),
+}
+
+
+def arrange(coco, root, file, images):
+    shutil.copytree(coco.images, root / images, dirs_exist_ok=True)
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).write_bytes(coco.path.read_bytes())
+
+
+@pytest.mark.parametrize("file", LAYOUTS)
+def test_layouts(coco, tmp_path, file):
+    root, (images, name) = tmp_path / "other", LAYOUTS[file]
+    arrange(coco, root, file, images)
+    (split,) = coco_format.find(root).splits
+    assert (split.name, split.origin, split.list_files()) == (name, root / file, [root / file])
+    raw = split.read()
+    assert raw.image_dir.resolve() == (root / images).resolve()
+    assert raw.content == coco.content
+    assert raw.notes == []
+
+
+@pytest.mark.parametrize(
+    ("file", "info", "tool"),
+    [
+        ("train/_annotations.coco.json", {}, "Roboflow COCO"),
+        ("train.json", {"description": "Exported from roboflow.com"}, "Roboflow COCO"),
+        ("annotations/instances_default.json", {}, "CVAT COCO"),
+        ("result.json", {"contributor": "Label Studio"}, "Label Studio COCO"),
+        ("train.json", {}, "COCO"),
+    ],
+)
+def test_the_tool_is_named(coco, tmp_path, file, info, tool):
+    coco.content = {"info": info, **coco.content}
+    coco.write()
+    arrange(coco, tmp_path / "other", file, "images")
+    assert coco_format.find(tmp_path / "other").format == tool
+
+
+def test_each_split_has_its_own_images_though_names_are_equal(coco, tmp_path):
+    root = tmp_path / "other"
+    for folder in ("train", "valid", "test"):
+        arrange(coco, root, f"{folder}/_annotations.coco.json", folder)
+    for split in coco_format.find(root).splits:
+        assert split.read().image_dir == split.origin.parent
+
+
+def test_other_files_are_left_alone(coco, tmp_path):
+    root = tmp_path / "other"
+    arrange(coco, root, "annotations/instances_train2017.json", "train2017")
+    for name in ("captions_train2017", "person_keypoints_train2017", "image_info_test2017"):
+        shutil.copy(coco.path, root / "annotations" / f"{name}.json")
+    (root / "package.json").write_text('{"name": "images"}')
+    (root / "tfrecords").mkdir()
+    shutil.copy(coco.path, root / "tfrecords" / "train_annotations.json")
+    (split,) = coco_format.find(root).splits
+    assert split.origin.name == "instances_train2017.json"
+
+
+def test_the_file_of_all_images_gives_way_to_splits(coco, tmp_path):
+    root = tmp_path / "other"
+    for file in ("all.json", "train.json", "val.json"):
+        arrange(coco, root, file, "images")
+    assert sorted(split.name for split in coco_format.find(root).splits) == ["train", "val"]
+
+
+def test_a_large_file_is_recognized_by_its_ends(coco, tmp_path):
+    coco.content = {"info": "x" * 100_000, **coco.content, "licenses": ["y" * 100_000]}
+    coco.write()
+    arrange(coco, tmp_path / "middle", "data.json", "images")
+    assert coco_format.find(tmp_path / "middle") is None  # the lists are where nobody looks
+    coco.content["licenses"] = []
+    coco.write()
+    arrange(coco, tmp_path / "end", "data.json", "images")
+    assert coco_format.find(tmp_path / "end") is not None
+
+
+def test_files_that_cannot_be_told_apart(coco, tmp_path):
+    for file in ("a.json", "b.json"):
+        arrange(coco, tmp_path / "other", file, "images")
+    with pytest.raises(UserError, match=r"none of which names its split \(a.json, b.json\); choose with --train_file"):
+        coco_format.find(tmp_path / "other")
+
+
+def test_a_folder_of_one_json_an_image_is_not_coco(tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.json").write_text(json.dumps({"shapes": [], "imagePath": f"{number}.jpg"}))
+    assert coco_format.find(tmp_path) is None
+
+
+def test_images_that_are_nowhere(coco):
+    shutil.rmtree(coco.images)
+    (split,) = coco_format.find(coco.root).splits
+    with pytest.raises(UserError, match=r"none of the 5 images .* \(the first: 100.jpg\); put them there, or name"):
+        split.read()
