@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.loader.transforms import decode
-from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.data.records.split import Split
+from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.data.splits import SplitName, find_dataset
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.runtime.files import replacing
