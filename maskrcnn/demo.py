@@ -9,7 +9,7 @@ from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import eval_dataset
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.evaluation.run import LOG_FILE
 from maskrcnn.inference.predictor import predict_batches
 from maskrcnn.inference.run import infer_folder

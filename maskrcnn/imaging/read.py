@@ -77,12 +77,16 @@ def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: floating-point pixels have no fixed range; save the image with 8 bits per channel")
     if image.mode.startswith("I"):  # 16 bits per pixel, in either byte order
         values = np.asarray(image).astype(np.int64)
-        shift = 4 if values.max(initial=0) < 1 << 12 else 8  # cameras of 12 bits leave the upper 4 empty
-        gray = np.clip(values >> shift, 0, 255).astype(np.uint8)
+        gray = np.clip(values >> (_bit_depth(values) - 8), 0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # a palette may hold transparent colors; the alpha channel is dropped below
     return np.array(image.convert("RGB"))
+
+
+def _bit_depth(values: NDArray[np.int64]) -> int:
+    """The bit depth of the sensor: 16-bit files often hold 10, 12 or 14 bits, and would be read as black."""
+    return next((bits for bits in (8, 10, 12, 14) if values.max(initial=0) < 1 << bits), 16)
 
 
 def list_images(folder: Path) -> list[Path]:

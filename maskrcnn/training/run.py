@@ -15,7 +15,7 @@ from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, open_split
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.evaluation.run import LOG_FILE, flatten, write_metrics
 from maskrcnn.logs.dllogger import DLLLog, LogOptions, cut_log
 from maskrcnn.logs.history import evaluated_epochs

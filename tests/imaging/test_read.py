@@ -39,9 +39,13 @@ def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-def test_twelve_bits_in_sixteen_are_scaled_to_eight(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 0x10, 0xFFF]], np.uint16)).save(tmp_path / "camera.tif")
-    np.testing.assert_array_equal(load_image(tmp_path / "camera.tif")[..., 0], [[0, 1, 0xFF]])
+@pytest.mark.parametrize(
+    ("bits", "depth"), [(8, 8), (9, 10), (10, 10), (12, 12), (13, 14), (14, 14), (15, 16), (16, 16)]
+)
+def test_fewer_bits_in_sixteen_are_scaled_to_eight(tmp_path: Path, bits: int, depth: int) -> None:
+    values = np.array([[0, 1 << (bits - 1), (1 << bits) - 1]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "sensor.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "sensor.png")[..., 0], values >> (depth - 8))
 
 
 def test_a_transparent_palette_reads_without_a_warning(tmp_path: Path) -> None:
