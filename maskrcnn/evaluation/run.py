@@ -12,7 +12,7 @@ from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
 from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
-from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.inference.predictor import Model
 from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.throughput import BatchClock

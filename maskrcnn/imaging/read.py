@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 
 def _bit_depth(values: NDArray[np.int64]) -> int:
-    """The bits that a sensor gave: files of 16 bits a pixel often hold 10, 12 or 14, and would be read as black."""
+    """The bit depth of the sensor: 16-bit files often hold 10, 12 or 14 bits, and would be read as black."""
     return next((bits for bits in (8, 10, 12, 14) if values.max(initial=0) < 1 << bits), 16)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from maskrcnn.config import Category, Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, find_dataset
-from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.runtime.distribution import Devices
 

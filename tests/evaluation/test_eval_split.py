@@ -11,7 +11,7 @@ import pytest
 from maskrcnn.config import Config
 from maskrcnn.data.splits import open_split
 from maskrcnn.errors import UserError
-from maskrcnn.evaluation.ground_truth import open_eval_split
+from maskrcnn.evaluation.eval_split import open_eval_split
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.coco.annotations import index_categories, read_coco_json
+from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.coco.classes import index_categories
+from maskrcnn.data.coco.ground_truth import load_ground_truth
 from maskrcnn.data.splits import Split, SplitName, find_dataset
 from maskrcnn.errors import UserError
 
@@ -72,7 +74,7 @@ def open_eval_split(
         check_categories(split.categories, config, f"{data_dir}: its {name} split has")
         return split
     path = Path(eval_file)
-    content = read_coco_json(path)
+    content = load_ground_truth(path)
     categories = {category["id"]: category["name"] for category in content["categories"]}
     check_categories(index_categories(categories), config, f"{path}: has")
     check_same_images(path, content, split, config.train.eval_samples)
