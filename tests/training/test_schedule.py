@@ -39,8 +39,8 @@ def test_cosine_by_hand():
     schedule = WarmupCosine(0.2, 1.0, 4, 10)
     # half way down after 3 of 6 steps; a quarter of the cosine's half turn (60 degrees) after 2
     expected = [0.2, 0.4, 0.6, 0.8, 1.0, None, 0.75, 0.5, 0.25, None, 0.0, 0.0]
-    for got, wanted in zip(rates(schedule, range(12)), expected, strict=True):
-        assert wanted is None or got == pytest.approx(wanted, abs=1e-6)
+    for actual, rate in zip(rates(schedule, range(12)), expected, strict=True):
+        assert rate is None or actual == pytest.approx(rate, abs=1e-6)
     assert rates(WarmupCosine(0.2, 1.0, 0, 10), [0, 5]) == pytest.approx([1.0, 0.5])
 
 
