@@ -72,7 +72,7 @@ def download_coco(
 
 
 def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = None, progress: bool = True) -> None:
-    """Downloads ``url`` to ``path``, by way of ``path.partial``, which a later call goes on with.
+    """Downloads ``url`` to ``path``, by way of ``path.partial``, from which a later call resumes.
 
     Args:
         url: of the file.
