@@ -38,7 +38,7 @@ class _Shape:
     hole: np.ndarray | None  # the same, of a ring
     area: int  # px, within and without the image
     visible: np.ndarray  # bool [size, size]
-    coverage: np.ndarray  # float32 [h, w], how much of each pixel it covers, of the part of the picture given by
+    coverage: np.ndarray  # float32 [h, w], how much of each pixel it covers, of the part of the image given by
     window: tuple[slice, slice]
 
 
@@ -66,7 +66,9 @@ def write_shapes(
         for split, (name, count) in enumerate((("train", train_images), ("val", val_images))):
             _write_split(out_dir, name, count, image_size, (seed, split), progress)
     except OSError as error:
-        raise UserError(f"{out_dir}: cannot be written ({error.strerror}); make room or choose a folder") from error
+        raise UserError(
+            f"{out_dir}: cannot be written ({error.strerror}); free disk space or choose another folder"
+        ) from error
     return out_dir
 
 
@@ -85,9 +87,9 @@ def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[i
     (out_dir / name).mkdir(exist_ok=True)
     images, annotations = [], []
     for number in tqdm(range(1, count + 1), desc=f"drawing {name}", unit=" images", disable=not progress):
-        picture, shapes = draw_picture(np.random.default_rng([*seeds, number]), size)
+        image, shapes = draw_image(np.random.default_rng([*seeds, number]), size)
         file_name = f"{number:06d}.jpg"
-        Image.fromarray(picture).save(out_dir / name / file_name, quality=95)
+        Image.fromarray(image).save(out_dir / name / file_name, quality=95)
         images.append({"id": number, "file_name": file_name, "height": size, "width": size})
         for shape in shapes:
             annotations.append({"id": len(annotations) + 1, "image_id": number, **_annotation(shape)})
@@ -101,9 +103,9 @@ def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[i
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def draw_picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[_Shape]]:
-    """A picture, uint8 [size, size, 3], and its shapes from the back to the front."""
-    picture = _texture(rng, size, period=rng.uniform(*PERIODS) * size)
+def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[_Shape]]:
+    """An image, uint8 [size, size, 3], and its shapes from the back to the front."""
+    image = _texture(rng, size, period=rng.uniform(*PERIODS) * size)
     shapes: list[_Shape] = []
     wanted = 0 if rng.random() < EMPTY_FRACTION else int(rng.integers(1, MAX_OBJECTS + 1))
     for _ in range(wanted):
@@ -118,10 +120,10 @@ def draw_picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[
         for other in shapes:
             other.visible &= ~shape.visible
         shapes.append(shape)
-        behind = picture[shape.window]
+        behind = image[shape.window]
         behind += (_contrasting_texture(rng, behind, size) - behind) * shape.coverage[..., None]
-    noise = rng.standard_normal(picture.shape, np.float32) * rng.uniform(1, 6)
-    return (picture + noise).clip(0, 255).astype(np.uint8), shapes
+    noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(1, 6)
+    return (image + noise).clip(0, 255).astype(np.uint8), shapes
 
 
 def _contrasting_texture(rng: np.random.Generator, behind: np.ndarray, size: int) -> np.ndarray:
@@ -140,7 +142,7 @@ def _leaves_enough(shape: _Shape, others: list[_Shape]) -> bool:
 
 
 def _draw(name: str, radius: float, rng: np.random.Generator, size: int) -> _Shape:
-    """A shape somewhere in the picture, turned at random."""
+    """A shape somewhere in the image, turned at random."""
     outline, hole = _outline(name, rng)
     angle, (x, y) = rng.uniform(-MAX_TURN, MAX_TURN), rng.uniform(0, size, 2)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) * radius

@@ -7,7 +7,7 @@ from PIL import Image
 from maskrcnn.data import shapes
 from maskrcnn.data.coco.annotations import load_coco
 from maskrcnn.data.records.rasterize import decode_mask
-from maskrcnn.data.shapes import CLASSES, MIN_VISIBLE, draw_picture, write_shapes
+from maskrcnn.data.shapes import CLASSES, MIN_VISIBLE, draw_image, write_shapes
 from maskrcnn.errors import UserError
 
 
@@ -54,7 +54,7 @@ def test_masks_are_what_can_be_seen(monkeypatch):
     monkeypatch.setattr(shapes, "MIN_CONTRAST", -1)
     for seed in range(30):
         colors = iter(range(10, 250, 6))
-        picture, drawn = draw_picture(_NoNoise(seed), 192)
+        picture, drawn = draw_image(_NoNoise(seed), 192)
         union = np.zeros((192, 192), int)
         for number, shape in enumerate(drawn):
             union += shape.visible

@@ -196,7 +196,7 @@ def _portrait(split: Split, config: Config) -> np.ndarray:
 
 
 def _training_order(portrait: np.ndarray, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Record numbers [B] of one orientation each, epoch after epoch; images that do not fill a batch wait for the next epoch."""
+    """Record numbers [B] of one orientation each, epoch after epoch; those that fill no batch wait for the next."""
     waiting: dict[bool, list[int]] = {False: [], True: []}
     epoch = 0
     while True:
@@ -220,7 +220,7 @@ def _requests(split: Split, config: Config, records: np.ndarray) -> Requests:
 
 
 def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, specs: dict) -> tf.data.Dataset:
-    """Runs ``load(request, read)`` over the requests of ``order``, in parallel and in order, and batches the results."""
+    """Runs ``load(request, read)`` over the requests of ``order``, in parallel, in order, and batches the results."""
     reader = RecordReader(split.index.files)
 
     def read(span: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Steps of the loader, each ``example -> example`` in TensorFlow ops.
 
 An example is a dict: ``image`` uint8 [H, W, 3]; ``boxes`` and ``mask_regions`` float32 [N, 4], xyxy in px of the image;
-``classes`` int32 [N]; ``masks`` uint8 [N, M, M] of 0 and 1, relative to the frames; N objects. ``pad_instances`` adds
+``classes`` int32 [N]; ``masks`` uint8 [N, M, M] of 0 and 1, relative to their mask regions; N objects. ``pad_instances`` adds
 ``valid``, ``resize_to_canvas`` adds ``image_sizes``.
 """
 
@@ -72,7 +72,7 @@ def unpack_masks(bits: tf.Tensor) -> tf.Tensor:
 def decode_png_masks(encoded: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """PNGs [N] of the image's size, cut to ``boxes`` [N, 4] px: uint8 [N, MASK_SIZE, MASK_SIZE].
 
-    Each cell is the bilinear value at its center, thresholded at one half.
+    Each mask pixel is the bilinear value at its center, thresholded at one half.
     """
 
     def cut(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

@@ -26,7 +26,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import claimed, replacing
 
 VERSION = 2  # of the index and of what the records hold
-SHARD_IMAGES = 1024  # about 150 MB of photographs
+SHARD_IMAGES = 1024  # about 150 MB of JPEGs
 
 
 @dataclasses.dataclass(frozen=True)

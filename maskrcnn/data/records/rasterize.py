@@ -1,4 +1,4 @@
-"""Ground-truth masks as bits in a frame, the object's box; made once, at conversion."""
+"""Ground-truth masks as bits relative to the object's box, made once, at conversion."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pycocotools import mask as mask_utils
 from maskrcnn.data.coco.annotations import Annotation
 from maskrcnn.data.coco.segmentation import encode_rle
 
-MASK_SIZE = 112  # px of a mask's side in its frame; the replaced system
+MASK_SIZE = 112  # px of a mask's side; the replaced system
 MASK_BYTES = MASK_SIZE * MASK_SIZE // 8
 MAX_COORDINATE = 1e4  # of a scaled polygon: bounds the outline that is walked when a box is far too small for it
 
