@@ -10,6 +10,7 @@ DATASET = "a dataset of any format that is understood: COCO, YOLO, labelme, VIA,
 
 
 def add_commands(commands: Any) -> None:
+    """Adds the command to the parser."""
     parser = commands.add_parser("data", help="convert, check, look at, draw or download datasets", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
@@ -63,6 +64,7 @@ def _add_sources(actions: Any) -> None:
 
 
 def convert(options: argparse.Namespace) -> None:
+    """Converts a dataset and prints what was written."""
     from maskrcnn.data.folder import convert_folder
 
     counts = convert_folder(options.data_dir, options.out_dir, to=options.to, options=data_config(options))
@@ -71,6 +73,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
+    """Checks a dataset and prints a summary with the problems found."""
     from maskrcnn.data.check import check_folder
 
     report = check_folder(options.data_dir, data_config(options))
@@ -87,6 +90,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def browse(options: argparse.Namespace) -> None:
+    """Writes a contact sheet of a split."""
     from maskrcnn.reports.contact_sheet import write_contact_sheet
 
     page = write_contact_sheet(
@@ -100,6 +104,7 @@ def browse(options: argparse.Namespace) -> None:
 
 
 def shapes(options: argparse.Namespace) -> None:
+    """Draws the shapes dataset."""
     from maskrcnn.data.shapes import write_shapes
 
     path = write_shapes(
@@ -113,6 +118,7 @@ def shapes(options: argparse.Namespace) -> None:
 
 
 def coco(options: argparse.Namespace) -> None:
+    """Downloads COCO 2017."""
     from maskrcnn.data.coco.download import BASE_URL, download_coco
 
     path = download_coco(options.out_dir, base_url=options.base_url or BASE_URL, splits=tuple(options.splits))

@@ -1,4 +1,4 @@
-"""Splits of a dataset in memory, checked: with the classes of all splits, and val held out of train where it is missing."""
+"""The splits of a dataset in memory, checked: with the classes of all splits; a missing val is held out of train."""
 
 import dataclasses
 import hashlib

@@ -17,6 +17,8 @@ BASE_URL = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Archive:
+    """A file of COCO's server."""
+
     path: str  # below the base URL
     md5: str | None  # None: the archive's own checksums must do
     folder: str  # that it unpacks to

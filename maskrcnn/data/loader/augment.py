@@ -34,6 +34,7 @@ def scale_jitter(example: Example, canvas: tf.Tensor, scale: tf.Tensor, seed: tf
 
 
 def draw_scale(bounds: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
+    """A random scale between two bounds."""
     return tf.random.stateless_uniform([], seed, *bounds)
 
 

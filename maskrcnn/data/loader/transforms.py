@@ -1,8 +1,8 @@
 """Steps of the loader, each ``example -> example`` in TensorFlow ops.
 
 An example is a dict: ``image`` uint8 [H, W, 3]; ``boxes`` and ``mask_regions`` float32 [N, 4], xyxy in px of the image;
-``classes`` int32 [N]; ``masks`` uint8 [N, M, M] of 0 and 1, relative to their mask regions; N objects. ``pad_instances`` adds
-``valid``, ``resize_to_canvas`` adds ``image_sizes``.
+``classes`` int32 [N]; ``masks`` uint8 [N, M, M] of 0 and 1, relative to their mask regions; N objects.
+``pad_instances`` adds ``valid``, ``resize_to_canvas`` adds ``image_sizes``.
 """
 
 from typing import Any

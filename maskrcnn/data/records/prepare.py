@@ -22,6 +22,8 @@ LOOKAHEAD = 16  # images in flight for each thread: bounds the memory
 
 @dataclass(frozen=True)
 class PreparedImage:
+    """An image and its objects, ready to be written to a record."""
+
     entry: ImageEntry
     stored: StoredImage
     annotations: tuple[Annotation, ...]

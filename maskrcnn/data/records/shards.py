@@ -76,6 +76,7 @@ class PartialConversion:
         return part
 
     def remove(self) -> None:
+        """Deletes the folder of the partial conversion."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _manifest(self, shard: Path) -> Path:

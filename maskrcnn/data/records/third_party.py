@@ -25,6 +25,8 @@ BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclasses.dataclass(frozen=True)
 class Scanned:
+    """Facts about third-party records, from reading all of them once."""
+
     index: RecordIndex
     categories: tuple[Category, ...]
     has_masks: bool  # full-size masks, of which COCO annotations can be made
@@ -148,5 +150,6 @@ def _annotation_entries(features: Any) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON under a temporary name, then renames it."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
