@@ -84,6 +84,21 @@ class StandIn(keras.Model):
         return backend.scale_loss_by_replicas(sum(losses.values()))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects what is slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes tests slow that are so under JAX; skips those whose numbers a restricted processor does not have.
+
+    TensorFlow asks the processor itself whether oneDNN can compute in bfloat16, and not the variable that restricts it.
+    """
+    restricted = os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX2")
+    for item in items:
+        if keras.backend.backend() == "jax":
+            if item.get_closest_marker("slow_under_jax"):
+                item.add_marker(pytest.mark.slow)
+        elif restricted and item.get_closest_marker("bfloat16"):
+            item.add_marker(pytest.mark.skip("oneDNN restricted to AVX2 has no bfloat16"))
+
+
 @pytest.fixture(autouse=True)
 def _determinism_ends_with_the_test():
     """`backend.set_seed` turns it on for the whole process, and Keras then refuses XLA."""

@@ -40,7 +40,10 @@ def test_a_norm_that_learns_uses_the_batch():
 
 
 @pytest.mark.parametrize("channels", [MIN_CHANNELS, MIN_CHANNELS - 1])
-@pytest.mark.parametrize("settings", [{}, {"kernel_size": 1}, {"strides": 2}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"kernel_size": 1}, {"strides": 2}, pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.bfloat16)],
+)
 def test_winograd_is_for_many_channels_in_float32(monkeypatch, channels, settings):
     calls = []
     monkeypatch.setattr(

@@ -118,6 +118,7 @@ def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
     assert (actual[positive] > 0).all()
 
 
+@pytest.mark.slow_under_jax
 def test_a_step_on_padding_buckets_is_that_on_all_entries(micro, monkeypatch):
     """Compiled, with gradients through the branches of the mask head and of the RPN's matching."""
     config = micro.override({"data.max_instances": 8})
@@ -150,6 +151,8 @@ def near_edge_batch(config):
 
 
 # Under JAX one of the two, as it compiles each for half a minute.
+@pytest.mark.slow_under_jax
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"][keras.backend.backend() == "jax" :])
 def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
     exact, weights = exact_losses
@@ -197,6 +200,7 @@ def test_weight_decay_is_of_kernels_only(config):
     assert float(l2_loss(model.trainable_variables, 1e-4)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow_under_jax
 def test_it_learns_two_squares(config):
     """The whole chain at once: after 80 steps both squares are found, with their classes and full masks."""
     keras.utils.set_random_seed(0)
@@ -217,6 +221,7 @@ def test_it_learns_two_squares(config):
     assert not (outputs["scores"][1] > 0.5).any()
 
 
+@pytest.mark.slow_under_jax
 def test_four_batches_of_one_give_the_gradient_of_one_batch_of_four(config):
     """The loss is a mean over images, so with fixed norms and every anchor and RoI sampled nothing else differs."""
     config = config.override({"norm.train": False, "rpn.samples": 10**6, "box_head.samples": 10**6})

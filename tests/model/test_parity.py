@@ -33,7 +33,6 @@ from tests.parity.training import (
 
 # JAX compiles the whole model in half a minute and a training step in minutes; operation by operation takes longer.
 COMPILED = keras.backend.backend() == "jax"
-slow_under_jax = pytest.mark.slow if COMPILED else lambda test: test
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,13 @@ def test_losses_equal_torchvision(state: dict[str, Any]) -> None:
     check(list(compare_losses(losses, load_arrays("training_v1"))))
 
 
-@slow_under_jax
+@pytest.mark.slow_under_jax
 def test_version_2_equals_torchvision() -> None:
     version_2 = build_model(golden_config("v2"), make_state("v2"))
     check(compare(run_stages(version_2, first_image(), jit=COMPILED), load_arrays("inference_v2")))
 
 
-@slow_under_jax
+@pytest.mark.slow_under_jax
 def test_compiled_model_detects_what_its_stages_do(model: Any, stages: dict[str, Any]) -> None:
     model.compile(jit_compile=True)
     outputs = model.predict_on_batch(first_image())
@@ -94,7 +93,7 @@ def test_compiled_model_detects_what_its_stages_do(model: Any, stages: dict[str,
     np.testing.assert_allclose(outputs["masks"][0][valid], stages["det.mask_prob"][0][valid], atol=5e-4)
 
 
-@slow_under_jax
+@pytest.mark.slow_under_jax
 def test_image_without_detections_in_a_batch(state: dict[str, Any]) -> None:
     golden, batch = load_arrays("inference_v1"), first_image()
     plain = np.full_like(batch["images"], 120)
@@ -111,7 +110,7 @@ def test_image_without_detections_in_a_batch(state: dict[str, Any]) -> None:
     np.testing.assert_allclose(results["det.mask_prob"][1, :3], golden["det.mask_prob"][:3], atol=5e-4)
 
 
-@slow_under_jax
+@pytest.mark.slow_under_jax
 def test_training_follows_torchvision(state: dict[str, Any]) -> None:
     golden = load_arrays("training_v1")
     trained = build_model(training_config(), state)
@@ -125,7 +124,7 @@ def test_training_follows_torchvision(state: dict[str, Any]) -> None:
     check(list(compare_losses(losses, golden, key="empty.loss_values")))
 
 
-@slow_under_jax
+@pytest.mark.slow_under_jax
 def test_box_masks_hardly_change_the_loss(state: dict[str, Any]) -> None:
     full = load_arrays("training_v1")["loss.values"][2]
     batch = with_box_masks(training_batch())

@@ -10,6 +10,8 @@ from maskrcnn.config import BackboneConfig, Category, Config
 from maskrcnn.model import MaskRCNN
 
 
+@pytest.mark.bfloat16
+@pytest.mark.slow_under_jax
 @pytest.mark.parametrize("float32", [False, True])
 def test_backbone_may_stay_in_float32(float32: bool) -> None:
     tiny = dataclasses.replace(Config.tiny(), categories=(Category(1, 1, "thing"),))

@@ -57,6 +57,7 @@ def train(devices, batch, data, model):
     return losses, rates, state, result.stdout
 
 
+@pytest.mark.slow  # four processes; `tests.soak.devices` has more cases
 def test_two_devices_with_two_images_are_one_with_four(shapes_dir, tmp_path):
     """Gradients are accumulated and clipped: for each device separately they would not be those of the whole batch."""
     losses, rates, state, evaluated = train(1, 4, shapes_dir, tmp_path / "one")
