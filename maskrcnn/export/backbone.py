@@ -1,11 +1,11 @@
 """From uint8 images to C2..C5."""
 
+import numpy as np
+
 from maskrcnn.config import BackboneConfig, ImageConfig
 from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.graph import Graph, Value
 from maskrcnn.export.layers import convolution
-
-import numpy as np
 
 STAGES = range(2, 6)  # C2..C5
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrcnn.errors import UserError
+
 Array = NDArray[Any]
 
 
@@ -61,6 +63,8 @@ class FoldedWeights:
         return sorted(set(self._values) - self._read)
 
     def _take(self, name: str) -> Array:
+        if name not in self._values:
+            raise UserError(f"the model has no weight {name}; only models with a ResNet of the config can be exported")
         self._read.add(name)
         return np.asarray(self._values[name], np.float32)
 

@@ -11,10 +11,10 @@ FIRST_LEVEL = 2
 
 def fpn(graph: Graph, weights: FoldedWeights, features: list[Value]) -> list[Value]:
     """[C2, .., C5] -> [P2, .., P6], each [B, channels, H / 2^l, W / 2^l]."""
-    merged = [convolution(graph, weights, c, f"fpn/lateral{l}") for l, c in enumerate(features, FIRST_LEVEL)]
+    merged = [convolution(graph, weights, c, f"fpn/lateral{level}") for level, c in enumerate(features, FIRST_LEVEL)]
     for level in reversed(range(len(merged) - 1)):
         merged[level] = merged[level] + _double(graph, merged[level + 1])
-    pyramid = [convolution(graph, weights, m, f"fpn/output{l}") for l, m in enumerate(merged, FIRST_LEVEL)]
+    pyramid = [convolution(graph, weights, m, f"fpn/output{level}") for level, m in enumerate(merged, FIRST_LEVEL)]
     return [*pyramid, graph("MaxPool", pyramid[-1], kernel_shape=[1, 1], strides=[2, 2])]
 
 

@@ -1,7 +1,7 @@
 """Exact greedy non-maximum suppression by the runtime's NonMaxSuppression, with outputs of static shape.
 
-The operator sorts by score, and runtimes differ in how they order equal ones. So it gets ranks for scores: boxes come in
-descending order, and those that take no part have rank 0, which is below its threshold.
+The operator sorts by score, and runtimes differ in how they order equal ones. So it gets ranks for scores: boxes come
+in descending order, and those that take no part have rank 0, which is below its threshold.
 """
 
 from dataclasses import dataclass

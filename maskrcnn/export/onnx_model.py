@@ -89,6 +89,7 @@ def describe(config: Config, weights: Mapping[str, NDArray[Any]]) -> dict[str, s
         "class_names": json.dumps({category.index: category.name for category in config.categories}),
         "resize": resize,
         "weights_sha256": hash_weights(weights),
+        "precision": "float32",
     }
 
 
