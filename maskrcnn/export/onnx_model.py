@@ -56,7 +56,9 @@ def build_onnx(config: Config, weights: Mapping[str, NDArray[Any]], shape: Input
     outputs["classes"] = graph.cast(detections.classes, np.int32)
     for name in OUTPUTS:
         graph("Identity", outputs[name], name=name)
-    return graph.model(_inputs(shape), _outputs(config, shape), describe(config, weights))
+    model = graph.model(_inputs(shape), _outputs(config, shape), describe(config, weights))
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def _detect(graph: Graph, weights: FoldedWeights, config: Config) -> tuple[Detections, Value]:

@@ -16,6 +16,8 @@ from maskrcnn.inference.exported import import_extra, load_exported
 from maskrcnn.runtime.files import making
 
 if TYPE_CHECKING:
+    import onnx
+
     from maskrcnn.model import MaskRCNN
 
 EXPORT_DIR = "export"  # in the model's folder
@@ -120,8 +122,8 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions) -> None:
-    import onnx
+def onnx_file(model: "MaskRCNN", config: Config, options: ExportOptions) -> "onnx.ModelProto":
+    """The model's ONNX file, not checked yet."""
     from keras import ops
 
     from maskrcnn.export.onnx_model import InputShape, build_onnx
@@ -129,8 +131,14 @@ def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions
 
     weights = {name: ops.convert_to_numpy(variable) for name, variable in model_variables(model).items()}
     height, width = options.size or (None, None)
+    return build_onnx(config, weights, InputShape(options.batch, height, width))
+
+
+def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions) -> None:
+    import onnx
+
     onnx_path = path.with_suffix(".onnx")
-    onnx.save(build_onnx(config, weights, InputShape(options.batch, height, width)), onnx_path)
+    onnx.save(onnx_file(model, config, options), onnx_path)
     if options.format == "openvino":
         from maskrcnn.export.openvino_file import convert_to_openvino
 
