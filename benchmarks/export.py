@@ -28,6 +28,7 @@ CONTESTANTS = {"tensorflow": "", "onnxruntime": "export/model.onnx", "openvino":
 
 
 def main() -> None:
+    """Runs all turns, or the one that ``--turn`` names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=[416, 672], metavar=("H", "W"))
     parser.add_argument("--threads", type=int, default=2, metavar="N")
@@ -64,6 +65,7 @@ def prepare(folder: Path, size: list[int]) -> None:
 
 
 def start_turn(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """A turn in a process of its own."""
     flags = ["--turn", name, "--model_dir", str(folder), "--threads", str(options.threads), "--steps"]
     command = [sys.executable, "-m", "benchmarks.export", *flags, str(options.steps), "--size", *map(str, options.size)]
     began = time.perf_counter()

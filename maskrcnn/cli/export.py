@@ -7,6 +7,7 @@ FORMATS = ("onnx", "openvino")
 
 
 def add_commands(commands: Any) -> None:
+    """Adds the command's parser."""
     parser = commands.add_parser("export", help="write a model as one file that runs without Keras", allow_abbrev=False)
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
@@ -41,6 +42,7 @@ def batch_size(text: str) -> int | None:
 
 
 def export(options: argparse.Namespace) -> None:
+    """Runs the command."""
     from maskrcnn.runtime.backend import select_backend
 
     size = tuple(options.size) if options.size else None

@@ -18,7 +18,7 @@ class Suppression:
     iou_threshold: float
     candidates: int  # N
     max_outputs: int  # survivors of a group that matter; the first ones
-    num_classes: int | None = None  # boxes of classes 1 .. num_classes - 1 suppress within their class; None: all alike
+    num_classes: int = 0  # with the background, where boxes suppress within their class only
 
 
 def suppress(graph: Graph, boxes: Value, valid: Value, settings: Suppression, classes: Value | None = None) -> Value:
@@ -29,11 +29,11 @@ def suppress(graph: Graph, boxes: Value, valid: Value, settings: Suppression, cl
         boxes: [B, N, 4], in descending order of score.
         valid: bool [B, N]; other boxes neither survive nor suppress.
         settings: threshold and sizes.
-        classes: int64 [B, N], needed with ``num_classes``.
+        classes: int64 [B, N] from 1 on; boxes of different classes do not suppress each other.
     """
     ranks = np.arange(settings.candidates, 0, -1, dtype=np.float32)  # exact below 2^24
     takes_part = graph.unsqueeze(valid, 1)  # [B, 1, N]
-    if settings.num_classes is not None:
+    if classes is not None:
         channels = np.arange(1, settings.num_classes, dtype=np.int64)[:, None]  # [C - 1, 1]
         takes_part = takes_part & graph("Equal", graph.unsqueeze(classes, 1), channels)  # [B, C - 1, N]
     selected = graph(  # [S, 3] image, class, box

@@ -115,7 +115,7 @@ def test_an_earlier_file_stays_if_the_new_one_is_refused(config, make_model, tmp
 
 def test_a_model_that_finds_nothing_is_not_exported(config, make_model, tmp_path):
     config = config.override({"box_head.score_threshold": 1.0})
-    with pytest.raises(UserError, match="finds nothing.*--check_images"):
+    with pytest.raises(UserError, match=r"finds nothing.*--check_images"):
         export_model((make_model(config), config), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
