@@ -1,0 +1,126 @@
+"""Exported files beside the live TensorFlow model (ResNet-50-FPN, generated weights), turn by turn; writes a JSON file.
+
+    python -m benchmarks.export
+
+Turns go A B C A B C, each in a process of its own that is started anew and bound to ``--threads`` cores. A turn's
+processor time is that of all its threads and hardly changes with what else runs on the machine.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
+from maskrcnn.data.shapes import draw_picture
+from maskrcnn.imaging.canvas import resize
+
+RESULTS = Path(__file__).parent / "results" / "export.json"
+CONTESTANTS = {"tensorflow": "", "onnxruntime": "export/model.onnx", "openvino": "export/model.xml"}
+
+
+def main() -> None:
+    """Runs all turns, or the one that ``--turn`` names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=2, default=[416, 672], metavar=("H", "W"))
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured in each turn")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--turn", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--model_dir", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.turn:
+        print(json.dumps(run_turn(options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), options.size)
+        turns = [
+            {"contestant": name, **start_turn(name, Path(folder), options)}
+            for _ in range(options.rounds)
+            for name in CONTESTANTS
+        ]
+    write_result(f"Exported files, {options.threads} threads, batch 1", summarize(turns), options.out)
+
+
+def prepare(folder: Path, size: list[int]) -> None:
+    """A model folder with both exported files, which are checked on the way."""
+    from benchmarks.parity.goldens import build_model, golden_config, make_state
+    from maskrcnn.export.run import ExportOptions, export_model
+    from maskrcnn.weights.model_folder import save_model
+
+    config = golden_config("v1").override({"image.min_side": min(size), "image.max_side": max(size)})
+    save_model(build_model(config, make_state("v1")), config, folder)
+    for format in ("onnx", "openvino"):
+        for row in export_model(folder, options=ExportOptions(format)).differences:
+            print(format, row, file=sys.stderr)
+
+
+def start_turn(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """A turn in a process of its own."""
+    flags = ["--turn", name, "--model_dir", str(folder), "--threads", str(options.threads), "--steps"]
+    command = [sys.executable, "-m", "benchmarks.export", *flags, str(options.steps), "--size", *map(str, options.size)]
+    began = time.perf_counter()
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    turn = json.loads(process.stdout.splitlines()[-1])
+    print(f"{name}: {turn} ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
+    return turn
+
+
+def run_turn(options: argparse.Namespace) -> dict[str, Any]:
+    """Loads the contestant's file and runs one image again and again."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    image = resize(draw_picture(np.random.default_rng(1), 256)[0], tuple(options.size))
+    batch = {"images": image[None], "image_sizes": np.array([options.size], np.float32)}
+    began = time.perf_counter()
+    path = options.model_dir / CONTESTANTS[options.turn]
+    if options.turn == "tensorflow":
+        from maskrcnn.inference.predictor import load
+
+        model = load(path).model
+    else:
+        from maskrcnn.inference.exported import load_exported
+
+        model = load_exported(path, threads=options.threads).model
+    loaded = time.perf_counter()
+    outputs = model.predict_on_batch(batch)
+    first = time.perf_counter()
+    seconds, processor = [], []
+    for _ in range(options.steps):
+        start, start_cpu = time.perf_counter(), cpu_seconds()
+        model.predict_on_batch(batch)
+        seconds.append(time.perf_counter() - start)
+        processor.append(cpu_seconds() - start_cpu)
+    return {
+        "detections": int(np.asarray(outputs["valid"]).sum()),
+        "load_seconds": loaded - began,
+        "first_image_seconds": first - loaded,
+        "seconds": seconds,
+        "cpu_seconds": processor,
+        "peak_gib": peak_rss_gib(),
+    }
+
+
+def summarize(turns: list[dict[str, Any]]) -> list[Row]:
+    """Medians over all turns of each contestant."""
+    rows = []
+    for name in CONTESTANTS:
+        own = [turn for turn in turns if turn["contestant"] == name]
+        for key, unit in (("seconds", "s an image"), ("cpu_seconds", "s of processor an image")):
+            rows.append(Row(name, statistics.median(value for turn in own for value in turn[key]), unit))
+        for key, unit in (("load_seconds", "s to load"), ("peak_gib", "GiB at most"), ("detections", "detections")):
+            rows.append(Row(name, statistics.median(turn[key] for turn in own), unit))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

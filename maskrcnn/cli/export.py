@@ -1,0 +1,54 @@
+"""The command export: a trained model as one file that runs without Keras."""
+
+import argparse
+from typing import Any
+
+FORMATS = ("onnx", "openvino")
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command's parser."""
+    parser = commands.add_parser("export", help="write a model as one file that runs without Keras", allow_abbrev=False)
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
+    parser.add_argument(
+        "--out", metavar="FILE", help="the file (default: MODEL_DIR/export/model.onnx, or model.xml for OpenVINO)"
+    )
+    parser.add_argument(
+        "--batch", type=batch_size, default=1, metavar="N", help="images a run, or dynamic (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="the only canvas, px (default: landscape and portrait)"
+    )
+    parser.add_argument(
+        "--check_images",
+        nargs="+",
+        default=(),
+        metavar="IMAGE",
+        help="images that the file is compared with the model on (default: drawn shapes)",
+    )
+    parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; also by KERAS_BACKEND")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the libraries' logs, and tracebacks")
+    parser.set_defaults(action=export)
+
+
+def batch_size(text: str) -> int | None:
+    """An argparse type: a whole number of at least 1, or None for ``dynamic``."""
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is neither a number of at least 1 nor dynamic")
+    return int(text)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from maskrcnn.runtime.backend import select_backend
+
+    size = tuple(options.size) if options.size else None
+    select_backend(options.backend, verbose=options.verbose)
+    from maskrcnn.export.run import ExportOptions, export_model
+
+    what = ExportOptions(options.format, options.batch, size, options.check_images)
+    exported = export_model(options.model_dir, options.out, what)
+    print(f"{exported.path} finds what the model finds")

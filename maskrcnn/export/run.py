@@ -1,0 +1,146 @@
+"""Exports a model to a file that is checked before it is kept: what `maskrcnn export` does."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskrcnn.config import CANVAS_STRIDE, Config
+from maskrcnn.errors import UserError
+from maskrcnn.export.check import Difference, Tolerance, check_file, format_differences, refuse
+from maskrcnn.inference.exported import import_extra, load_exported
+from maskrcnn.runtime.files import making
+
+if TYPE_CHECKING:
+    import onnx
+
+    from maskrcnn.model import MaskRCNN
+
+EXPORT_DIR = "export"  # in the model's folder
+FILES = {"onnx": "model.onnx", "openvino": "model.xml"}  # by format
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What kind of file to write."""
+
+    format: str = "onnx"  # or "openvino"
+    batch: int | None = 1  # images a run; None is any number
+    size: tuple[int, int] | None = None  # height and width of the canvas, px; None is any
+    check_images: Sequence[str | Path] = ()  # images that the file is checked on; without any, drawn shapes
+
+    def __post_init__(self) -> None:
+        if self.format not in FILES:
+            raise UserError(f"format {self.format!r} is not one of {', '.join(FILES)}")
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"batch {self.batch}: expected at least 1 image")
+        if self.size and any(side < CANVAS_STRIDE or side % CANVAS_STRIDE for side in self.size):
+            height, width = self.size
+            raise UserError(f"size {height}x{width}: expected multiples of {CANVAS_STRIDE}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was checked."""
+
+    path: Path
+    differences: list[Difference]
+
+
+def export_model(
+    source: "str | Path | tuple[MaskRCNN, Config]",
+    out: str | Path | None = None,
+    options: ExportOptions | None = None,
+) -> Exported:
+    """Writes a model as one file that runs without Keras, if it finds what the live model finds.
+
+    Args:
+        source: a model folder, or a float32 model and its config.
+        out: the file; None is ``export/model.onnx`` or ``export/model.xml`` in the model folder. OpenVINO's weights
+            are in a ``.bin`` file beside it.
+        options: the format and the shape of its inputs.
+
+    Raises:
+        UserError: no model, an unknown format, a package that is missing, or a file that differs from the live model,
+            of which nothing is left.
+    """
+    options = options or ExportOptions()
+    import_extra("onnx", "onnx")
+    import_extra("onnxruntime" if options.format == "onnx" else "openvino", options.format)
+    path = _output_path(source, out, options.format)
+    model, config = _open(source)
+    tolerance = Tolerance()
+    with _temporary_folder(path) as folder:
+        written = folder / path.name
+        _write(model, config, written, options)
+        exported: Any = load_exported(written).model
+        differences = check_file(exported, model, config, options.check_images, tolerance)
+        logger.info("%s", format_differences(differences, tolerance))
+        refuse(differences, tolerance, path)
+        for file in sorted(folder.iterdir()):  # model.bin before model.xml
+            os.replace(file, path.parent / file.name)
+    return Exported(path, differences)
+
+
+def _output_path(source: Any, out: str | Path | None, format: str) -> Path:
+    if out is None:
+        if isinstance(source, tuple):
+            raise UserError("no file to write to; give out")
+        return Path(source) / EXPORT_DIR / FILES[format]
+    path, suffix = Path(out), Path(FILES[format]).suffix
+    if path.suffix != suffix:
+        raise UserError(f"{path}: expected a file name ending in {suffix} for {format}")
+    return path
+
+
+def _open(source: "str | Path | tuple[MaskRCNN, Config]") -> "tuple[MaskRCNN, Config]":
+    if not isinstance(source, tuple):
+        from maskrcnn.weights.model_folder import load_model  # imports Keras
+
+        return load_model(source)
+    model, config = source
+    if model.compute_dtype != "float32":
+        raise UserError(f"the model computes in {model.compute_dtype}; load it in float32 to export it")
+    return model, config
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path``, removed at the end with all that is left in it."""
+    with making(path.parent):
+        folder = path.with_name(f".{os.getpid()}.{path.stem}")
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def onnx_file(model: "MaskRCNN", config: Config, options: ExportOptions) -> "onnx.ModelProto":
+    """The model's ONNX file, not checked yet."""
+    from keras import ops
+
+    from maskrcnn.export.onnx_model import InputShape, build_onnx
+    from maskrcnn.weights.variables import model_variables
+
+    weights = {name: ops.convert_to_numpy(variable) for name, variable in model_variables(model).items()}
+    height, width = options.size or (None, None)
+    return build_onnx(config, weights, InputShape(options.batch, height, width))
+
+
+def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions) -> None:
+    import onnx
+
+    onnx_path = path.with_suffix(".onnx")
+    onnx.save(onnx_file(model, config, options), onnx_path)
+    if options.format == "openvino":
+        from maskrcnn.export.openvino_file import convert_to_openvino
+
+        convert_to_openvino(onnx_path, path)
+        onnx_path.unlink()

@@ -1,0 +1,141 @@
+"""Models that `maskrcnn export` wrote, run by ONNX Runtime or OpenVINO: without Keras, TensorFlow or JAX."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskrcnn.config import Config
+from maskrcnn.errors import UserError
+from maskrcnn.inference.detections import Outputs
+from maskrcnn.inference.predictor import Predictor
+
+OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
+METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A file opened by its runtime; stands in for the Keras model in a `Predictor`."""
+
+    run: Callable[[Array, Array], Outputs]  # images uint8 [B, H, W, 3], image_sizes float32 [B, 2] -> outputs
+    shape: tuple[int | None, ...]  # [B, H, W, 3] that the file takes; None is any number
+    metadata: dict[str, str]
+    path: Path
+
+    def predict_on_batch(self, x: dict[str, Any]) -> Outputs:
+        """The outputs of `MaskRCNN` for any number of images, in as many runs as the file's batch size asks for.
+
+        Raises:
+            UserError: images of a size that the file was not exported for.
+        """
+        images, image_sizes = np.asarray(x["images"], np.uint8), np.asarray(x["image_sizes"], np.float32)
+        height, width = images.shape[1:3]
+        if any(fixed not in (None, side) for fixed, side in zip(self.shape[1:3], (height, width), strict=True)):
+            raise UserError(
+                f"{self.path}: takes images on a {self.shape[1]}x{self.shape[2]} px canvas, and this one needs "
+                f"{height}x{width}; export the model again without --size"
+            )
+        parts = [self.run(*part) for part in _batches(images, image_sizes, self.shape[0])]
+        return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in OUTPUTS}
+
+
+def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
+    """The predictor of an exported ``.onnx`` file or OpenVINO ``.xml``.
+
+    Args:
+        path: the file.
+        threads: of the runtime; None is one for each core.
+
+    Raises:
+        UserError: no such file, one that `maskrcnn export` did not write, or a runtime that is not installed.
+    """
+    path = Path(path)
+    openers = {".onnx": _open_onnx, ".xml": _open_openvino}
+    if path.suffix not in openers:
+        raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(openers)}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
+    model = openers[path.suffix](path, threads)
+    return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
+
+
+def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tuple[Array, Array]]:
+    """Batches of the file's size; the last one is filled up with empty images."""
+    size = size or len(images)
+    for start in range(0, len(images), size):
+        batch, sizes = images[start : start + size], image_sizes[start : start + size]
+        missing = size - len(batch)
+        yield np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)]), np.pad(sizes, [(0, missing), (0, 0)])
+
+
+def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
+    runtime = import_extra("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a class for each status, without a common base
+        raise UserError(f"{path}: not an ONNX model, or damaged ({_first_line(error)}); export it again") from error
+    found = session.get_modelmeta().custom_metadata_map
+    shape = tuple(side if isinstance(side, int) else None for side in session.get_inputs()[0].shape)
+
+    def run(images: Array, image_sizes: Array) -> Outputs:
+        inputs = {"images": images, "image_sizes": image_sizes}
+        return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
+
+    return ExportedModel(run, shape, _checked(found, path), path)
+
+
+def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
+    openvino = import_extra("openvino", "openvino")
+    try:
+        model = openvino.Core().read_model(path)
+        found = {name: str(model.get_rt_info(["maskrcnn", name]).value) for name in METADATA}
+    except RuntimeError as error:
+        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
+    metadata = _checked(found, path)
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if metadata["precision"] == "float32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"  # OpenVINO computes in bfloat16 where the processor has it
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.compile_model(model, "CPU", settings)
+    shape = tuple(side.get_length() if side.is_static else None for side in model.input(0).partial_shape)
+
+    def run(images: Array, image_sizes: Array) -> Outputs:
+        results = compiled([images, image_sizes])
+        return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
+
+    return ExportedModel(run, shape, metadata, path)
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Imports an optional package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{module} is not installed; run: pip install 'maskrcnn[{extra}]'") from error
+
+
+def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
+    missing = [name for name in METADATA if name not in metadata]
+    if missing:
+        raise UserError(f"{path}: not written by `maskrcnn export`: it has no {missing[0]}; export the model again")
+    return metadata
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
