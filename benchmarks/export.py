@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
-from maskrcnn.data.shapes import draw_picture
+
+from maskrcnn.data.shapes import draw_image
 from maskrcnn.imaging.canvas import resize
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
@@ -54,6 +54,7 @@ def main() -> None:
 def prepare(folder: Path, size: list[int]) -> None:
     """A model folder with both exported files, which are checked on the way."""
     from benchmarks.parity.goldens import build_model, golden_config, make_state
+
     from maskrcnn.export.run import ExportOptions, export_model
     from maskrcnn.weights.model_folder import save_model
 
@@ -79,12 +80,12 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
     """Loads the contestant's file and runs one image again and again."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    image = resize(draw_picture(np.random.default_rng(1), 256)[0], tuple(options.size))
+    image = resize(draw_image(np.random.default_rng(1), 256)[0], tuple(options.size))
     batch = {"images": image[None], "image_sizes": np.array([options.size], np.float32)}
     began = time.perf_counter()
     path = options.model_dir / CONTESTANTS[options.turn]
     if options.turn == "tensorflow":
-        from maskrcnn.inference.predictor import load
+        from maskrcnn.inference.sources import load
 
         model = load(path).model
     else:

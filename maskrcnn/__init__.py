@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from maskrcnn.config import Category, Config, load_config
     from maskrcnn.errors import UserError
     from maskrcnn.evaluation.run import evaluate_folder
+    from maskrcnn.export.run import ExportOptions, export_model
     from maskrcnn.inference.detections import Detections
-    from maskrcnn.inference.predictor import Predictor, load
+    from maskrcnn.inference.predictor import Predictor
     from maskrcnn.inference.run import infer_folder
+    from maskrcnn.inference.sources import load
     from maskrcnn.model import MaskRCNN
     from maskrcnn.training.presets import Recipe
     from maskrcnn.training.run import RunOptions, Start, train
@@ -31,6 +33,8 @@ __all__ = [
     "evaluate_folder",
     "infer_folder",
     "load",
+    "export_model",
+    "ExportOptions",
     "Predictor",
     "Detections",
 ]
@@ -52,7 +56,9 @@ _HOMES = {
     "RunOptions": "training.run",
     "evaluate_folder": "evaluation.run",
     "infer_folder": "inference.run",
-    "load": "inference.predictor",
+    "export_model": "export.run",
+    "ExportOptions": "export.run",
+    "load": "inference.sources",
     "Predictor": "inference.predictor",
     "Detections": "inference.detections",
 }

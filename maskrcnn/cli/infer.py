@@ -12,7 +12,7 @@ def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "infer",
-        usage="%(prog)s [IMAGE ...] (--model_dir DIR | --weights SOURCE) [FLAG ...]",
+        usage="%(prog)s [IMAGE ...] (--model_dir DIR | --weights SOURCE | --model FILE) [FLAG ...]",
         help="predict images or a split of a dataset",
         description="Writes the detections in images as COCO results (predictions.json) and draws them on the images. "
         "The exit status is 1 if some images could not be read.",
@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
         metavar="SOURCE",
         help="instead of --model_dir: a published name (see `maskrcnn weights list`), a URL or a checkpoint",
     )
+    parser.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
     parser.add_argument(
         "--out_dir", metavar="DIR", help="folder for the results (default: MODEL_DIR/predictions, or predictions)"
     )
@@ -45,14 +46,16 @@ def add_commands(commands: Any) -> None:
 def infer(options: argparse.Namespace) -> int:
     """Predicts and returns the exit status: 1 if an image could not be read, unless --skip_bad is given."""
     changes = settings(options)
-    if bool(options.model_dir) == bool(options.weights):
-        raise UserError("give either --model_dir or --weights")
-    use_backend(options)
+    sources = [source for source in (options.model_dir, options.weights, options.model) if source]
+    if len(sources) != 1:
+        raise UserError("give one of --model_dir, --weights and --model")
+    if not options.model:
+        use_backend(options)
     from maskrcnn.inference.run import infer_folder
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
-        Path(options.model_dir) if options.model_dir else options.weights,
+        Path(options.model_dir) if options.model_dir else sources[0],
         out_dir,
         paths=options.paths,
         data_dir=options.data_dir,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.config import Config
-from maskrcnn.data.shapes import draw_picture
+from maskrcnn.data.shapes import draw_image
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size, resize
 from maskrcnn.imaging.read import load_image
@@ -194,4 +194,4 @@ def _place(name: str, image: NDArray[np.uint8], height: int, width: int) -> Case
 
 
 def _drawn_images() -> list[tuple[str, NDArray[np.uint8]]]:
-    return [(f"drawn shapes {seed}", draw_picture(np.random.default_rng(seed), DRAWN_SIZE)[0]) for seed in range(DRAWN)]
+    return [(f"drawn shapes {seed}", draw_image(np.random.default_rng(seed), DRAWN_SIZE)[0]) for seed in range(DRAWN)]

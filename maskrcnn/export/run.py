@@ -13,7 +13,7 @@ from maskrcnn.config import CANVAS_STRIDE, Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.check import Difference, Tolerance, check_file, format_differences, refuse
 from maskrcnn.inference.exported import import_extra, load_exported
-from maskrcnn.runtime.files import making
+from maskrcnn.runtime.files import creating
 
 if TYPE_CHECKING:
     import onnx
@@ -113,7 +113,7 @@ def _open(source: "str | Path | tuple[MaskRCNN, Config]") -> "tuple[MaskRCNN, Co
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """A folder beside ``path``, removed at the end with all that is left in it."""
-    with making(path.parent):
+    with creating(path.parent):
         folder = path.with_name(f".{os.getpid()}.{path.stem}")
         folder.mkdir()
         try:

@@ -15,6 +15,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
 
+SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
 
@@ -58,12 +59,11 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
         UserError: no such file, one that `maskrcnn export` did not write, or a runtime that is not installed.
     """
     path = Path(path)
-    openers = {".onnx": _open_onnx, ".xml": _open_openvino}
-    if path.suffix not in openers:
-        raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(openers)}")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
-    model = openers[path.suffix](path, threads)
+    model = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
     return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
 
 

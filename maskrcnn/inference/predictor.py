@@ -60,19 +60,6 @@ class Predictor:
         return [detections[number] for number in range(len(source))]
 
 
-def load(source: str | Path) -> Predictor:
-    """Returns the predictor of a model folder, a checkpoint file, or published weights (a name or a URL).
-
-    Raises:
-        UserError: there is no such model, or it cannot be downloaded.
-    """
-    from maskrcnn.weights.importing import open_model  # imports Keras
-    from maskrcnn.weights.published import find_weights
-
-    opened = open_model(find_weights(source))
-    return Predictor(opened.load(opened.config), opened.config)
-
-
 class ImagePrediction(NamedTuple):
     """An image with its detections."""
 

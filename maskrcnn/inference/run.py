@@ -5,13 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.data.loader.pipeline import eval_dataset
-from maskrcnn.data.splits import find_dataset
+from maskrcnn.config import Config
 from maskrcnn.errors import UserError
-from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.results import find_images, infer_batches, infer_images
-from maskrcnn.weights.importing import open_model
-from maskrcnn.weights.published import find_weights
+from maskrcnn.inference.sources import ModelSource, open_source
 
 LISTED = 3  # unreadable images that are named; the others are counted
 
@@ -30,7 +27,7 @@ def infer_folder(
     """Predicts images and writes predictions.json and a PNG for each.
 
     Args:
-        model: a model folder, a checkpoint file, or published weights (a name or a URL).
+        model: a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
         out_dir: folder for the results.
         paths: image files and folders of them.
         data_dir: a dataset, whose split ``data.eval_split`` is predicted if there are no paths.
@@ -47,30 +44,34 @@ def infer_folder(
     """
     if not 0 <= score_threshold <= 1:
         raise UserError(f"--score_threshold {score_threshold:g}: scores lie between 0 and 1")
-    source = open_model(find_weights(model))
+    source = open_source(model)
     config = source.config.override({"train.eval_samples": None, **(settings or {})})
     if score_threshold < config.model.box_head.score_threshold:
         config = config.override({"model.box_head.score_threshold": score_threshold})
-    samples = config.train.eval_samples
     if paths:
-        files = find_images(paths)[:samples]
-        predictor = Predictor(source.load(config), config)
-        problems = infer_images(predictor, files, out_dir, score_threshold=score_threshold)
+        files = find_images(paths)[: config.train.eval_samples]
+        problems = infer_images(source.build(config), files, out_dir, score_threshold=score_threshold)
         _report(problems, len(files))
         return len(problems)
     if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
-    name = config.data.eval_split
+    _infer_split(source, config, Path(data_dir), Path(out_dir), score_threshold)
+    return 0
+
+
+def _infer_split(source: ModelSource, config: Config, data_dir: Path, out_dir: Path, score_threshold: float) -> None:
+    from maskrcnn.data.loader.pipeline import eval_dataset  # imports TensorFlow
+    from maskrcnn.data.splits import find_dataset
+
+    name, samples = config.data.eval_split, config.train.eval_samples
     dataset = find_dataset(data_dir, config.data, cache_dir=out_dir)
     dataset.convert(name)
     split = dataset.open(name)
     for line in dataset.describe(name):
         logger.info("%s", line)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
-    predictor = Predictor(source.load(config), config)
     num_images = min(split.num_examples, samples or split.num_examples)
-    infer_batches(predictor, batches, out_dir, score_threshold=score_threshold, num_images=num_images)
-    return 0
+    infer_batches(source.build(config), batches, out_dir, score_threshold=score_threshold, num_images=num_images)
 
 
 def _report(problems: list[str], num_images: int) -> None:
