@@ -52,6 +52,9 @@ def test_winograd_is_for_many_channels_in_float32(monkeypatch, channels, setting
     monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: True)
     layer = ConvNorm(MIN_CHANNELS, **{"kernel_size": 3, **settings})
     layer.build((None, None, None, channels))
+    assert layer.conv.uses_winograd == (channels == MIN_CHANNELS and not settings)
+    if "dtype" in settings:
+        return  # oneDNN has no bfloat16 convolution below AVX-512
     inputs = np.random.default_rng(0).normal(size=(1, 4, 4, channels)).astype("float32")
     outputs = layer(inputs)
     assert len(calls) == (channels == MIN_CHANNELS and not settings)
