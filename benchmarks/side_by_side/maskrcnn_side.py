@@ -53,9 +53,9 @@ def make_batch(what: str, batch_size: int, size: tuple[int, int]) -> dict[str, n
     batch = {"images": problem.make_images(batch_size, *size), "image_sizes": sizes}
     if what == "inference":
         return batch
-    from maskrcnn.config import Config
+    from maskrcnn.data.loader.synthetic import MAX_INSTANCES
 
-    given, padding = problem.OBJECTS, Config().data.max_instances - problem.OBJECTS
+    given, padding = problem.OBJECTS, MAX_INSTANCES - problem.OBJECTS
     objects = dict(zip(("boxes", "classes"), problem.make_objects(batch_size, *size), strict=True))
     offset = (np.arange(112) + 0.5) / 112 * 2 - 1
     ellipse = (offset[:, None] ** 2 + offset**2 <= 1).astype(np.uint8)

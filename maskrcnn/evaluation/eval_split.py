@@ -10,7 +10,7 @@ from maskrcnn.config import Category, Config
 from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.data.coco.ground_truth import load_ground_truth
-from maskrcnn.data.splits import Split, SplitName, find_dataset
+from maskrcnn.data.splits import Dataset, Split, SplitName, find_dataset
 from maskrcnn.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,7 @@ def open_eval_split(
         UserError: the split cannot be opened, has no ground truth or other categories than the model, or ``eval_file``
             annotates other images.
     """
-    dataset = find_dataset(data_dir, config.data, cache_dir=cache_dir)
-    is_own = name in dataset.names and not (name == "val" and dataset.held_out)
-    if eval_file is not None and not is_own:
-        options = dataclasses.replace(config.data, **{f"{name}_file": str(eval_file)})
-        dataset = find_dataset(data_dir, options, cache_dir=cache_dir)
+    dataset, is_own = _find_split(config, data_dir, cache_dir, name, eval_file)
     dataset.convert(name)
     split = dataset.open(name)
     for line in dataset.describe(name) if announce else ():
@@ -79,6 +75,21 @@ def open_eval_split(
     check_categories(index_categories(categories), config, f"{path}: has")
     check_same_images(path, content, split, config.train.eval_samples)
     return dataclasses.replace(split, annotation_file=path)
+
+
+def _find_split(
+    config: Config, data_dir: str | Path, cache_dir: str | Path, name: SplitName, eval_file: str | Path | None
+) -> tuple[Dataset, bool]:
+    """The dataset with the split, and whether it is its own; otherwise ``eval_file`` and its images make it."""
+    try:
+        dataset = find_dataset(data_dir, config.data, cache_dir=cache_dir)
+        if eval_file is None or (name in dataset.names and not (name == "val" and dataset.held_out)):
+            return dataset, True
+    except UserError:
+        if eval_file is None:
+            raise
+    options = dataclasses.replace(config.data, **{f"{name}_file": str(eval_file)})
+    return find_dataset(data_dir, options, cache_dir=cache_dir), False
 
 
 def check_categories(categories: Sequence[Category], config: Config, subject: str) -> None:

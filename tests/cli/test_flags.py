@@ -35,6 +35,8 @@ VALUES = {  # flag -> arguments and the value that its field then has
     "--keep": (["3"], 3),
     "--checkpoint_every": (["50"], 50),
     "--evaluate_every": (["2"], 2),
+    "--patience": (["3"], 3),
+    "--max_time": (["15"], 15.0),
     "--eval_batch_size": (["3"], 3),
     "--eval_samples": (["7"], 7),
     "--xla": ([], True),

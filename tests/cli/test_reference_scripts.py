@@ -12,10 +12,14 @@ from maskrcnn.cli.reference_scripts import translate
         (
             "train",
             "--gpus 1 --batch_size 2 --amp --data_dir D --weights_dir W --no_eval --model_dir M --epochs 3",
-            "train --train_batch_size 2 --xla --backbone_checkpoint W --gpus 1 --amp --data_dir D --no_eval "
-            "--model_dir M --epochs 3",
+            "train --train_batch_size 2 --xla --backbone_checkpoint W --preset reference --gpus 1 --amp --data_dir D "
+            "--no_eval --model_dir M --epochs 3",
         ),
-        ("train", "--no_xla --data_dir D --model_dir M", "train --train_batch_size 4 --data_dir D --model_dir M"),
+        (
+            "train",
+            "--no_xla --data_dir D --model_dir M",
+            "train --train_batch_size 4 --preset reference --data_dir D --model_dir M",
+        ),
         ("eval", "--data_dir D --model_dir M", "eval --eval_batch_size 8 --xla --data_dir D --model_dir M"),
         (
             "benchmark training",

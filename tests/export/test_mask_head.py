@@ -7,11 +7,12 @@ import pytest
 from maskrcnn.export.box_head import Detections
 from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.mask_head import mask_head, masks
+from maskrcnn.model.structures import Detections as KerasDetections
 from tests.export.conftest import channels_first
 
 
 @pytest.mark.parametrize("norm", [False, True])
-def test_logits_are_those_of_each_rois_class(run_graph, config, make_model, weights_of, norm):
+def test_logits_are_those_of_each_rois_class(run_graph, config, make_model, weights_of, monkeypatch, norm):
     config = config.override({"mask_head.norm": norm})
     model = make_model(config)
     weights = FoldedWeights(weights_of(model), config.model.norm.epsilon)
@@ -22,7 +23,9 @@ def test_logits_are_those_of_each_rois_class(run_graph, config, make_model, weig
         features=channels_first(features[0]),
         classes=classes[0],
     )[0]
-    np.testing.assert_allclose(actual, np.asarray(model.mask_head(features, classes))[0], atol=1e-4)
+    monkeypatch.setattr("maskrcnn.model.mask_head.pool", lambda *_: features)
+    expected = keras.ops.convert_to_numpy(model.mask_head([features], np.zeros((1, 5, 4)), classes))
+    np.testing.assert_allclose(actual, expected[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("found", [(3, 0), (0, 0), (4, 4)])
@@ -35,9 +38,8 @@ def test_padding_has_no_mask(run_graph, config, make_model, weights_of, found):
     valid = np.arange(4) < np.array(found)[:, None]
     boxes = np.where(valid[..., None], [[[3, 4, 60, 50], [10, 10, 30, 30], [0, 0, 96, 64], [5, 5, 9, 30]]] * 2, 0)
     boxes, classes = boxes.astype(np.float32), np.where(valid, [[1, 2, 3, 3]], 0)
-    features = model.pool(pyramid, boxes, config.model.mask_head.pool_size)
-    logits = keras.ops.convert_to_numpy(model.mask_head(features, classes))
-    expected = np.where(valid[..., None, None], 1 / (1 + np.exp(-logits)), 0)
+    found = KerasDetections(boxes, classes, np.ones(classes.shape, np.float32), valid)
+    expected = keras.ops.convert_to_numpy(model.mask_head.predict(pyramid, found))
 
     def build(graph, boxes, classes, valid, **levels):
         detections = Detections(boxes, classes, boxes, valid)

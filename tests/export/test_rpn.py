@@ -20,7 +20,7 @@ def test_proposals_equal_those_of_the_keras_layer(run_graph, config, make_model,
     pyramid = [rng.standard_normal((2, 64 // 2**level, 96 // 2**level, 16)).astype(np.float32) for level in range(2, 6)]
     pyramid.append(pyramid[-1][:, ::2, ::2])  # 1x2 locations: 6 anchors for 20 candidates
     image_sizes = np.array([[64, 96], [30, 50]], np.float32)
-    expected = model.rpn.propose(*model.rpn(pyramid), model.rpn.anchors(pyramid), image_sizes, training=False)
+    expected = model.rpn.propose(model.rpn(pyramid), image_sizes, training=False)
 
     def build(graph, image_sizes, **levels):
         found = propose(graph, weights, list(levels.values()), image_sizes, (config.model.rpn, config.model.anchors))
