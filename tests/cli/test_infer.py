@@ -40,7 +40,7 @@ def test_infer_takes_the_number_of_images_from_its_own_flags(model_dir, shapes_d
 @pytest.mark.parametrize("extra", ["", "--model_dir m --weights w"])
 def test_infer_needs_one_model(extra, capsys):
     assert main(["infer", "a.jpg", *extra.split()]) == 2
-    assert "either --model_dir or --weights" in capsys.readouterr().err
+    assert "give one of --model_dir, --weights and --model" in capsys.readouterr().err
 
 
 def test_infer_with_weights_of_any_source(model_dir, shapes_dir, tmp_path, capsys, monkeypatch):
