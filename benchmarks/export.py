@@ -53,7 +53,7 @@ def main() -> None:
 
 def prepare(folder: Path, size: list[int]) -> None:
     """A model folder with both exported files, which are checked on the way."""
-    from benchmarks.parity.goldens import build_model, golden_config, make_state
+    from tests.parity.goldens import build_model, golden_config, make_state
 
     from maskrcnn.export.run import ExportOptions, export_model
     from maskrcnn.weights.model_folder import save_model
