@@ -18,10 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+<<<<<<< HEAD
 from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
 
 from maskrcnn.data.shapes import draw_image
+=======
+
+from benchmarks.record import Row, cpu_seconds, write_result
+from maskrcnn.data.shapes import draw_image
+>>>>>>> w-export
 from maskrcnn.imaging.canvas import resize
+from maskrcnn.runtime.hardware import peak_resident
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
 CONTESTANTS = {"tensorflow": "", "onnxruntime": "export/model.onnx", "openvino": "export/model.xml"}
@@ -107,7 +114,7 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
         "first_image_seconds": first - loaded,
         "seconds": seconds,
         "cpu_seconds": processor,
-        "peak_gib": peak_rss_gib(),
+        "peak_gib": (peak_resident() or 0) / 2**30,  # getrusage would count the process that started this one
     }
 
 
