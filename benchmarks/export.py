@@ -18,15 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-<<<<<<< HEAD
-from benchmarks.record import Row, cpu_seconds, peak_rss_gib, write_result
 
+from benchmarks.result import Row, format_table, save_result
 from maskrcnn.data.shapes import draw_image
-=======
-
-from benchmarks.record import Row, cpu_seconds, write_result
-from maskrcnn.data.shapes import draw_image
->>>>>>> w-export
 from maskrcnn.imaging.canvas import resize
 from maskrcnn.runtime.hardware import peak_resident
 
@@ -55,15 +49,16 @@ def main() -> None:
             for _ in range(options.rounds)
             for name in CONTESTANTS
         ]
-    write_result(f"Exported files, {options.threads} threads, batch 1", summarize(turns), options.out)
+    rows = summarize(turns)
+    print(format_table(rows))
+    save_result(options.out, f"Exported files, {options.threads} threads, batch 1", rows, size=options.size)
 
 
 def prepare(folder: Path, size: list[int]) -> None:
     """A model folder with both exported files, which are checked on the way."""
-    from tests.parity.goldens import build_model, golden_config, make_state
-
     from maskrcnn.export.run import ExportOptions, export_model
     from maskrcnn.weights.model_folder import save_model
+    from tests.parity.goldens import build_model, golden_config, make_state
 
     config = golden_config("v1").override({"image.min_side": min(size), "image.max_side": max(size)})
     save_model(build_model(config, make_state("v1")), config, folder)
@@ -104,10 +99,10 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
     first = time.perf_counter()
     seconds, processor = [], []
     for _ in range(options.steps):
-        start, start_cpu = time.perf_counter(), cpu_seconds()
+        start, start_cpu = time.perf_counter(), time.process_time()
         model.predict_on_batch(batch)
         seconds.append(time.perf_counter() - start)
-        processor.append(cpu_seconds() - start_cpu)
+        processor.append(time.process_time() - start_cpu)
     return {
         "detections": int(np.asarray(outputs["valid"]).sum()),
         "load_seconds": loaded - began,
@@ -123,10 +118,16 @@ def summarize(turns: list[dict[str, Any]]) -> list[Row]:
     rows = []
     for name in CONTESTANTS:
         own = [turn for turn in turns if turn["contestant"] == name]
-        for key, unit in (("seconds", "s an image"), ("cpu_seconds", "s of processor an image")):
-            rows.append(Row(name, statistics.median(value for turn in own for value in turn[key]), unit))
-        for key, unit in (("load_seconds", "s to load"), ("peak_gib", "GiB at most"), ("detections", "detections")):
-            rows.append(Row(name, statistics.median(turn[key] for turn in own), unit))
+        rows.append(
+            {
+                "runtime": name,
+                "s per image": statistics.median(value for turn in own for value in turn["seconds"]),
+                "processor s per image": statistics.median(value for turn in own for value in turn["cpu_seconds"]),
+                "s to load": statistics.median(turn["load_seconds"] for turn in own),
+                "peak GiB": statistics.median(turn["peak_gib"] for turn in own),
+                "detections": statistics.median(turn["detections"] for turn in own),
+            }
+        )
     return rows
 
 
