@@ -116,3 +116,8 @@ wheels:
 .PHONY: performance
 performance: .venv/.installed  # docs/performance.md and its plots from the saved measurements; measures nothing
 	@$(BIN)/python -m benchmarks.performance
+
+# Breaks the ops one line at a time, and counts the faults that the tests catch; some: make mutations WORDS="nms.py"
+.PHONY: mutations
+mutations: .venv/.installed
+	@KERAS_BACKEND=tensorflow $(BIN)/python tests/mutations.py $(WORDS)
