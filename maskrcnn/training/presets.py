@@ -128,7 +128,8 @@ def describe_recipe(config: Config) -> str:
     size = f"{model.image.min_side} to {model.image.max_side} px"
     if model.image.min_side == model.image.max_side:
         size = f"{model.image.max_side} px"
+    epochs = f"{train.epochs} epoch{'' if train.epochs == 1 else 's'}"
     return (
-        f"ResNet-{model.backbone.depth}-FPN at {size}, {train.epochs} epochs in batches of {train.batch_size}, "
+        f"ResNet-{model.backbone.depth}-FPN at {size}, {epochs} in batches of {train.batch_size}, "
         f"{train.optimizer}, {train.precision}"
     )
