@@ -41,7 +41,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 # TensorFlow reads this when it is imported, and by default leaves oneDNN off on processors without VNNI instructions,
-# where a training step then takes twice as long (docs/performance.md). The user's own setting holds.
+# where a training step then takes twice as long (README.md). The user's own setting holds.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
