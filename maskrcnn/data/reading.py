@@ -104,7 +104,9 @@ def require_objects(dataset: CocoDataset) -> None:
     if any(not annotation.is_crowd for annotation in objects):
         return
     lost = [problem for problem in dataset.problems if problem.is_loss and problem.entry == "annotation"]
-    raise UserError(f"{dataset.path}: no object to learn from: {_reason(lost, len(objects))}")
+    notes = [problem.text for problem in dataset.problems if problem.entry == "file"]  # what the reader skipped
+    reason = notes[0] if notes and not lost and not objects else _reason(lost, len(objects))
+    raise UserError(f"{dataset.path}: no object to learn from: {reason}")
 
 
 def _reason(lost: list[Problem], crowds: int) -> str:
