@@ -1,6 +1,7 @@
 """What many tests share: a small dataset, and a model that costs nothing."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +20,27 @@ from keras import ops
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.runtime import backend
+
+# Rooms that do not compute with a backend: their tests run once, with TensorFlow's. Elsewhere: the marker `no_backend`.
+TESTS = Path(__file__).parent
+NO_BACKEND = (
+    "benchmarks/test_result",
+    "cli/test_flags",
+    "data/coco",
+    "data/formats",
+    "data/records",
+    "data/test_",
+    "evaluation/test_coco_metrics",
+    "imaging",
+    "logs",
+    "reports",
+    "runtime/test_download",
+    "runtime/test_files",
+    "test_limits",
+    "training/test_presets",
+    "weights/formats",
+    "weights/test_published",
+)
 
 MICRO = {
     "image.min_side": 64,
@@ -85,11 +107,17 @@ class StandIn(keras.Model):
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects what is slow
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Makes tests slow that are so under JAX; skips those whose numbers a restricted processor does not have.
+
+    Tests that no backend computes run under TensorFlow only.
 
     TensorFlow asks the processor itself whether oneDNN can compute in bfloat16, and not the variable that restricts it.
     """
+    if keras.backend.backend() == "jax":
+        repeated = [item for item in items if runs_once(item)]
+        items[:] = [item for item in items if not runs_once(item)]
+        config.hook.pytest_deselected(items=repeated)
     restricted = os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX2")
     for item in items:
         if keras.backend.backend() == "jax":
@@ -97,6 +125,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
         elif restricted and item.get_closest_marker("bfloat16"):
             item.add_marker(pytest.mark.skip("oneDNN restricted to AVX2 has no bfloat16"))
+
+
+def runs_once(item: pytest.Item) -> bool:
+    folder = item.path.relative_to(TESTS).as_posix()
+    return folder.startswith(NO_BACKEND) or item.get_closest_marker("no_backend") is not None
 
 
 @pytest.fixture(autouse=True)
