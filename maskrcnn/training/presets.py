@@ -130,6 +130,6 @@ def describe_recipe(config: Config) -> str:
         size = f"{model.image.max_side} px"
     epochs = f"{train.epochs} epoch{'' if train.epochs == 1 else 's'}"
     return (
-        f"ResNet-{model.backbone.depth}-FPN at {size}, {epochs} in batches of {train.batch_size}, "
+        f"{model.backbone.name or f'ResNet-{model.backbone.depth}'}-FPN at {size}, {epochs} in batches of {train.batch_size}, "
         f"{train.optimizer}, {train.precision}"
     )
