@@ -109,7 +109,7 @@ def describe_machine() -> dict[str, Any]:
     """
     fields = _cpu_fields()
     return {
-        "processor": _processor(fields),
+        "processor": describe_processor(fields),
         "instruction_sets": instruction_sets(fields),
         "onednn": uses_onednn(),
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
@@ -167,8 +167,9 @@ def _cpu_fields() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in fields.items()}
 
 
-def _processor(fields: dict[str, str]) -> str:
+def describe_processor(fields: dict[str, str] | None = None) -> str:
     """The model's name, with family and model number, which tell processors of one name apart."""
+    fields = _cpu_fields() if fields is None else fields
     name = fields.get("model name") or platform.processor() or platform.machine()
     model = f"family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else ""
     return f"{name} {model}".strip()
