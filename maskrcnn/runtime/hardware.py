@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from maskrcnn.runtime.backend import active_backend
 
-PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "numpy")
+PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "onnxruntime", "openvino", "numpy")
 # Names of the instruction sets that decide on a CPU's speed, as Linux and (for ARM) macOS spell them.
 INSTRUCTION_SETS = (
     *("sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
@@ -78,6 +78,8 @@ def _host_peak() -> int | None:
 
 
 def _device_peak() -> int | None:
+    if "keras" not in sys.modules:  # an exported file, on the CPU
+        return None
     if active_backend() == "jax":
         import jax
 
@@ -91,6 +93,8 @@ def _device_peak() -> int | None:
 
 def device_name() -> str:
     """The model of the first device that computes: ``NVIDIA H100 80GB HBM3``, or ``cpu``."""
+    if "keras" not in sys.modules:  # an exported file
+        return "cpu"
     if active_backend() == "jax":
         import jax
 
@@ -155,6 +159,11 @@ def instruction_sets(fields: dict[str, str] | None = None) -> list[str] | None:
     fields = _cpu_fields() if fields is None else fields
     flags = (fields.get("flags") or fields.get("Features") or "").split()  # of x86, of ARM
     return [name for name in INSTRUCTION_SETS if name in flags] if flags else None
+
+
+def sums_int8_exactly() -> bool:
+    """Whether products of 8-bit integers are added in 32 bits; otherwise pairs of them saturate at 16 bits."""
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(instruction_sets() or ()))
 
 
 def _cpu_fields() -> dict[str, str]:
