@@ -6,6 +6,7 @@ from typing import Any
 
 from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
 from maskrcnn.errors import UserError
+from maskrcnn.inference.outputs import FORMATS
 
 
 def add_commands(commands: Any) -> None:
@@ -35,8 +36,17 @@ def add_commands(commands: Any) -> None:
         type=float,
         default=0.5,
         metavar="S",
-        help="lowest score that is drawn (default: %(default)s)",
+        help="lowest score that is drawn and saved, but in predictions.json (default: %(default)s)",
     )
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=FORMATS,
+        default=["drawn"],
+        metavar="FORM",
+        help=f"what is written beside predictions.json: {', '.join(FORMATS)} (default: drawn)",
+    )
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
     add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "prediction", EVALUATION)
     add_runtime(parser)
@@ -51,7 +61,7 @@ def infer(options: argparse.Namespace) -> int:
         raise UserError("give one of --model_dir, --weights and --model")
     if not options.model:
         use_backend(options)
-    from maskrcnn.inference.run import infer_folder
+    from maskrcnn.inference.run import InferOptions, infer_folder
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
@@ -60,7 +70,7 @@ def infer(options: argparse.Namespace) -> int:
         paths=options.paths,
         data_dir=options.data_dir,
         settings=changes,
-        score_threshold=options.score_threshold,
+        options=InferOptions(options.score_threshold, tuple(options.save), tuple(options.classes)),
     )
-    print(f"predictions.json and the images with their detections are in {out_dir}")
+    print(f"predictions.json and what was saved ({', '.join(options.save)}) are in {out_dir}")
     return int(unreadable > 0 and not options.skip_bad)

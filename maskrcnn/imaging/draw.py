@@ -1,6 +1,7 @@
 """Draws instances onto their image: a tinted mask with a contour, a thin box, and a label that stays legible."""
 
 import colorsys
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,9 +26,10 @@ class Instance:
     """The parts of an object that are drawn."""
 
     box: NDArray[np.float32]  # [4] xyxy, px of the image
-    mask: NDArray[np.bool_] | None  # [H, W] of the image
+    mask: NDArray[np.bool_] | None  # [h, w], the whole image or the part of it that begins at ``origin``
     label: str
     color: Color
+    origin: tuple[int, int] = (0, 0)  # x and y, px of the image
 
 
 def color_of(number: int) -> Color:
@@ -53,7 +55,7 @@ def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, s
     ordered = sorted(instances, key=lambda instance: -_area(instance.box))
     for instance in ordered:
         if instance.mask is not None:
-            _tint(canvas, _enlarge(instance.mask, size), instance.color, line)
+            _tint(canvas, *_resize(instance.mask, instance.origin, size, scale), instance.color, line)
     drawing = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
     _draw_boxes(drawing, ordered, scale, line)
     _draw_labels(drawing, ordered, scale, line)
@@ -64,20 +66,37 @@ def _area(box: NDArray[np.float32]) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
-def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    if mask.shape == size[::-1]:
-        return mask
-    smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(smooth) >= 128
+def _resize(
+    mask: NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int], scale: float
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """A mask and its origin in a drawing of another size."""
+    if scale == 1 or not mask.size:
+        return mask, origin
+    left, top = (int(start * scale) for start in origin)
+    right = min(math.ceil((origin[0] + mask.shape[1]) * scale), size[0])
+    lower = min(math.ceil((origin[1] + mask.shape[0]) * scale), size[1])
+    border = math.ceil(1 / scale) + 1  # the drawing's pixels may reach beyond the mask
+    source = Image.fromarray(np.pad(mask, border).astype(np.uint8) * 255)
+    box = (
+        left / scale - origin[0] + border,
+        top / scale - origin[1] + border,
+        right / scale - origin[0] + border,
+        lower / scale - origin[1] + border,
+    )
+    new_size = max(right - left, 1), max(lower - top, 1)
+    return np.asarray(source.resize(new_size, Image.Resampling.BILINEAR, box)) >= 128, (left, top)
 
 
-def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, line: int) -> None:
+def _tint(
+    canvas: NDArray[np.float32], mask: NDArray[np.bool_], origin: tuple[int, int], color: Color, line: int
+) -> None:
     """Blends the color into the canvas [H, W, 3] under the mask and draws the mask's contour, in place."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
         return
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    inside, region = mask[window], canvas[window]
+    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = origin[1] + rows[0], origin[0] + columns[0]
+    region = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
     ink = np.asarray(color, np.float32)
     region[inside] += (ink - region[inside]) * MASK_OPACITY
     contour = inside & ~_erode(inside, line)

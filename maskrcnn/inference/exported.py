@@ -1,6 +1,5 @@
 """Models that `maskrcnn export` wrote, run by ONNX Runtime or OpenVINO: without Keras, TensorFlow or JAX."""
 
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.runtime.extras import import_extra
 
 SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
@@ -116,18 +116,6 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
 
     return ExportedModel(run, shape, metadata, path)
-
-
-def import_extra(module: str, extra: str) -> Any:
-    """Imports an optional package.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{module} is not installed; run: pip install 'maskrcnn[{extra}]'") from error
 
 
 def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
