@@ -28,6 +28,15 @@ def add_commands(commands: Any) -> None:
         help="instead of --model_dir: a published name (see `maskrcnn weights list`), a URL or a checkpoint",
     )
     parser.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
+    _add_output(parser)
+    _add_views(parser)
+    add_flags(parser, "data", (*SPLIT, *DATA))
+    add_flags(parser, "prediction", EVALUATION)
+    add_runtime(parser)
+    parser.set_defaults(action=infer)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out_dir", metavar="DIR", help="folder for the results (default: MODEL_DIR/predictions, or predictions)"
     )
@@ -47,10 +56,19 @@ def add_commands(commands: Any) -> None:
         help=f"what is written beside predictions.json: {', '.join(FORMATS)} (default: drawn)",
     )
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
-    add_flags(parser, "data", (*SPLIT, *DATA))
-    add_flags(parser, "prediction", EVALUATION)
-    add_runtime(parser)
-    parser.set_defaults(action=infer)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("views of an image")
+    group.add_argument("--tile", type=int, metavar="PX", help="cut larger images into overlapping tiles of this side")
+    group.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="F",
+        help="fraction of a tile that the next one repeats (default: %(default)s)",
+    )
+    group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
 
 
 def infer(options: argparse.Namespace) -> int:
@@ -62,6 +80,7 @@ def infer(options: argparse.Namespace) -> int:
     if not options.model:
         use_backend(options)
     from maskrcnn.inference.run import InferOptions, infer_folder
+    from maskrcnn.inference.views import Views
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
@@ -70,7 +89,12 @@ def infer(options: argparse.Namespace) -> int:
         paths=options.paths,
         data_dir=options.data_dir,
         settings=changes,
-        options=InferOptions(options.score_threshold, tuple(options.save), tuple(options.classes)),
+        options=InferOptions(
+            options.score_threshold,
+            tuple(options.save),
+            tuple(options.classes),
+            Views(options.tile, options.overlap, options.augment),
+        ),
     )
     print(f"predictions.json and what was saved ({', '.join(options.save)}) are in {out_dir}")
     return int(unreadable > 0 and not options.skip_bad)

@@ -18,6 +18,7 @@ Rectangle = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the
 MASK_OPACITY = 0.42
 BOX_OPACITY = 0.85
 LABEL_OPACITY = 0.88
+TYPICAL_PART = 8  # times the side of a typical object
 GOLDEN_RATIO = 0.61803399  # hues in steps of it never repeat, and consecutive ones are far apart
 
 
@@ -50,16 +51,28 @@ def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, s
     """
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC), np.float32).copy()
-    line = max(1, round(min(size) / 320))
+    return draw_resized(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC), instances, scale)
+
+
+def draw_resized(image: Image.Image, instances: Sequence[Instance], scale: float) -> Image.Image:
+    """Draws instances onto a copy of an RGB image that was resized by ``scale`` before."""
+    canvas = np.array(image, np.float32)
+    side = _typical_side(image.size, instances, scale)
+    line = max(1, round(side / 320))
     ordered = sorted(instances, key=lambda instance: -_area(instance.box))
     for instance in ordered:
         if instance.mask is not None:
-            _tint(canvas, *_resize(instance.mask, instance.origin, size, scale), instance.color, line)
+            _tint(canvas, *_resize(instance.mask, instance.origin, image.size, scale), instance.color, line)
     drawing = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
     _draw_boxes(drawing, ordered, scale, line)
-    _draw_labels(drawing, ordered, scale, line)
+    _draw_labels(drawing, ordered, scale, (line, int(np.clip(side / 40, 11, 40))))
     return drawing.convert("RGB")
+
+
+def _typical_side(size: tuple[int, int], instances: Sequence[Instance], scale: float) -> float:
+    """The side of an image in which lines and letters look right: smaller than it is if its objects are small."""
+    sides = [float(max(one.box[2] - one.box[0], one.box[3] - one.box[1])) * scale for one in instances]
+    return min(float(min(size)), TYPICAL_PART * float(np.median(sides))) if sides else float(min(size))
 
 
 def _area(box: NDArray[np.float32]) -> float:
@@ -122,8 +135,9 @@ def _draw_boxes(drawing: Image.Image, instances: Sequence[Instance], scale: floa
     drawing.alpha_composite(layer)
 
 
-def _draw_labels(drawing: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
-    font = _font(int(np.clip(min(drawing.size) / 40, 11, 40)))
+def _draw_labels(drawing: Image.Image, instances: Sequence[Instance], scale: float, sizes: tuple[int, int]) -> None:
+    line, letters = sizes
+    font = _font(letters)
     layer = Image.new("RGBA", drawing.size)
     pen = ImageDraw.Draw(layer)
     taken: list[Rectangle] = []

@@ -184,15 +184,21 @@ class Detections:
         """
         pixels = read_source(image)
         shown = self.above(score_threshold)
-        numbers = range(len(shown)) if shown.track_ids is None else shown.track_ids.tolist()
+        return draw_instances(pixels, shown.instances(color_by, with_scores=with_scores), scale=scale)
+
+    def instances(
+        self, color_by: Literal["instance", "class"] = "instance", *, with_scores: bool = True
+    ) -> list[Instance]:
+        """The detections as `draw_instances` takes them; see `draw`."""
+        numbers = range(len(self)) if self.track_ids is None else self.track_ids.tolist()
         instances = []
-        for i, (name, score) in enumerate(zip(shown.names, shown.scores, strict=True)):
-            place = mask_place(shown.rles[i])
-            color = color_of(numbers[i] if color_by == "instance" else int(shown.classes[i]) - 1)
+        for i, (name, score) in enumerate(zip(self.names, self.scores, strict=True)):
+            place = mask_place(self.rles[i])
+            color = color_of(numbers[i] if color_by == "instance" else int(self.classes[i]) - 1)
             label = f"{name} {score:.2f}" if with_scores else name
-            label = label if shown.track_ids is None else f"#{numbers[i]} {label}"
-            instances.append(Instance(shown.boxes[i], decode_crop(shown.rles[i], place), label, color, place[:2]))
-        return draw_instances(pixels, instances, scale=scale)
+            label = label if self.track_ids is None else f"#{numbers[i]} {label}"
+            instances.append(Instance(self.boxes[i], decode_crop(self.rles[i], place), label, color, place[:2]))
+        return instances
 
 
 def read_source(image: ImageSource) -> NDArray[np.uint8]:

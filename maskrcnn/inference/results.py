@@ -10,19 +10,29 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.read import FORMAT_NAMES, list_images, load_image
+from maskrcnn.imaging.large_image import Pixels
+from maskrcnn.imaging.read import FORMAT_NAMES, list_images
 from maskrcnn.inference.outputs.item import Item
 from maskrcnn.inference.outputs.writers import Saving, writing_outputs
-from maskrcnn.inference.predictor import Predictor, image_batches, predict_batches
+from maskrcnn.inference.predictor import Predictor, open_source, predict_batches
+from maskrcnn.inference.views import Views
 
 
-def infer_images(predictor: Predictor, files: Sequence[Path], saving: Saving, *, progress: bool = True) -> list[str]:
+def infer_images(
+    predictor: Predictor,
+    files: Sequence[Path],
+    saving: Saving,
+    views: Views | None = None,
+    *,
+    progress: bool = True,
+) -> list[str]:
     """Predicts image files in batches.
 
     Args:
         predictor: the model and its config, which has the batch size.
         files: see `find_images`.
         saving: how and where the detections are written; ``image_id`` counts from 1.
+        views: whether the images are cut into tiles or augmented; None is neither.
         progress: whether to show a progress bar.
 
     Returns:
@@ -31,24 +41,23 @@ def infer_images(predictor: Predictor, files: Sequence[Path], saving: Saving, *,
     Raises:
         UserError: no file can be read, or the folder cannot be written.
     """
-    config = predictor.config
+    views = views or Views()
     names = unique_names([file.stem for file in files])
     problems: list[str] = []
-    originals: dict[int, NDArray[np.uint8]] = {}  # images that are being predicted
+    originals: dict[int, Pixels] = {}  # images that are being predicted
 
-    def read() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def read() -> Iterator[tuple[int, Pixels]]:
         for image_id, file in enumerate(files, start=1):
             try:
-                originals[image_id] = load_image(file)
+                originals[image_id] = open_source(file, tiled=views.tile is not None)
             except UserError as error:
                 problems.append(str(error))
                 continue
             yield image_id, originals[image_id]
 
-    batches = image_batches(read(), config.model.image, config.train.eval_batch_size)
-    predictions = predict_batches(predictor.model, batches, config.categories)
-    with writing_outputs(saving, config.categories) as add:
-        for image_id, detections, _ in _with_bar(predictions, len(files), progress):
+    predictions = predictor.predict_images(read(), views)
+    with writing_outputs(saving, predictor.config.categories) as add:
+        for image_id, detections in _with_bar(predictions, len(files), progress):
             image = originals.pop(image_id)
             position = image_id - 1
             add(Item(image_id, names[position], str(files[position]), detections, lambda image=image: image))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.inference.outputs.writers import Saving
 from maskrcnn.inference.results import find_images, infer_batches, infer_images
 from maskrcnn.inference.sources import ModelSource, open_source
+from maskrcnn.inference.views import Views
 
 LISTED = 3  # unreadable images that are named; the others are counted
 
@@ -24,6 +25,7 @@ class InferOptions:
     score_threshold: float = 0.5  # lowest score that is written, but in predictions.json
     save: tuple[str, ...] = ("drawn",)  # forms, beside predictions.json; see inference.outputs
     classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
+    views: Views = field(default_factory=Views)  # tiles, augmentation
 
 
 def infer_folder(
@@ -64,11 +66,13 @@ def infer_folder(
     saving.check(config.categories)
     if paths:
         files = find_images(paths)[: config.train.eval_samples]
-        problems = infer_images(source.build(config), files, saving)
+        problems = infer_images(source.build(config), files, saving, options.views)
         _report(problems, len(files))
         return len(problems)
     if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
+    if options.views != Views():
+        raise UserError("--tile and --augment work on images; give them instead of --data_dir")
     _infer_split(source, config, Path(data_dir), saving)
     return 0
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from maskrcnn.imaging.large_image import Pixels
 from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.imaging.polygons import Polygon, trace_polygons
 from maskrcnn.imaging.rle_crop import decode_crop, mask_place
@@ -88,7 +88,7 @@ def write_masks(detections: "Detections", folder: Path, name: str) -> list[Path]
     return files
 
 
-def crop(detections: "Detections", image: NDArray[np.uint8], padding: int, *, masked: bool) -> list[Image.Image]:
+def crop(detections: "Detections", image: Pixels, padding: int, *, masked: bool) -> list[Image.Image]:
     """See `Detections.crop`."""
     height, width = detections.image_size
     crops = []

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from maskrcnn.imaging.large_image import Pixels
 
 if TYPE_CHECKING:
     from maskrcnn.inference.detections import Detections
@@ -19,7 +18,7 @@ class Item:
     name: str  # of its files, without suffix; no other image has it
     file: str  # path or address, as it was given
     detections: "Detections"
-    pixels: Callable[[], NDArray[np.uint8]]  # [H, W, 3]
+    pixels: Callable[[], Pixels]
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of its results, such as the number of a frame
 
 
