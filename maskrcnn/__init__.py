@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from maskrcnn.export.run import ExportOptions, export_model
     from maskrcnn.inference.detections import Detections
     from maskrcnn.inference.predictor import Predictor
-    from maskrcnn.inference.run import infer_folder
+    from maskrcnn.inference.run import InferOptions, infer_folder
     from maskrcnn.inference.sources import load
     from maskrcnn.model import MaskRCNN
     from maskrcnn.training.presets import Recipe
@@ -32,6 +32,7 @@ __all__ = [
     "RunOptions",
     "evaluate_folder",
     "infer_folder",
+    "InferOptions",
     "load",
     "export_model",
     "ExportOptions",
@@ -56,6 +57,7 @@ _HOMES = {
     "RunOptions": "training.run",
     "evaluate_folder": "evaluation.run",
     "infer_folder": "inference.run",
+    "InferOptions": "inference.run",
     "export_model": "export.run",
     "ExportOptions": "export.run",
     "load": "inference.sources",

@@ -6,6 +6,7 @@ from typing import Any
 
 from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
 from maskrcnn.errors import UserError
+from maskrcnn.inference.outputs import FORMATS
 
 
 def add_commands(commands: Any) -> None:
@@ -27,6 +28,15 @@ def add_commands(commands: Any) -> None:
         help="instead of --model_dir: a published name (see `maskrcnn weights list`), a URL or a checkpoint",
     )
     parser.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
+    _add_output(parser)
+    _add_views(parser)
+    add_flags(parser, "data", (*SPLIT, *DATA))
+    add_flags(parser, "prediction", EVALUATION)
+    add_runtime(parser)
+    parser.set_defaults(action=infer)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out_dir", metavar="DIR", help="folder for the results (default: MODEL_DIR/predictions, or predictions)"
     )
@@ -35,12 +45,30 @@ def add_commands(commands: Any) -> None:
         type=float,
         default=0.5,
         metavar="S",
-        help="lowest score that is drawn (default: %(default)s)",
+        help="lowest score that is drawn and saved, but in predictions.json (default: %(default)s)",
     )
-    add_flags(parser, "data", (*SPLIT, *DATA))
-    add_flags(parser, "prediction", EVALUATION)
-    add_runtime(parser)
-    parser.set_defaults(action=infer)
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=FORMATS,
+        default=["drawn"],
+        metavar="FORM",
+        help=f"what is written beside predictions.json: {', '.join(FORMATS)} (default: drawn)",
+    )
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("views of an image")
+    group.add_argument("--tile", type=int, metavar="PX", help="cut larger images into overlapping tiles of this side")
+    group.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="F",
+        help="fraction of a tile that the next one repeats (default: %(default)s)",
+    )
+    group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
 
 
 def infer(options: argparse.Namespace) -> int:
@@ -51,7 +79,8 @@ def infer(options: argparse.Namespace) -> int:
         raise UserError("give one of --model_dir, --weights and --model")
     if not options.model:
         use_backend(options)
-    from maskrcnn.inference.run import infer_folder
+    from maskrcnn.inference.run import InferOptions, infer_folder
+    from maskrcnn.inference.views import Views
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
@@ -60,7 +89,12 @@ def infer(options: argparse.Namespace) -> int:
         paths=options.paths,
         data_dir=options.data_dir,
         settings=changes,
-        score_threshold=options.score_threshold,
+        options=InferOptions(
+            options.score_threshold,
+            tuple(options.save),
+            tuple(options.classes),
+            Views(options.tile, options.overlap, options.augment),
+        ),
     )
-    print(f"predictions.json and the images with their detections are in {out_dir}")
+    print(f"predictions.json and what was saved ({', '.join(options.save)}) are in {out_dir}")
     return int(unreadable > 0 and not options.skip_bad)

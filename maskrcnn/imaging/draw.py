@@ -1,6 +1,7 @@
 """Draws instances onto their image: a tinted mask with a contour, a thin box, and a label that stays legible."""
 
 import colorsys
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ Rectangle = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the
 MASK_OPACITY = 0.42
 BOX_OPACITY = 0.85
 LABEL_OPACITY = 0.88
+TYPICAL_PART = 8  # times the side of a typical object
 GOLDEN_RATIO = 0.61803399  # hues in steps of it never repeat, and consecutive ones are far apart
 
 
@@ -25,9 +27,10 @@ class Instance:
     """The parts of an object that are drawn."""
 
     box: NDArray[np.float32]  # [4] xyxy, px of the image
-    mask: NDArray[np.bool_] | None  # [H, W] of the image
+    mask: NDArray[np.bool_] | None  # [h, w], the whole image or the part of it that begins at ``origin``
     label: str
     color: Color
+    origin: tuple[int, int] = (0, 0)  # x and y, px of the image
 
 
 def color_of(number: int) -> Color:
@@ -48,36 +51,65 @@ def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, s
     """
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC), np.float32).copy()
-    line = max(1, round(min(size) / 320))
+    return draw_resized(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC), instances, scale)
+
+
+def draw_resized(image: Image.Image, instances: Sequence[Instance], scale: float) -> Image.Image:
+    """Draws instances onto a copy of an RGB image that was resized by ``scale`` before."""
+    canvas = np.array(image, np.float32)
+    side = _typical_side(image.size, instances, scale)
+    line = max(1, round(side / 320))
     ordered = sorted(instances, key=lambda instance: -_area(instance.box))
     for instance in ordered:
         if instance.mask is not None:
-            _tint(canvas, _enlarge(instance.mask, size), instance.color, line)
+            _tint(canvas, *_resize(instance.mask, instance.origin, image.size, scale), instance.color, line)
     drawing = Image.fromarray(np.rint(canvas).astype(np.uint8)).convert("RGBA")
     _draw_boxes(drawing, ordered, scale, line)
-    _draw_labels(drawing, ordered, scale, line)
+    _draw_labels(drawing, ordered, scale, (line, int(np.clip(side / 40, 11, 40))))
     return drawing.convert("RGB")
+
+
+def _typical_side(size: tuple[int, int], instances: Sequence[Instance], scale: float) -> float:
+    """The side of an image in which lines and letters look right: smaller than it is if its objects are small."""
+    sides = [float(max(one.box[2] - one.box[0], one.box[3] - one.box[1])) * scale for one in instances]
+    return min(float(min(size)), TYPICAL_PART * float(np.median(sides))) if sides else float(min(size))
 
 
 def _area(box: NDArray[np.float32]) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
-def _enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    if mask.shape == size[::-1]:
-        return mask
-    smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(smooth) >= 128
+def _resize(
+    mask: NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int], scale: float
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """A mask and its origin in a drawing of another size."""
+    if scale == 1 or not mask.size:
+        return mask, origin
+    left, top = (int(start * scale) for start in origin)
+    right = min(math.ceil((origin[0] + mask.shape[1]) * scale), size[0])
+    lower = min(math.ceil((origin[1] + mask.shape[0]) * scale), size[1])
+    border = math.ceil(1 / scale) + 1  # the drawing's pixels may reach beyond the mask
+    source = Image.fromarray(np.pad(mask, border).astype(np.uint8) * 255)
+    box = (
+        left / scale - origin[0] + border,
+        top / scale - origin[1] + border,
+        right / scale - origin[0] + border,
+        lower / scale - origin[1] + border,
+    )
+    new_size = max(right - left, 1), max(lower - top, 1)
+    return np.asarray(source.resize(new_size, Image.Resampling.BILINEAR, box)) >= 128, (left, top)
 
 
-def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], color: Color, line: int) -> None:
+def _tint(
+    canvas: NDArray[np.float32], mask: NDArray[np.bool_], origin: tuple[int, int], color: Color, line: int
+) -> None:
     """Blends the color into the canvas [H, W, 3] under the mask and draws the mask's contour, in place."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
         return
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    inside, region = mask[window], canvas[window]
+    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = origin[1] + rows[0], origin[0] + columns[0]
+    region = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
     ink = np.asarray(color, np.float32)
     region[inside] += (ink - region[inside]) * MASK_OPACITY
     contour = inside & ~_erode(inside, line)
@@ -103,8 +135,9 @@ def _draw_boxes(drawing: Image.Image, instances: Sequence[Instance], scale: floa
     drawing.alpha_composite(layer)
 
 
-def _draw_labels(drawing: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
-    font = _font(int(np.clip(min(drawing.size) / 40, 11, 40)))
+def _draw_labels(drawing: Image.Image, instances: Sequence[Instance], scale: float, sizes: tuple[int, int]) -> None:
+    line, letters = sizes
+    font = _font(letters)
     layer = Image.new("RGBA", drawing.size)
     pen = ImageDraw.Draw(layer)
     taken: list[Rectangle] = []

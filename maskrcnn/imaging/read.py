@@ -1,10 +1,12 @@
 """Reads image files as RGB arrays."""
 
+import contextlib
 import re
 import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +33,23 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
             without an 8-bit meaning.
     """
     path = Path(path)
+    with opening_image(path) as file:
+        return to_rgb(ImageOps.exif_transpose(file), path)
+
+
+@contextlib.contextmanager
+def opening_image(path: Path) -> Iterator[Image.Image]:
+    """Opens an image file to be decoded within the context.
+
+    Raises:
+        UserError: see `load_image`.
+    """
     try:
         _check_regular(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # malformed EXIF blocks and large sizes do not harm the pixels
             with Image.open(path, formats=FORMATS) as file:
-                return to_rgb(ImageOps.exif_transpose(file), path)
+                yield file
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; give the path of an image") from error
     except PermissionError as error:

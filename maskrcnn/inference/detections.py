@@ -1,5 +1,6 @@
 """The detections in one image, in that image's own pixels."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,11 @@ from maskrcnn.config import Category
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.imaging.mask_paste import RLE, decode_rles, paste_and_encode
+from maskrcnn.imaging.polygons import Polygon
 from maskrcnn.imaging.read import load_image, to_rgb
+from maskrcnn.imaging.rle_crop import decode_crop, mask_place
+from maskrcnn.inference.outputs import conversions
+from maskrcnn.inference.outputs.writers import Item, Saving, writing_outputs
 
 Outputs = dict[str, NDArray[Any]]  # the model's outputs, see MaskRCNN
 CHANNELS = ((), (1,), (3,), (4,))  # the part of an array's shape after height and width
@@ -29,6 +34,7 @@ class Detections:
     rles: list[RLE]  # [K] masks as COCO run-length codes, counts as bytes
     image_size: tuple[int, int]  # height and width of the image, px
     categories: tuple[Category, ...]
+    track_ids: NDArray[np.int64] | None = None  # [K] the same for an object in all frames of a video, from 1
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -52,21 +58,93 @@ class Detections:
 
     def above(self, score_threshold: float) -> "Detections":
         """The detections with at least this score."""
-        kept = np.nonzero(self.scores >= score_threshold)[0]
+        return self.select(np.nonzero(self.scores >= score_threshold)[0])
+
+    def of_classes(self, names: Collection[str]) -> "Detections":
+        """The detections of the categories with these names."""
+        return self.select(np.array([i for i, name in enumerate(self.names) if name in names], np.intp))
+
+    def select(self, indices: NDArray[np.intp]) -> "Detections":
+        """The detections at these indices."""
         return Detections(
-            self.boxes[kept],
-            self.classes[kept],
-            self.scores[kept],
-            [self.rles[i] for i in kept],
+            self.boxes[indices],
+            self.classes[indices],
+            self.scores[indices],
+            [self.rles[i] for i in indices],
             self.image_size,
             self.categories,
+            None if self.track_ids is None else self.track_ids[indices],
         )
+
+    def to_polygons(self, tolerance: float | None = None) -> list[list[Polygon]]:
+        """The polygons [N, 2] of each detection in px, one for each connected part; see `trace_polygons`."""
+        return conversions.to_polygons(self, tolerance)
+
+    def to_supervision(self) -> Any:
+        """The detections as ``supervision.Detections``; ``class_id`` counts from 0 and ``data`` has ``class_name``.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        return conversions.to_supervision(self)
+
+    def to_dataframe(self) -> Any:
+        """The detections as a pandas DataFrame, a row each: class, score, box, area and track id.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return conversions.to_dataframe(self)
+
+    def to_masks_png(self, folder: str | Path, name: str) -> list[Path]:
+        """Writes the masks as ``FOLDER/CLASS/NAME_object_I.png``, 255 inside and 0 outside, and returns the files."""
+        return conversions.write_masks(self, Path(folder), name)
+
+    def crop(self, image: ImageSource, *, padding: int = 0, masked: bool = False) -> list[Image.Image]:
+        """The part of an image inside each box.
+
+        Args:
+            image: the image that they were found in, see `read_source`.
+            padding: px added on each side, within the image.
+            masked: whether pixels outside the mask become transparent.
+
+        Raises:
+            UserError: see `read_source`.
+        """
+        return conversions.crop(self, read_source(image), padding, masked=masked)
+
+    def save(
+        self,
+        out_dir: str | Path,
+        image: ImageSource,
+        formats: Sequence[str] = ("drawn",),
+        *,
+        score_threshold: float = 0.5,
+        name: str | None = None,
+    ) -> None:
+        """Writes the files of ``maskrcnn infer --save`` for this one image.
+
+        Args:
+            out_dir: folder for the files.
+            image: the image that they were found in, see `read_source`.
+            formats: any of coco, masks, polygons, labelme, yolo, csv, crops and drawn.
+            score_threshold: lowest score that is written; predictions.json has all detections.
+            name: of the files, without suffix; None is that of the image file.
+
+        Raises:
+            UserError: an unknown format, see `read_source`, or the folder cannot be written.
+        """
+        file = str(image) if isinstance(image, str | Path) else f"{name or 'image'}.png"
+        item = Item(1, name or Path(file).stem, file, self, lambda: read_source(image))
+        with writing_outputs(Saving(Path(out_dir), tuple(formats), score_threshold), self.categories) as add:
+            add(item)
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """The detections as entries of a COCO results list, ready for JSON; classes without a category are omitted."""
         categories = {category.index: category for category in self.categories}
         results = []
-        for box, index, score, rle in zip(self.boxes.tolist(), self.classes, self.scores, self.rles, strict=True):
+        tracks = [{}] * len(self) if self.track_ids is None else [{"track_id": int(one)} for one in self.track_ids]
+        for i, (box, index, rle) in enumerate(zip(self.boxes.tolist(), self.classes, self.rles, strict=True)):
             category = categories.get(int(index))
             if category is not None:
                 x1, y1, x2, y2 = (round(value, 3) for value in box)
@@ -76,8 +154,9 @@ class Detections:
                         "category_id": category.id,
                         "category_name": category.name,
                         "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
-                        "score": round(float(score), 6),
+                        "score": round(float(self.scores[i]), 6),
                         "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+                        **tracks[i],
                     }
                 )
         return results
@@ -105,13 +184,21 @@ class Detections:
         """
         pixels = read_source(image)
         shown = self.above(score_threshold)
+        return draw_instances(pixels, shown.instances(color_by, with_scores=with_scores), scale=scale)
+
+    def instances(
+        self, color_by: Literal["instance", "class"] = "instance", *, with_scores: bool = True
+    ) -> list[Instance]:
+        """The detections as `draw_instances` takes them; see `draw`."""
+        numbers = range(len(self)) if self.track_ids is None else self.track_ids.tolist()
         instances = []
-        for i, (name, score) in enumerate(zip(shown.names, shown.scores, strict=True)):
-            mask = decode_rles([shown.rles[i]], *self.image_size)[0]
-            color = color_of(i if color_by == "instance" else int(shown.classes[i]) - 1)
+        for i, (name, score) in enumerate(zip(self.names, self.scores, strict=True)):
+            place = mask_place(self.rles[i])
+            color = color_of(numbers[i] if color_by == "instance" else int(self.classes[i]) - 1)
             label = f"{name} {score:.2f}" if with_scores else name
-            instances.append(Instance(shown.boxes[i], mask, label, color))
-        return draw_instances(pixels, instances, scale=scale)
+            label = label if self.track_ids is None else f"#{numbers[i]} {label}"
+            instances.append(Instance(self.boxes[i], decode_crop(self.rles[i], place), label, color, place[:2]))
+        return instances
 
 
 def read_source(image: ImageSource) -> NDArray[np.uint8]:

@@ -1,6 +1,5 @@
 """Models that `maskrcnn export` wrote, run by ONNX Runtime or OpenVINO: without Keras, TensorFlow or JAX."""
 
-import importlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import sums_int8_exactly
 
 SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
@@ -120,18 +120,6 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
 
     return ExportedModel(run, shape, metadata, path, "openvino")
-
-
-def import_extra(module: str, extra: str) -> Any:
-    """Imports an optional package.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{module} is not installed; run: pip install 'maskrcnn[{extra}]'") from error
 
 
 def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:

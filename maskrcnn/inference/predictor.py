@@ -1,5 +1,6 @@
 """A trained model that predicts single images, lists of them, and evaluation batches."""
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,9 @@ from PIL import Image
 
 from maskrcnn.config import Category, Config, ImageConfig
 from maskrcnn.imaging.canvas import Prepared, prepare
+from maskrcnn.imaging.large_image import LargeImage, Pixels
 from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
+from maskrcnn.inference.views import View, Views, list_views, merge_views
 
 PASTE_WORKERS = 2  # threads beside the forward pass; pasting is fast, more of them would only take its cores
 
@@ -33,31 +36,83 @@ class Predictor:
         self.config = config
 
     @overload
-    def predict(self, source: ImageSource, *, batch_size: int | None = None) -> Detections: ...
+    def predict(
+        self,
+        source: ImageSource,
+        *,
+        batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        augment: bool = False,
+    ) -> Detections: ...
 
     @overload
-    def predict(self, source: Sequence[ImageSource], *, batch_size: int | None = None) -> list[Detections]: ...
+    def predict(
+        self,
+        source: Sequence[ImageSource],
+        *,
+        batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        augment: bool = False,
+    ) -> list[Detections]: ...
 
     def predict(
-        self, source: ImageSource | Sequence[ImageSource], *, batch_size: int | None = None
+        self,
+        source: ImageSource | Sequence[ImageSource],
+        *,
+        batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        augment: bool = False,
     ) -> Detections | list[Detections]:
         """Returns the detections in an image, or a list of them for a list of images.
 
         Args:
             source: an image file, a Pillow image, a uint8 array [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4]
                 (RGBA); or a list of these, which is predicted in batches.
-            batch_size: images per batch; None is the config's ``train.eval_batch_size``.
+            batch_size: images or tiles per batch; None is the config's ``train.eval_batch_size``.
+            tile: side of overlapping tiles, px, in which larger images are predicted; None is the whole image.
+            overlap: fraction of a tile that the next one repeats.
+            augment: whether flipped and scaled images vote too.
 
         Raises:
-            UserError: a file that cannot be read, or an array of another shape or type.
+            UserError: a file that cannot be read, an array of another shape or type, or a tile size or overlap that
+                makes no tiles.
         """
         if isinstance(source, str | Path | Image.Image | np.ndarray):
-            return self.predict([source])[0]
-        images = ((number, read_source(image)) for number, image in enumerate(source))
-        batches = image_batches(images, self.config.model.image, batch_size or self.config.train.eval_batch_size)
-        found = predict_batches(self.model, batches, self.config.categories)
-        detections = {prediction.image_id: prediction.detections for prediction in found}
+            return self.predict([source], batch_size=batch_size, tile=tile, overlap=overlap, augment=augment)[0]
+        images = ((number, open_source(image, tiled=tile is not None)) for number, image in enumerate(source))
+        detections = dict(self.predict_images(images, Views(tile, overlap, augment), batch_size))
         return [detections[number] for number in range(len(source))]
+
+    def predict_images(
+        self, images: Iterable[tuple[int, Pixels]], views: Views, batch_size: int | None = None
+    ) -> Iterator[tuple[int, Detections]]:
+        """Predicts numbered RGB images; those of another orientation may come later than their turn."""
+        waiting: dict[int, tuple[int, tuple[int, int], list[View]]] = {}  # by the number of the image's last view
+        found: dict[int, Detections] = {}  # by number of the view
+
+        def prepared() -> Iterator[tuple[int, Prepared]]:
+            numbers = itertools.count()
+            count = 0
+            for image_id, image in images:
+                size = image.shape[0], image.shape[1]
+                shown = list_views(size, views)
+                count += len(shown)
+                waiting[count - 1] = image_id, size, shown
+                for view in shown:
+                    yield next(numbers), view.prepare(image, self.config.model.image)
+
+        batches = stack_batches(prepared(), batch_size or self.config.train.eval_batch_size)
+        for number, detections, _ in predict_batches(self.model, batches, self.config.categories):
+            found[number] = detections
+            last = next(last for last in waiting if last >= number)
+            image_id, size, shown = waiting[last]
+            numbers = range(last - len(shown) + 1, last + 1)
+            if all(one in found for one in numbers):
+                del waiting[last]
+                yield image_id, merge_views(shown, [found.pop(one) for one in numbers], size)
 
 
 class ImagePrediction(NamedTuple):
@@ -71,14 +126,18 @@ class ImagePrediction(NamedTuple):
 def image_batches(
     images: Iterable[tuple[int, NDArray[np.uint8]]], config: ImageConfig, batch_size: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Groups RGB images with their ids into evaluation batches, landscape and portrait images apart.
+    """Groups RGB images with their ids into evaluation batches, see `stack_batches`."""
+    return stack_batches(((image_id, prepare(image, config)) for image_id, image in images), batch_size)
+
+
+def stack_batches(images: Iterable[tuple[int, Prepared]], batch_size: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Groups images with their ids into evaluation batches, landscape and portrait images apart.
 
     The last batch of an orientation is padded to the size of those before it, with ``image_valid`` False.
     """
     waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
     filled = set()
-    for image_id, image in images:
-        prepared = prepare(image, config)
+    for image_id, prepared in images:
         shape = prepared.canvas.shape
         group = waiting.setdefault(shape, [])
         group.append((image_id, prepared))
@@ -130,3 +189,12 @@ def _finish(
     one = {name: value[i] for name, value in outputs.items()}
     detections = to_original(one, (height, width), original, categories)
     return ImagePrediction(int(batch["image_ids"][i]), detections, batch["images"][i, :height, :width])
+
+
+def open_source(image: ImageSource, *, tiled: bool) -> Pixels:
+    """The pixels of an image, see `read_source`; files that are cut into tiles may be larger.
+
+    Raises:
+        UserError: see `read_source`.
+    """
+    return LargeImage(image) if tiled and isinstance(image, str | Path) else read_source(image)

@@ -1,10 +1,8 @@
-"""Writes predictions to files: COCO results as JSON, and for each image a PNG with its detections drawn on it."""
+"""Predicts images and evaluation batches and writes the detections to files."""
 
-import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,58 +10,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.read import FORMAT_NAMES, list_images, load_image
-from maskrcnn.inference.detections import Detections
-from maskrcnn.inference.predictor import Predictor, image_batches, predict_batches
-from maskrcnn.runtime.files import replacing
-
-PREDICTIONS_FILE = "predictions.json"
-
-
-class ResultWriter:
-    """Writes COCO results to an open file, image by image."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.images = 0
-        self._file = file
-        self._separator = "["
-
-    def add(self, image_id: int, detections: Detections, **extra: str) -> None:
-        """Appends the detections of an image, each with the fields ``extra``."""
-        for result in detections.to_coco(image_id):
-            self._file.write(f"{self._separator}\n{json.dumps({**result, **extra})}")
-            self._separator = ","
-        self.images += 1
-
-    def close(self) -> None:
-        """Ends the JSON list."""
-        self._file.write("[]\n" if self._separator == "[" else "\n]\n")
-
-
-@contextlib.contextmanager
-def writing_results(path: Path) -> Iterator[ResultWriter]:
-    """Gives a writer of ``path``, a file that appears once it is complete and has at least one image.
-
-    Raises:
-        UserError: no image was added, or the file cannot be written.
-    """
-    try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            writer = ResultWriter(file)
-            yield writer
-            if not writer.images:
-                raise UserError("no image to predict; check --data_dir, --eval_samples or the images given")
-            writer.close()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out_dir") from error
+from maskrcnn.imaging.large_image import Pixels
+from maskrcnn.imaging.read import FORMAT_NAMES, list_images
+from maskrcnn.inference.outputs.item import Item
+from maskrcnn.inference.outputs.writers import Saving, writing_outputs
+from maskrcnn.inference.predictor import Predictor, open_source, predict_batches
+from maskrcnn.inference.views import Views
 
 
 def infer_images(
     predictor: Predictor,
     files: Sequence[Path],
-    out_dir: str | Path,
+    saving: Saving,
+    views: Views | None = None,
     *,
-    score_threshold: float = 0.5,
     progress: bool = True,
 ) -> list[str]:
     """Predicts image files in batches.
@@ -71,9 +31,8 @@ def infer_images(
     Args:
         predictor: the model and its config, which has the batch size.
         files: see `find_images`.
-        out_dir: folder for predictions.json, which has all detections (``image_id`` counts from 1, ``file_name`` names
-            the image), and a PNG for each image.
-        score_threshold: lowest score that is drawn.
+        saving: how and where the detections are written; ``image_id`` counts from 1.
+        views: whether the images are cut into tiles or augmented; None is neither.
         progress: whether to show a progress bar.
 
     Returns:
@@ -82,27 +41,27 @@ def infer_images(
     Raises:
         UserError: no file can be read, or the folder cannot be written.
     """
-    config, out_dir = predictor.config, Path(out_dir)
-    names = _image_names([file.stem for file in files])
+    views = views or Views()
+    names = unique_names([file.stem for file in files])
     problems: list[str] = []
-    originals: dict[int, NDArray[np.uint8]] = {}  # images that are being predicted
+    originals: dict[int, Pixels] = {}  # images that are being predicted
 
-    def read() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def read() -> Iterator[tuple[int, Pixels]]:
         for image_id, file in enumerate(files, start=1):
             try:
-                originals[image_id] = load_image(file)
+                originals[image_id] = open_source(file, tiled=views.tile is not None)
             except UserError as error:
                 problems.append(str(error))
                 continue
             yield image_id, originals[image_id]
 
-    batches = image_batches(read(), config.model.image, config.train.eval_batch_size)
-    predictions = predict_batches(predictor.model, batches, config.categories)
-    with writing_results(out_dir / PREDICTIONS_FILE) as writer:
-        for image_id, detections, _ in _with_bar(predictions, len(files), progress):
-            writer.add(image_id, detections, file_name=str(files[image_id - 1]))
-            _save(detections.draw(originals.pop(image_id), score_threshold), out_dir / names[image_id - 1])
-        if not writer.images:
+    predictions = predictor.predict_images(read(), views)
+    with writing_outputs(saving, predictor.config.categories) as add:
+        for image_id, detections in _with_bar(predictions, len(files), progress):
+            image = originals.pop(image_id)
+            position = image_id - 1
+            add(Item(image_id, names[position], str(files[position]), detections, lambda image=image: image))
+        if len(problems) == len(files):
             raise UserError(f"none of {len(files)} images can be read; the first: {problems[0]}")
     return problems
 
@@ -110,15 +69,14 @@ def infer_images(
 def infer_batches(
     predictor: Predictor,
     dataset: Iterable[dict[str, Any]],
-    out_dir: str | Path,
+    saving: Saving,
     *,
-    score_threshold: float = 0.5,
     num_images: int | None = None,
     progress: bool = True,
 ) -> int:
     """Predicts an evaluation dataset into the same files as `infer_images`, with the dataset's own image ids.
 
-    The PNGs are named by image id and show the images as the model saw them, scaled back to their original size.
+    The files are named by image id and show the images as the model saw them, scaled back to their original size.
 
     Returns:
         The number of images.
@@ -126,15 +84,16 @@ def infer_batches(
     Raises:
         UserError: no image, or the folder cannot be written.
     """
-    out_dir = Path(out_dir)
+    count = 0
     predictions = predict_batches(predictor.model, dataset, predictor.config.categories)
-    with writing_results(out_dir / PREDICTIONS_FILE) as writer:
+    with writing_outputs(saving, predictor.config.categories) as add:
         for image_id, detections, image in _with_bar(predictions, num_images, progress):
-            writer.add(image_id, detections)
-            height, width = detections.image_size
-            original = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-            _save(detections.draw(original, score_threshold), out_dir / f"{image_id}.png")
-        return writer.images
+            size = detections.image_size[::-1]
+            add(Item(image_id, str(image_id), "", detections, lambda image=image, size=size: _resized(image, size)))
+            count += 1
+        if not count:
+            raise UserError("no image to predict; check --data_dir and --eval_samples")
+    return count
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -160,31 +119,19 @@ def _with_bar(predictions: Iterable[Any], total: int | None, progress: bool) -> 
     return tqdm(predictions, "predicting", total, unit="image", disable=not progress)
 
 
-def _image_names(stems: Sequence[str]) -> list[str]:
-    """The names of the PNGs, numbered where two would be the same file (on any file system)."""
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def unique_names(stems: Sequence[str]) -> list[str]:
+    """The stems, numbered where two would name the same file (on any file system)."""
     taken: set[str] = set()
     names: list[str] = []
     for stem in stems:
-        name = next(candidate for candidate in _numbered(stem) if candidate.lower() not in taken)
+        name, number = stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}_{number}"
         taken.add(name.lower())
         names.append(name)
     return names
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    yield f"{stem}.png"
-    number = 2
-    while True:
-        yield f"{stem}_{number}.png"
-        number += 1
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    """Saves a PNG with compression level 1: several times as fast as the default, and a tenth larger."""
-    try:
-        with replacing(path) as temporary:
-            image.save(temporary, compress_level=1)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free disk space or choose another --out_dir"
-        ) from error

@@ -2,17 +2,30 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+from maskrcnn.inference.outputs.writers import Saving
 from maskrcnn.inference.results import find_images, infer_batches, infer_images
 from maskrcnn.inference.sources import ModelSource, open_source
+from maskrcnn.inference.views import Views
 
 LISTED = 3  # unreadable images that are named; the others are counted
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """What is predicted how, and what is written."""
+
+    score_threshold: float = 0.5  # lowest score that is written, but in predictions.json
+    save: tuple[str, ...] = ("drawn",)  # forms, beside predictions.json; see inference.outputs
+    classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
+    views: Views = field(default_factory=Views)  # tiles, augmentation
 
 
 def infer_folder(
@@ -22,9 +35,9 @@ def infer_folder(
     paths: Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    score_threshold: float = 0.5,
+    options: InferOptions | None = None,
 ) -> int:
-    """Predicts images and writes predictions.json and a PNG for each.
+    """Predicts images and writes predictions.json and, by default, a PNG for each.
 
     Args:
         model: a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
@@ -33,8 +46,8 @@ def infer_folder(
         data_dir: a dataset, whose split ``data.eval_split`` is predicted if there are no paths.
         settings: dotted config fields that replace the saved ones; ``train.eval_samples`` is not taken from the
             training run.
-        score_threshold: lowest score that is drawn. A threshold below the model's own makes the model return more
-            detections.
+        options: how is predicted, and what is written. A score threshold below the model's own makes the model return
+            more detections.
 
     Returns:
         The number of images that could not be read; they are named in the log, and the others are predicted.
@@ -42,36 +55,41 @@ def infer_folder(
     Raises:
         UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
     """
-    if not 0 <= score_threshold <= 1:
-        raise UserError(f"--score_threshold {score_threshold:g}: scores lie between 0 and 1")
+    options = options or InferOptions()
+    if not 0 <= options.score_threshold <= 1:
+        raise UserError(f"--score_threshold {options.score_threshold:g}: scores lie between 0 and 1")
     source = open_source(model)
     config = source.config.override({"train.eval_samples": None, **(settings or {})})
-    if score_threshold < config.model.box_head.score_threshold:
-        config = config.override({"model.box_head.score_threshold": score_threshold})
+    if options.score_threshold < config.model.box_head.score_threshold:
+        config = config.override({"model.box_head.score_threshold": options.score_threshold})
+    saving = Saving(Path(out_dir), options.save, options.score_threshold, options.classes)
+    saving.check(config.categories)
     if paths:
         files = find_images(paths)[: config.train.eval_samples]
-        problems = infer_images(source.build(config), files, out_dir, score_threshold=score_threshold)
+        problems = infer_images(source.build(config), files, saving, options.views)
         _report(problems, len(files))
         return len(problems)
     if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
-    _infer_split(source, config, Path(data_dir), Path(out_dir), score_threshold)
+    if options.views != Views():
+        raise UserError("--tile and --augment work on images; give them instead of --data_dir")
+    _infer_split(source, config, Path(data_dir), saving)
     return 0
 
 
-def _infer_split(source: ModelSource, config: Config, data_dir: Path, out_dir: Path, score_threshold: float) -> None:
+def _infer_split(source: ModelSource, config: Config, data_dir: Path, saving: Saving) -> None:
     from maskrcnn.data.loader.pipeline import eval_dataset  # imports TensorFlow
     from maskrcnn.data.splits import find_dataset
 
     name, samples = config.data.eval_split, config.train.eval_samples
-    dataset = find_dataset(data_dir, config.data, cache_dir=out_dir)
+    dataset = find_dataset(data_dir, config.data, cache_dir=saving.out_dir)
     dataset.convert(name)
     split = dataset.open(name)
     for line in dataset.describe(name):
         logger.info("%s", line)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
     num_images = min(split.num_examples, samples or split.num_examples)
-    infer_batches(source.build(config), batches, out_dir, score_threshold=score_threshold, num_images=num_images)
+    infer_batches(source.build(config), batches, saving, num_images=num_images)
 
 
 def _report(problems: list[str], num_images: int) -> None:

@@ -1,0 +1,3 @@
+"""Detections in the forms that other programs read, one module a form."""
+
+FORMATS = ("coco", "masks", "polygons", "labelme", "yolo", "csv", "crops", "drawn")  # of ``infer --save``

@@ -1,0 +1,59 @@
+"""PNG files: images with their detections drawn on them, crops, and masks."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskrcnn.config import Category
+from maskrcnn.imaging.draw import draw_resized
+from maskrcnn.imaging.large_image import LargeImage
+from maskrcnn.inference.outputs.conversions import crop, folder_names, save_png, write_masks
+from maskrcnn.inference.outputs.item import Item, Writer
+
+MAX_DRAWN = 1 << 26  # pixels: 8,192 px square
+REDUCED_SIDE = 4096  # px
+
+
+@contextlib.contextmanager
+def writing_drawings(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+    """Writes ``NAME.png``; very large images are drawn smaller."""
+    yield lambda item: save_png(draw_item(item), out_dir / f"{item.name}.png")
+
+
+def draw_item(item: Item) -> Image.Image:
+    """An image with its detections; of more than MAX_DRAWN pixels it is reduced to a longer side of REDUCED_SIDE."""
+    height, width = item.detections.image_size
+    if height * width <= MAX_DRAWN:
+        return item.detections.draw(np.asarray(item.pixels()[0:height, 0:width]), 0.0)
+    scale = REDUCED_SIDE / max(height, width)
+    size = round(width * scale), round(height * scale)
+    pixels = item.pixels()
+    small = pixels.reduced(size) if isinstance(pixels, LargeImage) else np.asarray(Image.fromarray(pixels).resize(size))
+    return draw_resized(Image.fromarray(small), item.detections.instances(), scale)
+
+
+@contextlib.contextmanager
+def writing_crops(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+    """Writes ``crops/CLASS/NAME_I.png``, the part of the image inside each box."""
+    folders = folder_names(categories)
+
+    def add(item: Item) -> None:
+        crops = crop(item.detections, item.pixels(), 0, masked=False)
+        for i, (index, image) in enumerate(zip(item.detections.classes.tolist(), crops, strict=True), start=1):
+            name = folders.get(index, f"class {index}")
+            save_png(image, out_dir / "crops" / name / f"{item.name}_{i}.png")
+
+    yield add
+
+
+@contextlib.contextmanager
+def writing_masks(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+    """Writes ``masks/CLASS/NAME_object_I.png``, one for each detection, so that overlaps are kept."""
+
+    def add(item: Item) -> None:
+        write_masks(item.detections, out_dir / "masks", item.name)
+
+    yield add

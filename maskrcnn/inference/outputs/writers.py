@@ -1,0 +1,88 @@
+"""Writes what ``maskrcnn infer`` finds in the chosen forms, image by image."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskrcnn.config import Category
+from maskrcnn.errors import UserError
+from maskrcnn.inference.outputs import FORMATS
+from maskrcnn.inference.outputs.coco import writing_dataset, writing_results
+from maskrcnn.inference.outputs.drawn import writing_crops, writing_drawings, writing_masks
+from maskrcnn.inference.outputs.item import Item, Writer
+from maskrcnn.inference.outputs.labelme import writing_labelme
+from maskrcnn.inference.outputs.table import writing_csv
+from maskrcnn.inference.outputs.yolo import writing_yolo
+
+if TYPE_CHECKING:
+    from maskrcnn.inference.detections import Detections
+
+OPENERS: dict[str, Callable[..., contextlib.AbstractContextManager[Writer]]] = {
+    "coco": writing_dataset,
+    "masks": writing_masks,
+    "polygons": lambda out_dir, categories: writing_dataset(out_dir, categories, polygons=True),
+    "labelme": writing_labelme,
+    "yolo": writing_yolo,
+    "csv": writing_csv,
+    "crops": writing_crops,
+    "drawn": writing_drawings,
+}
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Which detections are written, how and where."""
+
+    out_dir: Path
+    formats: tuple[str, ...] = ("drawn",)  # beside predictions.json
+    score_threshold: float = 0.5  # lowest score in all files but predictions.json
+    classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
+
+    def check(self, categories: tuple[Category, ...]) -> None:
+        """Makes sure that formats and classes exist.
+
+        Raises:
+            UserError: one does not.
+        """
+        names = [category.name for category in categories]
+        for kind, given, known in (("--save", self.formats, FORMATS), ("--classes", self.classes, names)):
+            for name in given:
+                if name not in known:
+                    raise UserError(f"{kind} {name}: expected some of {', '.join(known)}")
+
+    def selected(self, detections: "Detections") -> "Detections":
+        """The detections of the classes."""
+        return detections.of_classes(self.classes) if self.classes else detections
+
+
+@contextlib.contextmanager
+def writing_outputs(saving: Saving, categories: tuple[Category, ...]) -> Iterator[Writer]:
+    """Gives a function that writes an image's detections in all forms; the files are complete at the end.
+
+    Raises:
+        UserError: an unknown format or class, or a file that cannot be written.
+    """
+    saving.check(categories)
+    out_dir = saving.out_dir
+    try:
+        with contextlib.ExitStack() as stack:
+            add_result = stack.enter_context(writing_results(out_dir))
+            writers = [
+                stack.enter_context(OPENERS[name](out_dir, categories)) for name in dict.fromkeys(saving.formats)
+            ]
+
+            def add(item: Item) -> None:
+                found = replace(item, detections=saving.selected(item.detections))
+                add_result(found)
+                shown = replace(found, detections=found.detections.above(saving.score_threshold))
+                for write in writers:
+                    write(shown)
+
+            yield add
+    except OSError as error:
+        place = error.filename or out_dir
+        raise UserError(
+            f"{place}: cannot be written ({error.strerror or error}); free disk space or choose another --out_dir"
+        ) from error
