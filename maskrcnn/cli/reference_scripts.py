@@ -143,10 +143,7 @@ def _set_defaults(command: str, flags: dict, defaults: Defaults, rest: list[str]
         flags["xla"] = True
     weights_dir = flags.pop("weights_dir", WEIGHTS_DIR)
     if command.startswith("benchmark"):
-        _set_benchmark_defaults(flags, defaults)
-        backbone = flags.pop("backbone_checkpoint", str(Path(weights_dir, BACKBONE)))
-        if command == "benchmark training" and (Path(f"{backbone}.index").is_file() or Path(backbone).exists()):
-            flags["weights_dir"] = backbone
+        _set_benchmark_defaults(command, flags, defaults, weights_dir)
         return
     if not {"--weights", "--model"} & set(rest) or command == "train":
         flags.setdefault("model_dir", defaults.model_dir)
@@ -188,8 +185,11 @@ def _set_backbone(flags: dict, weights_dir: Path) -> None:
         )
 
 
-def _set_benchmark_defaults(flags: dict, defaults: Defaults) -> None:
-    """Takes data and model from the default folders where they exist; a benchmark runs without them too."""
+def _set_benchmark_defaults(command: str, flags: dict, defaults: Defaults, weights_dir: str) -> None:
+    """Takes data, model and weights from the default folders where they exist; a benchmark runs without them too."""
+    backbone = flags.pop("backbone_checkpoint", str(Path(weights_dir, BACKBONE)))
+    if command == "benchmark training" and (Path(f"{backbone}.index").is_file() or Path(backbone).exists()):
+        flags["weights_dir"] = backbone
     for theirs, ours in (("steps_per_epoch", "steps"), ("log_warmup_steps", "warmup_steps")):
         if theirs in flags:
             flags[ours] = flags.pop(theirs)
