@@ -1,11 +1,8 @@
-"""``python main.py train|eval|infer [flags]``: the same as ``maskrcnn``, with the reference's recipe for training."""
+"""``python main.py train|eval|infer [flags]``: `maskrcnn` with the flags and default folders of NVIDIA's program."""
 
 import sys
 
-from maskrcnn.cli import main
+from maskrcnn.cli.reference_scripts import main
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["train"] and not {"--preset", "--config"} & set(arguments):
-        arguments += ["--preset", "reference"]
-    sys.exit(main(arguments))
+    sys.exit(main())

@@ -3,9 +3,12 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
@@ -14,6 +17,7 @@ from maskrcnn.runtime import backend, hardware
 from maskrcnn.runtime.compiler import compile_options
 
 Record = dict[str, Any]
+PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +28,14 @@ class BenchmarkOptions:
     warmup_steps: int = 100  # before those; as there
     data_dir: str | Path | None = None  # None: synthetic images
     model_dir: str | Path | None = None  # of a trained model, for inference; gets the records of COCO data
+    model_file: str | Path | None = None  # of `maskrcnn export`, for inference; instead of a live model
     backbone_checkpoint: str | Path | None = None  # for training; does not change the speed
 
 
-def make_record(kind: str, config: Config, options: BenchmarkOptions, results: Record) -> Record:
-    """The record of a measurement on the current machine."""
+def make_record(
+    kind: str, config: Config, options: BenchmarkOptions, results: Record, engine: Record | None = None
+) -> Record:
+    """The record of a measurement on the current machine; ``engine`` is `keras_engine` unless a file was measured."""
     train = config.train
     return {
         "kind": kind,
@@ -36,11 +43,9 @@ def make_record(kind: str, config: Config, options: BenchmarkOptions, results: R
         "machine": hardware.describe_machine(),
         "device": hardware.device_name(),
         "configuration": {
-            "backend": backend.active_backend(),
+            **(engine or keras_engine(config)),
             "batch_size": train.batch_size if kind == "training" else train.eval_batch_size,
             "canvas": list(canvas_size(1, 2, config.model.image)),
-            "precision": train.precision,
-            "xla": compile_options(xla=train.xla, eagerly=train.eagerly)["jit_compile"],
             "classes": config.num_classes,
             "data": "synthetic" if options.data_dir is None else Path(options.data_dir).name,
             "steps": options.steps,
@@ -49,6 +54,13 @@ def make_record(kind: str, config: Config, options: BenchmarkOptions, results: R
         },
         "results": results,
     }
+
+
+def keras_engine(config: Config) -> Record:
+    """What computes a live model."""
+    train = config.train
+    xla = compile_options(xla=train.xla, eagerly=train.eagerly)["jit_compile"]
+    return {"backend": backend.active_backend(), "precision": train.precision, "xla": xla}
 
 
 def append_record(record: Record, path: str | Path) -> None:
@@ -92,3 +104,25 @@ class Window:
         now, steps = hardware.peak_memory(), hardware.peak_resident()
         host = max((peak for peak in (now.host, self._before.host, steps) if peak), default=None)
         return {"host": host, "host_in_steps": steps, "device": now.device}
+
+
+def check_steps(options: BenchmarkOptions) -> None:
+    """Raises a ``UserError`` if there is nothing to measure."""
+    if options.steps < 1 or options.warmup_steps < 1:
+        raise UserError("--steps and --warmup_steps must be at least 1: the first step compiles and is not measured")
+
+
+def startup(built: float, first_step: float, seconds: list[float]) -> dict[str, float]:
+    """Seconds of building the model, of the first step, and the part of that for compiling."""
+    compiling = max(first_step - statistics.median(seconds), 0.0)
+    return {"build_seconds": built, "first_step_seconds": first_step, "compile_seconds": compiling}
+
+
+def summarize(seconds: Sequence[float]) -> dict[str, float]:
+    """Mean and percentiles of step times; empty if there are none."""
+    if not seconds:
+        return {}
+    return {
+        "mean": float(np.mean(seconds)),
+        **{f"{percent}%": float(np.percentile(seconds, percent)) for percent in PERCENTILES},
+    }

@@ -1,8 +1,8 @@
-"""Step times: percentiles, and a clock for `fit` that does not slow it down."""
+"""A clock for `fit` that does not slow it down."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,18 +11,7 @@ from tqdm import tqdm
 
 from maskrcnn.runtime.hardware import device_name
 
-PERCENTILES = (50, 90, 95, 99)
 AHEAD = 2  # steps that the host dispatches to an accelerator before it waits for the first of them
-
-
-def summarize(seconds: Sequence[float]) -> dict[str, float]:
-    """Mean and percentiles of step times; empty if there are none."""
-    if not seconds:
-        return {}
-    return {
-        "mean": float(np.mean(seconds)),
-        **{f"{percent}%": float(np.percentile(seconds, percent)) for percent in PERCENTILES},
-    }
 
 
 class StepClock(keras.callbacks.CallbackList):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.cli.flags import add_runtime, make_config
+from maskrcnn.cli.flags import add_runtime, make_config, settings, use_backend
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
@@ -30,6 +30,10 @@ def _add_action(actions: Any, name: str, help: str, field: str, batch_size: int)
     parser.add_argument(
         "--model_dir", metavar="DIR", help="a trained model, for inference; also the folder for converted data"
     )
+    if name == "inference":
+        parser.add_argument(
+            "--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote"
+        )
     parser.add_argument("--weights_dir", metavar="SOURCE", help="the backbone's weights, for training")
     parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags override it")
     parser.add_argument(
@@ -47,20 +51,25 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
     """Measures, appends the result to a file and prints it."""
     if options.xla and options.no_xla:
         raise UserError("--xla and --no_xla contradict each other; give one of them")
+    model_file = getattr(options, "model", None)
+    if model_file and options.model_dir:
+        raise UserError("give one of --model_dir and --model")
     config = _config(name, options).override({field: options.batch_size, "train.xla": not options.no_xla})
-    from maskrcnn.runtime.backend import select_backend
-    from maskrcnn.runtime.compiler import cache_compilations
-
-    select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
+    if not model_file:
+        use_backend(options)
     if options.compile_cache:
+        from maskrcnn.runtime.compiler import cache_compilations
+
         cache_compilations(options.compile_cache)
     from maskrcnn.benchmark.record import BenchmarkOptions, append_record
-    from maskrcnn.benchmark.run import benchmark_inference, benchmark_training
 
+    if name == "training":
+        from maskrcnn.benchmark.training import benchmark_training as measure
+    else:
+        from maskrcnn.benchmark.inference import benchmark_inference as measure
     benchmark_options = BenchmarkOptions(
-        options.steps, options.warmup_steps, options.data_dir, options.model_dir, options.weights_dir
+        options.steps, options.warmup_steps, options.data_dir, options.model_dir, model_file, options.weights_dir
     )
-    measure = benchmark_training if name == "training" else benchmark_inference
     record = measure(config, benchmark_options)
     append_record(record, options.out_file)
     print(format_record(record))
@@ -69,6 +78,10 @@ def benchmark(name: str, field: str, options: argparse.Namespace) -> None:
 
 def _config(name: str, options: argparse.Namespace) -> Config:
     """The config of the flags; for inference with a trained model, that model's config with the flags on top."""
+    if getattr(options, "model", None):
+        from maskrcnn.inference.exported import load_exported
+
+        return load_exported(options.model).config.override(settings(options))
     saved = Path(options.model_dir, "config.json") if options.model_dir else None
     if name == "inference" and saved and saved.is_file() and not options.config:
         options = argparse.Namespace(**{**vars(options), "config": saved})

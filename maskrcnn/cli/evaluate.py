@@ -20,17 +20,19 @@ def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "eval",
-        usage="%(prog)s --data_dir DIR --model_dir DIR [--split NAME] [FLAG ...]",
+        usage="%(prog)s --data_dir DIR (--model_dir DIR | --model FILE) [--split NAME] [FLAG ...]",
         help="compute COCO metrics of a model on a split",
         description="Prints the COCO metrics of a model on a split of a dataset and writes them to a file.",
         allow_abbrev=False,
     )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="dataset to evaluate on")
-    parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model_dir", metavar="DIR", help="the model")
+    model.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
     parser.add_argument(
         "--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split"
     )
-    parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: metrics_SPLIT.json in MODEL_DIR)")
+    parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: MODEL_DIR/metrics_SPLIT.json)")
     add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
@@ -46,7 +48,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from maskrcnn.evaluation.run import evaluate_folder
 
     metrics = evaluate_folder(
-        options.model_dir,
+        options.model_dir or options.model,
         options.data_dir,
         settings=changes,
         eval_file=options.eval_file,

@@ -12,7 +12,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
     parser.add_argument(
-        "--out", metavar="FILE", help="the file (default: MODEL_DIR/export/model.onnx, or model.xml for OpenVINO)"
+        "--out", metavar="FILE", help="the file (default: MODEL_DIR/export/model.onnx, model.int8.onnx, model.xml, ...)"
     )
     parser.add_argument(
         "--batch", type=batch_size, default=1, metavar="N", help="images a run, or dynamic (default: %(default)s)"
@@ -21,11 +21,16 @@ def add_commands(commands: Any) -> None:
         "--size", type=int, nargs=2, metavar=("H", "W"), help="the only canvas, px (default: landscape and portrait)"
     )
     parser.add_argument(
+        "--int8",
+        metavar="DATA_DIR",
+        help="compute in 8-bit integers, calibrated on images of this dataset or folder (default: float32)",
+    )
+    parser.add_argument(
         "--check_images",
         nargs="+",
         default=(),
         metavar="IMAGE",
-        help="images that the file is compared with the model on (default: drawn shapes)",
+        help="images that the file is compared with the model on (default: drawn shapes, or those of --int8)",
     )
     parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; also by KERAS_BACKEND")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the libraries' logs, and tracebacks")
@@ -49,6 +54,7 @@ def export(options: argparse.Namespace) -> None:
     select_backend(options.backend, verbose=options.verbose)
     from maskrcnn.export.run import ExportOptions, export_model
 
-    what = ExportOptions(options.format, options.batch, size, options.check_images)
+    what = ExportOptions(options.format, options.batch, size, options.check_images, options.int8)
     exported = export_model(options.model_dir, options.out, what)
-    print(f"{exported.path} finds what the model finds")
+    nearly = "nearly " if options.int8 else ""
+    print(f"{exported.path} finds {nearly}what the model finds")

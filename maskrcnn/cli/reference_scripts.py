@@ -1,46 +1,244 @@
-"""Translates the flags of ``scripts/*.py``, which are those of the reference's scripts, to flags of a command."""
+"""The programs of the system that this one replaces, ``main.py`` and ``scripts/*.py``, as commands of ``maskrcnn``.
+
+They keep NVIDIA's flags and default folders; flags that are not NVIDIA's are passed on. See docs/migration.md.
+"""
 
 import argparse
 import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from maskrcnn.cli.entry_point import Parser, report
 from maskrcnn.cli.entry_point import main as run_command
+from maskrcnn.errors import UserError
+from maskrcnn.runtime.backend import check_gpus
 
-BATCH_SIZES = {
-    "train": ("--train_batch_size", 4),
-    "eval": ("--eval_batch_size", 8),
-    "infer": ("--eval_batch_size", 8),
-    "benchmark training": ("--batch_size", 4),
-    "benchmark inference": ("--batch_size", 8),
+BACKBONE = "rn50_tf_amp_ckpt_v20.06.0/nvidia_rn50_tf_amp"  # below the folder of weights
+BACKBONE_URL = "https://api.ngc.nvidia.com/v2/models/nvidia/rn50_tf_amp_ckpt/versions/20.06.0/zip"
+EVAL_FILE = "annotations/instances_val2017.json"  # below the folder of data
+
+VALUES = (
+    *("--data_dir", "--model_dir", "--weights_dir", "--backbone_checkpoint", "--eval_file", "--epochs"),
+    *("--steps_per_epoch", "--eval_samples", "--batch_size", "--train_batch_size", "--eval_batch_size", "--seed"),
+    *("--l2_weight_decay", "--init_learning_rate", "--momentum", "--log_file", "--log_every", "--log_warmup_steps"),
+    *("--log_tensorboard", "--gpus"),
+)
+LISTS = ("--learning_rate_values", "--learning_rate_boundaries")
+SWITCHES = (
+    *("--finetune_bn", "--use_synthetic_data", "--xla", "--no_xla", "--amp", "--log_graph", "--eagerly"),
+    *("--no_eval", "--slurm_lock"),
+)
+
+_ANY = frozenset(("data_dir", "model_dir", "gpus", "seed", "xla", "amp", "eagerly", "verbose"))
+_INFER = _ANY | {"eval_batch_size", "eval_samples"}
+_EVAL = _INFER | {"eval_file", "log_file", "log_every", "log_warmup_steps"}
+_BENCHMARK = (_ANY - {"xla"}) | {"no_xla", "batch_size", "steps", "warmup_steps", "weights_dir"}
+_ALL = frozenset(flag.removeprefix("--") for flag in (*VALUES, *LISTS, *SWITCHES)) | {"verbose"}
+ACCEPTED: Mapping[str, frozenset[str]] = {  # of NVIDIA's flags, those that a command has; the others do nothing
+    "train": _ALL - {"weights_dir", "batch_size", "slurm_lock", "no_xla"},
+    "eval": _EVAL,
+    "infer": _INFER,
+    "benchmark training": _BENCHMARK,
+    "benchmark inference": _BENCHMARK,
+}
+MODES = {"train": "train", "train_and_eval": "train", "eval": "eval", "infer": "infer"}  # of main.py
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a program assumes for flags that are not given."""
+
+    model_dir: str
+    batch_size: int | None = None  # None: that of the command
+    xla: bool = False
+
+
+MAIN = Defaults("/results")
+SCRIPTS = {
+    "train": Defaults("/tmp/model", 4, xla=True),
+    "eval": Defaults("/tmp/model", 8, xla=True),
+    "infer": Defaults("/tmp/model", 8, xla=True),
+    "benchmark training": Defaults("/tmp/model", 4, xla=True),
+    "benchmark inference": Defaults("/tmp/model", 8, xla=True),
 }
 
 
-def main(command: str, arguments: Sequence[str] | None = None) -> int:
-    """Runs ``command`` and returns its exit status."""
-    return run_command(translate(command, sys.argv[1:] if arguments is None else arguments))
+def main(command: str | None = None, arguments: Sequence[str] | None = None) -> int:
+    """Runs a script, or ``main.py`` where ``command`` is None, and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        translated = translate(command, arguments)
+    except UserError as error:
+        return report(error, verbose=False)
+    print(shlex.join(["maskrcnn", *translated]), flush=True)
+    return run_command(translated)
 
 
-def translate(command: str, arguments: Sequence[str]) -> list[str]:
-    """Prints and returns the arguments of ``maskrcnn``."""
-    batch_flag, batch_size = BATCH_SIZES[command]
-    parser = argparse.ArgumentParser(
-        description=f"Runs `maskrcnn {command}` with XLA; also takes all of its flags.", allow_abbrev=False
-    )
-    parser.add_argument("--batch_size", type=int, metavar="N", default=batch_size, help="default: %(default)s")
-    parser.add_argument("--no_xla", action="store_true", help="do not compile with XLA")
-    if command == "train":
-        parser.add_argument("--weights_dir", metavar="DIR", help="folder of the backbone's weights")
+def translate(command: str | None, arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``maskrcnn`` that do what a script, or ``main.py`` (None), does with ``arguments``.
+
+    Raises:
+        UserError: no mode, no data, no weights to start from, or more GPUs than there are.
+    """
+    parser = _parser(command)
     options, rest = parser.parse_known_args(arguments)
-    translated = [*command.split(), batch_flag, str(options.batch_size)]
-    if not options.no_xla:
-        translated.append("--xla")
-    elif command.startswith("benchmark"):
-        translated.append("--no_xla")  # unlike the other commands, it uses XLA by default
-    if command == "train" and options.weights_dir:
-        translated += ["--backbone_checkpoint", options.weights_dir]
+    flags = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    if command is None:
+        mode = next((word for word in rest if word in MODES), None)
+        if mode is None:
+            raise UserError(f"main.py needs a mode: one of {', '.join(MODES)}")
+        rest.remove(mode)
+        command, defaults = MODES[mode], MAIN
+    else:
+        defaults = SCRIPTS[command]
+    if "gpus" in flags:
+        check_gpus(flags["gpus"])
+    _set_defaults(command, flags, defaults, rest)
+    unused = [f"--{name}" for name in flags if name not in ACCEPTED[command] | {"slurm_lock", "no_xla"}]
+    if unused:
+        print(f"{command} does not use {' '.join(unused)}", file=sys.stderr)
+    translated = command.split()
+    for name, value in flags.items():
+        if name in ACCEPTED[command]:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            translated += [f"--{name}", *map(str, values)]
     if command == "train" and not {"--preset", "--config"} & set(rest):
         translated += ["--preset", "reference"]
-    translated += rest
-    print(shlex.join(["maskrcnn", *translated]), flush=True)
-    return translated
+    return translated + rest
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    program = f"`maskrcnn {command}`" if command else f"`maskrcnn` in a mode: {', '.join(MODES)}"
+    parser = Parser(
+        usage=f"%(prog)s {'' if command else 'MODE '}[FLAG ...]",
+        description=f"Runs {program}, with the flags and default folders of NVIDIA's script; other flags are passed on. "
+        "`maskrcnn COMMAND --help` explains them.",
+        allow_abbrev=False,
+    )
+    for flag in VALUES:
+        kind = int if flag in ("--gpus", "--batch_size", "--eval_samples") else str
+        parser.add_argument(flag, type=kind, metavar="VALUE")
+    for flag in LISTS:
+        parser.add_argument(flag, nargs="*", metavar="VALUE")
+    for flag in SWITCHES:
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    return parser
+
+
+def _set_defaults(command: str, flags: dict, defaults: Defaults, rest: list[str]) -> None:
+    """Completes and renames NVIDIA's flags in place."""
+    batch_size = flags.pop("batch_size", defaults.batch_size)
+    if batch_size is not None:
+        name = {"train": "train_batch_size", "eval": "eval_batch_size", "infer": "eval_batch_size"}.get(command)
+        flags.setdefault(name or "batch_size", batch_size)
+    if defaults.xla and not {"no_xla", "eagerly"} & flags.keys():
+        flags["xla"] = True
+    weights_dir = flags.pop("weights_dir", "/weights")
+    if command.startswith("benchmark"):
+        _set_benchmark_defaults(flags, defaults, weights_dir)
+        return
+    if not {"--weights", "--model"} & set(rest) or command == "train":
+        flags.setdefault("model_dir", defaults.model_dir)
+    if command == "infer" and any(Path(word).exists() for word in rest):
+        pass  # images
+    elif not flags.get("use_synthetic_data"):
+        _set_data(command, flags)
+    elif command == "train":
+        flags.pop("data_dir", None)
+    else:
+        raise UserError(f"{command} reads real images; measure speed with scripts/benchmark_inference.py instead")
+    if command == "train" and "backbone_checkpoint" not in flags and "--weights" not in rest:
+        _set_backbone(flags, Path(weights_dir))
+
+
+def _set_data(command: str, flags: dict) -> None:
+    """Sets the folder of data, and the annotations beside NVIDIA's TFRecords, which hold only part of them."""
+    data_dir = Path(flags.setdefault("data_dir", "/data"))
+    if not data_dir.is_dir():
+        raise UserError(
+            f"{data_dir}: no such folder; download COCO with "
+            f"`bash dataset/download_and_preprocess_coco.sh {data_dir}`, or name your data with --data_dir"
+        )
+    eval_file = data_dir / EVAL_FILE
+    if command in ("train", "eval") and eval_file.is_file() and any(data_dir.glob("val*.tfrecord")):
+        flags.setdefault("eval_file", str(eval_file))
+
+
+def _set_backbone(flags: dict, weights_dir: Path) -> None:
+    """Sets the default checkpoint of the backbone, which a run that resumes does without."""
+    path = weights_dir / BACKBONE
+    if path.with_name(path.name + ".index").is_file():
+        flags["backbone_checkpoint"] = str(path)
+    elif not Path(flags["model_dir"], "checkpoints").is_dir():
+        raise UserError(
+            f"{path}: no such checkpoint; get it with `python scripts/download_weights.py --save_dir={weights_dir}`, "
+            "take torchvision's with --backbone_checkpoint resnet50, or name a ResNet-50 of your own with "
+            "--backbone_checkpoint FILE (--weights none: start from random weights)"
+        )
+
+
+def _set_benchmark_defaults(flags: dict, defaults: Defaults, weights_dir: str) -> None:
+    """Takes data, model and weights from the default folders where they exist; a benchmark runs without them too."""
+    for theirs, ours in (("steps_per_epoch", "steps"), ("log_warmup_steps", "warmup_steps")):
+        if theirs in flags:
+            flags[ours] = flags.pop(theirs)
+    if "eval_samples" in flags:
+        flags.setdefault("steps", max(1, flags.pop("eval_samples") // flags["batch_size"]))
+    if flags.pop("use_synthetic_data", False):
+        flags.pop("data_dir", None)
+    elif Path("/data").is_dir():
+        flags.setdefault("data_dir", "/data")
+    if Path(defaults.model_dir, "config.json").is_file():
+        flags.setdefault("model_dir", defaults.model_dir)
+    backbone = flags.pop("backbone_checkpoint", None) or str(Path(weights_dir, BACKBONE))
+    if Path(f"{backbone}.index").is_file() or Path(backbone).exists():
+        flags["weights_dir"] = backbone
+
+
+def download_weights(arguments: Sequence[str] | None = None) -> int:
+    """Downloads NVIDIA's ResNet-50 for ``--backbone_checkpoint`` and returns the exit status."""
+    parser = Parser(description="Downloads NVIDIA's ResNet-50, trained on ImageNet.", allow_abbrev=False)
+    parser.add_argument("--save_dir", default="/weights", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--download_url", default=BACKBONE_URL, metavar="URL", help="default: %(default)s")
+    try:
+        options = parser.parse_args(arguments)
+        print(f"NVIDIA's ResNet-50 is in {_download_backbone(options.download_url, Path(options.save_dir))}")
+    except (UserError, OSError) as error:
+        return report(error, verbose=False)
+    return 0
+
+
+def _download_backbone(url: str, save_dir: Path) -> Path:
+    """Downloads the archive, unless its files are there, and returns the checkpoint's name.
+
+    Raises:
+        UserError: the download fails, or is not the archive.
+    """
+    from maskrcnn.runtime.download import fetch_once
+
+    path = save_dir / BACKBONE
+    if path.with_name(path.name + ".index").is_file():
+        return path
+    archive = save_dir / "rn50_tf_amp_ckpt.zip"
+    try:
+        fetch_once(url, archive)
+        with zipfile.ZipFile(archive) as file:
+            members = [name for name in file.namelist() if Path(name).name.startswith(path.name)]
+            if not any(name.endswith(".index") for name in members):
+                raise UserError(f"{url}: the archive holds no {path.name}; check the address")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for name in sorted(members, key=lambda name: name.endswith(".index")):  # last, since it marks the rest
+                with file.open(name) as source, (path.parent / Path(name).name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{url}: not a zip archive ({error}); check the address") from error
+    except UserError as error:
+        raise UserError(f"{error}; or train with torchvision's: --backbone_checkpoint resnet50") from error
+    finally:
+        archive.unlink(missing_ok=True)
+    return path

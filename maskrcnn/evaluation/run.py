@@ -1,4 +1,4 @@
-"""Evaluates a model folder on a split of a dataset: the work of ``maskrcnn eval``."""
+"""Evaluates a model folder or an exported file on a split of a dataset: the work of ``maskrcnn eval``."""
 
 import contextlib
 import dataclasses
@@ -14,6 +14,7 @@ from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.inference.predictor import Model
+from maskrcnn.inference.sources import is_exported, load
 from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.throughput import BatchClock
 from maskrcnn.runtime.distribution import Devices, connect
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_folder(
-    model_dir: str | Path,
+    model: str | Path,
     data_dir: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
@@ -37,32 +38,36 @@ def evaluate_folder(
     """Evaluates a trained model on a split and writes the metrics; all devices of this machine share the images.
 
     Args:
-        model_dir: the model's folder.
+        model: the model's folder, or a file of `maskrcnn export`.
         data_dir: the dataset.
         settings: dotted config fields that replace the saved ones, such as ``data.eval_split``;
             ``train.eval_samples`` is not taken from the training run.
         eval_file: COCO annotations to compare with, instead of those of the split.
-        out_file: file for the metrics; None is ``metrics_SPLIT.json`` in the model's folder.
+        out_file: file for the metrics; None is ``metrics_SPLIT.json`` in the model's folder, or
+            ``FILE.metrics_SPLIT.json`` beside an exported file.
         logs: where to log.
 
     Raises:
         UserError: no model, no data, or ground truth of other images or categories.
     """
-    logs = logs or LogOptions()
-    config = load_model_config(model_dir).override({"train.eval_samples": None, **(settings or {})})
-    devices = connect()
-    name = config.data.eval_split
-    split = open_eval_split(config, data_dir, model_dir, name=name, eval_file=eval_file, announce=True)
-    with devices.scope(), contextlib.closing(DLLLog(logs.file or Path(model_dir) / LOG_FILE)) as file:
-        predictor = devices.predictor(load_for_use(model_dir, config))
+    logs, path = logs or LogOptions(), Path(model)
+    exported = load(path) if is_exported(path) else None
+    config = exported.config if exported else load_model_config(path)
+    config = config.override({"train.eval_samples": None, **(settings or {})})
+    devices = Devices() if exported else connect()
+    name, folder = config.data.eval_split, path.parent if exported else path
+    split = open_eval_split(config, data_dir, folder, name=name, eval_file=eval_file, announce=True)
+    with devices.scope(), contextlib.closing(DLLLog(logs.file or folder / LOG_FILE)) as file:
+        predictor = exported.model if exported else devices.predictor(load_for_use(path, config))
         file.parameters(dataclasses.asdict(config))
         batch_size = config.train.eval_batch_size * devices.replicas
         clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
         metrics = evaluate_split(predictor, config, split, clock, devices)
         file.log((), {**flatten(metrics), **clock.speed()})
-    path = Path(out_file) if out_file else Path(model_dir) / f"metrics_{name}.json"
-    write_json(metrics, path)
-    logger.info("metrics written to %s", path)
+    prefix = f"{path.name}." if exported else ""
+    out = Path(out_file) if out_file else folder / f"{prefix}metrics_{name}.json"
+    write_json(metrics, out)
+    logger.info("metrics written to %s", out)
     return metrics
 
 

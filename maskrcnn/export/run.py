@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import CANVAS_STRIDE, Config
 from maskrcnn.errors import UserError
-from maskrcnn.export.check import Difference, Tolerance, check_file, format_differences, refuse
+from maskrcnn.export.calibration import calibration_images, cropped, fill, read_images
+from maskrcnn.export.check import INT8, Difference, Tolerance, check_file, format_differences, refuse
 from maskrcnn.inference.exported import import_extra, load_exported
 from maskrcnn.runtime.files import creating
 
@@ -34,6 +35,7 @@ class ExportOptions:
     batch: int | None = 1  # images a run; None is any number
     size: tuple[int, int] | None = None  # height and width of the canvas, px; None is any
     check_images: Sequence[str | Path] = ()  # images that the file is checked on; without any, drawn shapes
+    int8: str | Path | None = None  # a dataset or a folder of images to calibrate on; None: float32
 
     def __post_init__(self) -> None:
         if self.format not in FILES:
@@ -62,8 +64,8 @@ def export_model(
 
     Args:
         source: a model folder, or a float32 model and its config.
-        out: the file; None is ``export/model.onnx`` or ``export/model.xml`` in the model folder. OpenVINO's weights
-            are in a ``.bin`` file beside it.
+        out: the file; None is ``export/model.onnx`` or ``export/model.xml`` in the model folder, or
+            ``model.int8.onnx`` and so on. OpenVINO's weights are in a ``.bin`` file beside it.
         options: the format and the shape of its inputs.
 
     Raises:
@@ -73,14 +75,19 @@ def export_model(
     options = options or ExportOptions()
     import_extra("onnx", "onnx")
     import_extra("onnxruntime" if options.format == "onnx" else "openvino", options.format)
-    path = _output_path(source, out, options.format)
+    if options.int8:
+        import_extra("onnxruntime", "onnx")
+    path = _output_path(source, out, options)
     model, config = _open(source)
-    tolerance = Tolerance()
+    tolerance = INT8 if options.int8 else Tolerance()
     with _temporary_folder(path) as folder:
         written = folder / path.name
         _write(model, config, written, options)
         exported: Any = load_exported(written).model
-        differences = check_file(exported, model, config, options.check_images, tolerance)
+        images = read_images(options.check_images)
+        if options.int8 and not images:
+            images = cropped(calibration_images(options.int8, config, options.size))
+        differences = check_file(exported, model, config, images, tolerance)
         logger.info("%s", format_differences(differences, tolerance))
         refuse(differences, tolerance, path)
         for file in sorted(folder.iterdir()):  # model.bin before model.xml
@@ -88,14 +95,15 @@ def export_model(
     return Exported(path, differences)
 
 
-def _output_path(source: Any, out: str | Path | None, format: str) -> Path:
+def _output_path(source: Any, out: str | Path | None, options: ExportOptions) -> Path:
+    name = Path(FILES[options.format])
     if out is None:
         if isinstance(source, tuple):
             raise UserError("no file to write to; give out")
-        return Path(source) / EXPORT_DIR / FILES[format]
-    path, suffix = Path(out), Path(FILES[format]).suffix
-    if path.suffix != suffix:
-        raise UserError(f"{path}: expected a file name ending in {suffix} for {format}")
+        return Path(source) / EXPORT_DIR / (name.with_suffix(f".int8{name.suffix}") if options.int8 else name)
+    path = Path(out)
+    if path.suffix != name.suffix:
+        raise UserError(f"{path}: expected a file name ending in {name.suffix} for {options.format}")
     return path
 
 
@@ -139,6 +147,11 @@ def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions
 
     onnx_path = path.with_suffix(".onnx")
     onnx.save(onnx_file(model, config, options), onnx_path)
+    if options.int8:
+        from maskrcnn.export.quantize import quantize
+
+        batches = calibration_images(options.int8, config, options.size)
+        quantize(onnx_path, onnx_path, (fill(batch, options.batch or 1) for batch in batches))
     if options.format == "openvino":
         from maskrcnn.export.openvino_file import convert_to_openvino
 

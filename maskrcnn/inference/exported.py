@@ -1,6 +1,7 @@
 """Models that `maskrcnn export` wrote, run by ONNX Runtime or OpenVINO: without Keras, TensorFlow or JAX."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.runtime.extras import import_extra
+from maskrcnn.runtime.hardware import sums_int8_exactly
 
 SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
+INT8, INT8_REDUCED = "int8", "int8, weights of 7 bits"  # precisions
 
+logger = logging.getLogger(__name__)
 Array = NDArray[Any]
 
 
@@ -30,6 +34,7 @@ class ExportedModel:
     shape: tuple[int | None, ...]  # [B, H, W, 3] that the file takes; None is any number
     metadata: dict[str, str]
     path: Path
+    runtime: str  # the package that runs it
 
     def predict_on_batch(self, x: dict[str, Any]) -> Outputs:
         """The outputs of `MaskRCNN` for any number of images, in as many runs as the file's batch size asks for.
@@ -92,7 +97,7 @@ def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
         inputs = {"images": images, "image_sizes": image_sizes}
         return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
 
-    return ExportedModel(run, shape, _checked(found, path), path)
+    return ExportedModel(run, shape, _checked(found, path), path, "onnxruntime")
 
 
 def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
@@ -104,8 +109,7 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
     metadata = _checked(found, path)
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if metadata["precision"] == "float32":
-        settings["INFERENCE_PRECISION_HINT"] = "f32"  # OpenVINO computes in bfloat16 where the processor has it
+    settings["INFERENCE_PRECISION_HINT"] = "f32"  # otherwise it computes in bfloat16 where the processor has it
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.compile_model(model, "CPU", settings)
@@ -115,13 +119,18 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         results = compiled([images, image_sizes])
         return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
 
-    return ExportedModel(run, shape, metadata, path)
+    return ExportedModel(run, shape, metadata, path, "openvino")
 
 
 def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
     missing = [name for name in METADATA if name not in metadata]
     if missing:
         raise UserError(f"{path}: not written by `maskrcnn export`: it has no {missing[0]}; export the model again")
+    if metadata["precision"] == INT8 and not sums_int8_exactly():
+        logger.warning(
+            "%s: made for processors that add 8-bit products exactly, which this one does not; export it here",
+            path,
+        )
     return metadata
 
 

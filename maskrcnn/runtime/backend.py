@@ -4,13 +4,19 @@
 """
 
 import importlib.util
+import logging
 import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from maskrcnn.errors import UserError
 
 BACKENDS = {"tensorflow": "tensorflow", "jax": "maskrcnn[jax]"}  # name -> what to install
+logger = logging.getLogger(__name__)
+
 POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
 
@@ -23,7 +29,7 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
         verbose: let the libraries print their own log messages.
 
     Raises:
-        UserError: an unknown or uninstalled backend, or Keras already runs on another one.
+        UserError: an unknown or uninstalled backend, fewer GPUs than asked for, or Keras already runs on another one.
     """
     name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
@@ -34,6 +40,7 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
         raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
     os.environ["KERAS_BACKEND"] = name
     if gpus is not None:
+        check_gpus(gpus)
         _show_gpus(gpus)
     if name == "tensorflow" or has_tensorflow():
         import_tensorflow(verbose=verbose)
@@ -113,6 +120,45 @@ def scale_loss_by_replicas(loss: Any) -> Any:
     import tensorflow as tf
 
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def check_gpus(count: int) -> None:
+    """Compares the GPUs asked for with those that the machine has, before a backend is imported.
+
+    One GPU where there is none becomes the CPU, with a warning: it is one device, so the recipe is the same.
+
+    Raises:
+        UserError: more GPUs than there are, or fewer than none.
+    """
+    if count < 0:
+        raise UserError(f"--gpus {count}: expected 0 (the CPU) or more")
+    found = installed_gpus()
+    if found is None or count <= found:
+        return
+    if count > 1:
+        remedy = f"use --gpus {found}" if found else "use --gpus 1 to run on the CPU, or a machine with GPUs"
+        have = f"has {found}" if found else "has no NVIDIA GPU"
+        raise UserError(
+            f"--gpus {count}: this machine {have} that programs can see (nvidia-smi, CUDA_VISIBLE_DEVICES); {remedy}"
+        )
+    logger.warning("--gpus 1: no GPU here; running on the CPU")
+
+
+def installed_gpus() -> int | None:
+    """The number of NVIDIA GPUs that this process may use; None where other accelerators cannot be ruled out."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        return next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
+    if tool := shutil.which("nvidia-smi"):
+        try:
+            listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+            return sum(line.startswith("GPU ") for line in listed.splitlines())
+        except (OSError, subprocess.SubprocessError):
+            return 0
+    if devices := list(Path("/dev").glob("nvidia[0-9]*")):
+        return len(devices)
+    return None if sys.platform == "darwin" or Path("/dev/kfd").exists() else 0  # Metal; ROCm
 
 
 def _show_gpus(count: int) -> None:

@@ -1,7 +1,6 @@
 """Downloads files: interrupted downloads resume, checksums are verified, and a per-user cache keeps the results."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import locked
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 5  # in a row without receiving a byte
@@ -68,13 +68,9 @@ def fetch_once(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(path.parent, wait=True):
             if not path.exists():
                 fetch(url, path, md5=md5, sha256=sha256, progress=progress)
-        finally:
-            os.close(descriptor)  # releases the lock
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); free disk space, or name another folder in the "

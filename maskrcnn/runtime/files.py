@@ -1,14 +1,19 @@
 """Files that are written completely or not at all, and folders that one run at a time may use."""
 
 import contextlib
-import fcntl
+import errno
+import importlib
 import os
 import re
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from maskrcnn.errors import UserError
 
+LOCK_FILE = ".lock"  # on Windows only
+POLL_SECONDS = 0.5
 TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
 
 
@@ -65,24 +70,70 @@ def claimed(directory: Path) -> Iterator[None]:
     Raises:
         UserError: another process has locked it.
     """
-    with creating(directory):
-        descriptor = os.open(directory, os.O_RDONLY)
+    with creating(directory), contextlib.ExitStack() as stack:
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{directory}: another run is using this folder; wait until it ends, or give another folder"
-                ) from error
-            except OSError:  # the file system has no locks
-                pass
-            remove_stale(directory)
+            stack.enter_context(locked(directory, wait=False))
+        except BlockingIOError as error:
+            raise UserError(
+                f"{directory}: another run is using this folder; wait until it ends, or give another folder"
+            ) from error
+        remove_stale(directory)
+        yield
+
+
+@contextlib.contextmanager
+def locked(directory: Path, *, wait: bool) -> Iterator[None]:
+    """Locks a folder for this process; the end of the process releases it too.
+
+    The lock is the folder's own on Unix, and of a file in it on Windows. A file system without locks gives none.
+
+    Raises:
+        BlockingIOError: another process holds the lock, unless ``wait``.
+    """
+    on_windows = sys.platform == "win32"
+    path, mode = (directory / LOCK_FILE, os.O_RDWR | os.O_CREAT) if on_windows else (directory, os.O_RDONLY)
+    descriptor = os.open(path, mode)
+    try:
+        with _file_lock(descriptor, wait) if on_windows else _folder_lock(descriptor, wait):
             yield
-        finally:
-            os.close(descriptor)  # releases the lock, as the end of the process does
+    finally:
+        os.close(descriptor)  # releases a folder's lock
+
+
+@contextlib.contextmanager
+def _folder_lock(descriptor: int, wait: bool) -> Iterator[None]:
+    with contextlib.suppress(ImportError):  # neither Unix nor Windows, such as WebAssembly, which has one process
+        fcntl = importlib.import_module("fcntl")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # the file system has no locks
+            pass
+    yield
+
+
+@contextlib.contextmanager
+def _file_lock(descriptor: int, wait: bool) -> Iterator[None]:
+    msvcrt = importlib.import_module("msvcrt")
+    while True:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            break
+        except OSError as error:
+            if not wait:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+            time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 
 def _is_alive(process: int) -> bool:
+    """Whether a process runs, or may run: Windows is not asked, since there ``os.kill`` would end the process."""
+    if sys.platform == "win32":
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

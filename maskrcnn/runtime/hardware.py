@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from maskrcnn.runtime.backend import active_backend
 
-PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "numpy")
+PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "onnxruntime", "openvino", "numpy")
 # Names of the instruction sets that decide on a CPU's speed, as Linux and (for ARM) macOS spell them.
 INSTRUCTION_SETS = (
     *("sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
@@ -78,6 +78,8 @@ def _host_peak() -> int | None:
 
 
 def _device_peak() -> int | None:
+    if "keras" not in sys.modules:  # an exported file, on the CPU
+        return None
     if active_backend() == "jax":
         import jax
 
@@ -91,6 +93,8 @@ def _device_peak() -> int | None:
 
 def device_name() -> str:
     """The model of the first device that computes: ``NVIDIA H100 80GB HBM3``, or ``cpu``."""
+    if "keras" not in sys.modules:  # an exported file
+        return "cpu"
     if active_backend() == "jax":
         import jax
 
@@ -109,7 +113,7 @@ def describe_machine() -> dict[str, Any]:
     """
     fields = _cpu_fields()
     return {
-        "processor": _processor(fields),
+        "processor": describe_processor(fields),
         "instruction_sets": instruction_sets(fields),
         "onednn": uses_onednn(),
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
@@ -157,6 +161,11 @@ def instruction_sets(fields: dict[str, str] | None = None) -> list[str] | None:
     return [name for name in INSTRUCTION_SETS if name in flags] if flags else None
 
 
+def sums_int8_exactly() -> bool:
+    """Whether products of 8-bit integers are added in 32 bits; otherwise pairs of them saturate at 16 bits."""
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(instruction_sets() or ()))
+
+
 def _cpu_fields() -> dict[str, str]:
     """The description of a core by Linux; empty on other systems."""
     try:
@@ -167,8 +176,9 @@ def _cpu_fields() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in fields.items()}
 
 
-def _processor(fields: dict[str, str]) -> str:
+def describe_processor(fields: dict[str, str] | None = None) -> str:
     """The model's name, with family and model number, which tell processors of one name apart."""
+    fields = _cpu_fields() if fields is None else fields
     name = fields.get("model name") or platform.processor() or platform.machine()
     model = f"family {fields['cpu family']} model {fields['model']}" if "cpu family" in fields else ""
     return f"{name} {model}".strip()

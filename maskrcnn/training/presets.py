@@ -129,7 +129,5 @@ def describe_recipe(config: Config) -> str:
     if model.image.min_side == model.image.max_side:
         size = f"{model.image.max_side} px"
     epochs = f"{train.epochs} epoch{'' if train.epochs == 1 else 's'}"
-    return (
-        f"ResNet-{model.backbone.depth}-FPN at {size}, {epochs} in batches of {train.batch_size}, "
-        f"{train.optimizer}, {train.precision}"
-    )
+    backbone = model.backbone.name or f"ResNet-{model.backbone.depth}"
+    return f"{backbone}-FPN at {size}, {epochs} in batches of {train.batch_size}, {train.optimizer}, {train.precision}"

@@ -11,6 +11,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.model.resnet import BLOCKS
 from maskrcnn.weights.rules import (
     DETECTRON2,
+    NVIDIA_RESNET,
     STAGES,
     TORCHVISION,
     TORCHVISION_RESNET,
@@ -70,6 +71,7 @@ FAMILIES = (
         },
     ),
     Family("torchvision ResNet", "layer1.", TORCHVISION_RESNET, {}, has_heads=False),
+    Family("NVIDIA ResNet-50", "resnet50/btlnck_block_", NVIDIA_RESNET, {}, has_heads=False),
 )
 
 

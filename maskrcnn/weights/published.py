@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.download import cache_dir, fetch_once, file_name, resolve_url
+from maskrcnn.weights.formats.tensorflow import checkpoint_prefix
 
 SUFFIXES = (".pth", ".pkl", ".safetensors", ".h5")
 TORCHVISION_URL = "https://download.pytorch.org/models/"
@@ -111,7 +112,7 @@ def find_weights(source: str | Path) -> Path:
     Raises:
         UserError: a string that is none of these, or a download that fails. A `Path` is returned as it is.
     """
-    if isinstance(source, Path) or Path(source).exists():
+    if isinstance(source, Path) or Path(source).exists() or checkpoint_prefix(Path(source)):
         return Path(source)
     if source in PUBLISHED:
         return download(source)

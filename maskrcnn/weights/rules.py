@@ -28,6 +28,7 @@ NORM_LEAVES = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
+KERAS_LEAVES = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
 
 
 class Naming(NamedTuple):
@@ -36,6 +37,7 @@ class Naming(NamedTuple):
     modules: Rules
     ignored: tuple[str, ...] = ()  # expressions for tensors that are not part of the model
     class_rows: Mapping[str, Callable[[Array], Array]] = {}  # our module -> reorders the rows of its classes
+    is_keras: bool = False  # names such as a/b/kernel, and kernels as (height, width, in, out)
 
 
 class ConvertedTensor(NamedTuple):
@@ -107,6 +109,28 @@ TORCHVISION_RESNET = Naming(
 )
 
 
+def _nvidia_modules() -> Rules:
+    rules = [("resnet50/conv2d/conv2d", "resnet/stem/conv"), ("resnet50/conv2d/BatchNorm", "resnet/stem/norm")]
+    for stage in STAGES:
+        block, ours = rf"resnet50/btlnck_block_{stage - 2}_(\d+)/", rf"resnet/c{stage}_block\1_"
+        rules += [
+            (rf"{block}bottleneck_(\d)/conv2d", rf"{ours}conv\2/conv"),
+            (rf"{block}bottleneck_(\d)/BatchNorm", rf"{ours}conv\2/norm"),
+            (rf"{block}shortcut/conv2d/conv2d", f"{ours}shortcut/conv"),
+            (rf"{block}shortcut/conv2d/BatchNorm", f"{ours}shortcut/norm"),
+        ]
+    return tuple(rules)
+
+
+# ResNet-50 v1.5 of NVIDIA's classifiers for TensorFlow 1 (rn50_tf_amp_ckpt)
+NVIDIA_RESNET = Naming(
+    modules=_nvidia_modules(),
+    # the classifier, the state of the optimizer and of the loss scale
+    ignored=(r"(?!resnet50/(conv2d|btlnck_block_)).*", r".*/(Momentum|ExponentialMovingAverage)\w*"),
+    is_keras=True,
+)
+
+
 def _detectron2_modules() -> Rules:
     body = r"backbone\.bottom_up\."
     rules = [(rf"{body}stem\.conv1", "resnet/stem/conv"), (rf"{body}stem\.conv1\.norm", "resnet/stem/norm")]
@@ -172,7 +196,7 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
     converted: dict[str, ConvertedTensor] = {}
     unknown = []
     for source, value in tensors.items():
-        target = _rename(source, naming.modules)
+        target = _rename(source, naming)
         if target is None:
             if not any(re.fullmatch(expression, source) for expression in naming.ignored):
                 unknown.append(source)
@@ -183,7 +207,8 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
         else:
             reorder = naming.class_rows.get(target.rpartition("/")[0])
             rows = value if reorder is None or value.ndim == 0 else reorder(value)
-            converted[target] = ConvertedTensor(source, _our_layout(target, rows, pool_size))
+            layout = rows if naming.is_keras else _our_layout(target, rows, pool_size)
+            converted[target] = ConvertedTensor(source, layout)
     if unknown:
         raise UserError(f"{path}: {len(unknown)} tensors are unknown: {listed(unknown)}")
     return converted
@@ -223,12 +248,14 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def _rename(source: str, modules: Rules) -> str | None:
-    module, _, leaf = source.rpartition(".")
-    for expression, template in modules:
+def _rename(source: str, naming: Naming) -> str | None:
+    module, _, leaf = source.rpartition("/" if naming.is_keras else ".")
+    for expression, template in naming.modules:
         found = re.fullmatch(expression, module)
         if found:
             ours = found.expand(template)
+            if naming.is_keras:
+                return f"{ours}/{leaf}" if leaf in KERAS_LEAVES else None
             leaves = NORM_LEAVES if ours.endswith("/norm") else CONVOLUTION_LEAVES
             return f"{ours}/{leaves[leaf]}" if leaf in leaves else None
     return None

@@ -1,9 +1,32 @@
-"""The scripts of the replaced system, turned into commands."""
+"""NVIDIA's programs, turned into commands."""
+
+import io
+import zipfile
+from pathlib import Path
 
 import pytest
 
+from maskrcnn.cli import reference_scripts
 from maskrcnn.cli.entry_point import make_parser
-from maskrcnn.cli.reference_scripts import translate
+from maskrcnn.cli.reference_scripts import BACKBONE, download_weights, main, translate
+from maskrcnn.errors import UserError
+
+pytestmark = pytest.mark.no_backend
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Folders of data (with NVIDIA's TFRecords), weights and models; the working directory is beside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    for name in ("D/val-00000-of-00001.tfrecord", "D/annotations/instances_val2017.json", f"W/{BACKBONE}.index"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    return tmp_path
+
+
+CHECKPOINT = f"W/{BACKBONE}"
+EVAL_FILE = "D/annotations/instances_val2017.json"
 
 
 @pytest.mark.parametrize(
@@ -11,25 +34,117 @@ from maskrcnn.cli.reference_scripts import translate
     [
         (
             "train",
-            "--gpus 1 --batch_size 2 --amp --data_dir D --weights_dir W --no_eval --model_dir M --epochs 3",
-            "train --train_batch_size 2 --xla --backbone_checkpoint W --preset reference --gpus 1 --amp --data_dir D "
-            "--no_eval --model_dir M --epochs 3",
+            "--gpus 8 --batch_size 2 --amp --data_dir D --weights_dir W --no_eval --epochs 3 --set rpn.nms_iou=0.6",
+            "train --data_dir D --epochs 3 --gpus 8 --amp --no_eval --train_batch_size 2 --xla --model_dir /tmp/model "
+            f"--eval_file {EVAL_FILE} --backbone_checkpoint {CHECKPOINT} --preset reference --set rpn.nms_iou=0.6",
         ),
         (
             "train",
-            "--no_xla --data_dir D --model_dir M",
-            "train --train_batch_size 4 --preset reference --data_dir D --model_dir M",
+            "--no_xla --data_dir D --model_dir M --weights maskrcnn_resnet50_fpn --preset cpu --slurm_lock",
+            f"train --data_dir D --model_dir M --train_batch_size 4 --eval_file {EVAL_FILE} "
+            "--weights maskrcnn_resnet50_fpn --preset cpu",
         ),
-        ("eval", "--data_dir D --model_dir M", "eval --eval_batch_size 8 --xla --data_dir D --model_dir M"),
+        (
+            None,
+            "train --data_dir D --backbone_checkpoint resnet50 --learning_rate_values 1e-2 1e-3 --momentum 0.8 -v "
+            "--learning_rate_boundaries 0.3 8 --finetune_bn --log_graph --log_tensorboard T --l2_weight_decay 0",
+            "train --data_dir D --backbone_checkpoint resnet50 --l2_weight_decay 0 --momentum 0.8 --log_tensorboard T "
+            "--learning_rate_values 1e-2 1e-3 --learning_rate_boundaries 0.3 8 --finetune_bn --log_graph --verbose "
+            f"--model_dir /results --eval_file {EVAL_FILE} --preset reference",
+        ),
+        (
+            None,
+            "train --use_synthetic_data --data_dir D --backbone_checkpoint resnet50",
+            "train --backbone_checkpoint resnet50 --use_synthetic_data --model_dir /results --preset reference",
+        ),
+        (
+            "eval",
+            "--data_dir D",
+            f"eval --data_dir D --eval_batch_size 8 --xla --model_dir /tmp/model --eval_file {EVAL_FILE}",
+        ),
+        (
+            None,
+            "--data_dir D eval --eval_file F --seed 0 --epochs 12 --train_batch_size 4",
+            "eval --data_dir D --eval_file F --seed 0 --model_dir /results",
+        ),
+        ("infer", "--batch_size 1 --data_dir D", "infer --data_dir D --eval_batch_size 1 --xla --model_dir /tmp/model"),
+        ("infer", "W --model M.onnx --no_xla", "infer --eval_batch_size 8 W --model M.onnx"),
         (
             "benchmark training",
-            "--gpus 1 --batch_size 2 --amp --no_xla --data_dir D --model_dir M --weights_dir W",
-            "benchmark training --batch_size 2 --no_xla --gpus 1 --amp --data_dir D --model_dir M --weights_dir W",
+            "--gpus 1 --batch_size 2 --amp --no_xla --data_dir D --weights_dir W --steps_per_epoch 5 --log_every 1",
+            "benchmark training --data_dir D --gpus 1 --no_xla --amp --batch_size 2 --steps 5 "
+            f"--weights_dir {CHECKPOINT}",
         ),
-        ("infer", "--batch_size 1 --model_dir M a.jpg", "infer --eval_batch_size 1 --xla --model_dir M a.jpg"),
+        (
+            "benchmark inference",
+            "--batch_size 4 --eval_samples 42 --log_warmup_steps 3 --use_synthetic_data",
+            "benchmark inference --batch_size 4 --warmup_steps 3 --steps 10",
+        ),
     ],
 )
-def test_translation(command, arguments, expected, capsys):
+def test_translation(command, arguments, expected, folders):
     assert translate(command, arguments.split()) == expected.split()
-    assert capsys.readouterr().out == f"maskrcnn {expected}\n"
     make_parser().parse_args(expected.split())  # the program takes it
+
+
+def test_flags_of_another_mode_are_named(folders, capsys):
+    translate(None, ["infer", "--data_dir", "D", "--epochs", "12", "--momentum", "0.9"])
+    assert capsys.readouterr().err == "infer does not use --epochs --momentum\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("train", "--data_dir none", "none: no such folder; download COCO with `bash dataset/download_and_preproc"),
+        ("train", "--data_dir D --weights_dir V", "download_weights.py --save_dir=V`, take torchvision's with --backb"),
+        ("train", "--gpus 9", "--gpus 9: this machine has 8 that programs can see .*; use --gpus 8$"),
+        ("eval", "--use_synthetic_data", "eval reads real images; measure speed with scripts/benchmark_inference.py"),
+        (None, "--data_dir D", "main.py needs a mode: one of train, train_and_eval, eval, infer"),
+        ("train", "--gpus two", "invalid int value: 'two'"),
+    ],
+)
+def test_what_is_missing(command, arguments, message, folders):
+    with pytest.raises(UserError, match=message):
+        translate(command, arguments.split())
+
+
+def test_gpus_without_a_gpu(folders, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert main("train", ["--gpus", "8", "--amp"]) == 2
+    line = capsys.readouterr().err
+    assert "this machine has no NVIDIA GPU that programs can see" in line
+    assert line.endswith("use --gpus 1 to run on the CPU, or a machine with GPUs\n")
+    assert "--gpus 1" in " ".join(translate("eval", ["--gpus", "1", "--data_dir", "D"]))
+
+
+def test_a_run_that_resumes_needs_no_backbone(folders):
+    Path("M/checkpoints").mkdir(parents=True)
+    assert "--backbone_checkpoint" not in translate(
+        "train", ["--data_dir", "D", "--weights_dir", "V", "--model_dir", "M"]
+    )
+
+
+def test_download_of_the_backbone(folders, monkeypatch, capsys):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("nvidia_rn50_tf_amp.index", "../nvidia_rn50_tf_amp.data-00000-of-00001", "README.md"):
+            file.writestr(name, name)
+    monkeypatch.setattr("maskrcnn.runtime.download.fetch_once", lambda _, path: path.write_bytes(archive.getvalue()))
+    Path("S").mkdir()
+    assert download_weights(["--save_dir=S"]) == 0
+    assert capsys.readouterr().out == f"NVIDIA's ResNet-50 is in S/{BACKBONE}\n"
+    assert {path.name for path in Path("S").rglob("*") if path.is_file()} == {
+        "nvidia_rn50_tf_amp.index",
+        "nvidia_rn50_tf_amp.data-00000-of-00001",
+    }
+    archive = io.BytesIO(b"<html>")
+    Path("E").mkdir()
+    assert download_weights(["--save_dir=E"]) == 2
+    assert "not a zip archive" in capsys.readouterr().err
+    assert list(Path("E").iterdir()) == []
+
+
+def test_every_flag_of_nvidia_is_known_to_a_command():
+    flags = {flag.removeprefix("--") for flag in (*reference_scripts.VALUES, *reference_scripts.LISTS)}
+    used = set().union(*reference_scripts.ACCEPTED.values())
+    assert flags - used == set()

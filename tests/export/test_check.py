@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.export.check import Difference, Tolerance, compare_outputs, format_differences, refuse
+from maskrcnn.export.check import (
+    INT8,
+    Difference,
+    Tolerance,
+    agreement,
+    compare_outputs,
+    format_differences,
+    refuse,
+)
 
 
 def outputs(scores, classes=(1, 2, 1)):
@@ -32,7 +40,7 @@ def compare(live, exported):
 def test_the_order_of_detections_does_not_count():
     live = outputs([0.9, 0.5, 0.5])
     swapped = {name: value[[0, 2, 1, 3]] for name, value in live.items()}
-    assert compare(live, swapped) == Difference("image", 3, 0, 0.0, 0.0, 0.0)
+    assert compare(live, swapped) == Difference("image", 3, 0, 0.0, 0.0, 0.0, *[pytest.approx(3.8)] * 2)
 
 
 def test_differences_are_the_largest_ones():
@@ -40,7 +48,7 @@ def test_differences_are_the_largest_ones():
     exported["boxes"][1, 2] += 0.25
     exported["scores"][1] -= 0.125
     exported["masks"][0, 1, 1] -= 0.375
-    assert compare(live, exported) == Difference("image", 3, 0, 0.25, 0.125, 0.375)
+    assert compare(live, exported) == Difference("image", 3, 0, 0.25, 0.125, 0.375, *[pytest.approx(3.475)] * 2)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -91,3 +99,21 @@ def test_the_image_that_differs_is_named():
     refuse(rows[:1], Tolerance(), Path("model.onnx"))
     table = format_differences(rows, Tolerance()).splitlines()
     assert ["too large" in line for line in table] == [False, False, True, False]
+
+
+def test_an_int8_file_may_differ_but_must_find_most():
+    live, exported = outputs([0.9, 0.6, 0.1]), outputs([0.8, 0.5, 0.1])
+    exported["boxes"][:3, 2] += 2  # a fifth of their sides
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    assert agreement(rows) == pytest.approx(1.0)
+    refuse(rows, INT8, Path("model.onnx"))
+    exported["boxes"][2] += 4  # the doubtful one
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    assert rows[0].unmatched == 2
+    assert agreement(rows) == pytest.approx(2.8 / 3.0)
+    assert format_differences(rows, INT8).endswith("weighted by score: 93.3%, at least 80% expected")
+    refuse(rows, INT8, Path("model.onnx"))
+    exported["classes"][0] = 2  # the clearest one
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    with pytest.raises(UserError, match=r"model\.onnx: only 37% of its detections, weighted by their scores"):
+        refuse(rows, INT8, Path("model.onnx"))

@@ -94,14 +94,14 @@ def test_batches_are_filled_up_with_empty_images(tmp_path):
         runs.append(image_sizes.tolist())
         return {name: image_sizes for name in ("boxes", "classes", "scores", "masks", "valid")}
 
-    model = ExportedModel(run, (2, 8, None, 3), {}, tmp_path / "model.onnx")
+    model = ExportedModel(run, (2, 8, None, 3), {}, tmp_path / "model.onnx", "")
     x = {"images": np.zeros((3, 8, 8, 3)), "image_sizes": np.array([[8, 7], [8, 6], [8, 5]])}
     assert model.predict_on_batch(x)["boxes"].tolist() == [[8, 7], [8, 6], [8, 5]]
     assert runs == [[[8, 7], [8, 6]], [[8, 5], [0, 0]]]
 
 
 def test_a_canvas_of_another_size_is_refused(tmp_path):
-    model = ExportedModel(lambda *_: {}, (1, 64, 96, 3), {}, tmp_path / "model.onnx")
+    model = ExportedModel(lambda *_: {}, (1, 64, 96, 3), {}, tmp_path / "model.onnx", "")
     with pytest.raises(UserError, match=r"model.onnx: takes images on a 64x96 px canvas, and this one needs 96x64"):
         model.predict_on_batch({"images": np.zeros((1, 96, 64, 3)), "image_sizes": np.zeros((1, 2))})
 

@@ -47,14 +47,27 @@ def test_missing_back_end_names_the_remedy(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("before", "gpus", "after"), [(None, 2, "0,1"), ("4,5,6", 2, "4,5"), ("4,5,6", 0, "-1"), ("3", 5, "3")]
+    ("before", "gpus", "after"), [(None, 2, "0,1"), ("4,5,6", 2, "4,5"), ("4,5,6", 0, "-1"), ("-1", 1, "-1")]
 )
 def test_gpus_are_the_first_of_the_visible_ones(before, gpus, after, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(backend, "installed_gpus", backend.installed_gpus if before else lambda: 8)
     if before:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
     backend.select_backend(keras.backend.backend(), gpus=gpus)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("2", 1), ("0,1,-1,3", 2), ("GPU-ab,MIG-cd", 2)])
+def test_visible_gpus_are_counted_without_a_backend(visible, count, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert backend.installed_gpus() == count
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(UserError, match=r"--gpus 5: this machine has 1 .*; use --gpus 1"):
+        backend.select_backend(keras.backend.backend(), gpus=5)
 
 
 @pytest.mark.parametrize(

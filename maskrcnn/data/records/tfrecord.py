@@ -6,6 +6,7 @@ Our own records hold masks as ``image/object/mask_bits`` (see ``rasterize``); th
 
 import os
 import struct
+import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from maskrcnn.errors import UserError
 
 HEADER = struct.Struct("<QI")  # length of the data, its checksum
 FOOTER_BYTES = 4  # checksum of the data
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,18 @@ class RecordReader:
     """Reads single records; safe to call from many threads."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
-        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        self._descriptors = [os.open(path, os.O_RDONLY | BINARY) for path in files]
+        self._lock = threading.Lock()
         weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
 
     def read(self, span: np.ndarray) -> bytes:
         """The serialized example at ``span`` [3]: file, offset, length."""
         file, offset, length = (int(value) for value in span)
-        return os.pread(self._descriptors[file], length, offset)
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptors[file], length, offset)
+        with self._lock:  # on Windows, where a file has one position for all threads
+            os.lseek(self._descriptors[file], offset, os.SEEK_SET)
+            return os.read(self._descriptors[file], length)
 
 
 def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
@@ -112,7 +119,8 @@ def _file_spans(number: int, path: Path) -> np.ndarray:
         with path.open("rb", buffering=0) as file:
             end = os.fstat(file.fileno()).st_size
             while offset < end:
-                header = os.pread(file.fileno(), HEADER.size, offset)
+                file.seek(offset)
+                header = file.read(HEADER.size)
                 length = HEADER.unpack(header)[0] if len(header) == HEADER.size else end
                 start, offset = offset + HEADER.size, offset + HEADER.size + length + FOOTER_BYTES
                 if offset > end:

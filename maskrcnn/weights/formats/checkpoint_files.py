@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
 from maskrcnn.weights.formats.pickles import RestrictedUnpickler, array_of, numpy_names, read_pickle
+from maskrcnn.weights.formats.tensorflow import checkpoint_prefix, read_tensorflow
 from maskrcnn.weights.formats.torch import LEGACY_MAGIC, bfloat16, read_torch_legacy, read_torch_zip
 
 Array = NDArray[Any]
@@ -32,12 +33,17 @@ SAFETENSORS_DTYPES = {
 
 
 def read_tensors(path: str | Path) -> dict[str, Array]:
-    """Reads all tensors of a .pth, .safetensors or Detectron2 .pkl file by name, floating-point ones as float32.
+    """Reads all tensors of a checkpoint by name, floating-point ones as float32.
+
+    Args:
+        path: a .pth, .safetensors or Detectron2 .pkl file, or the prefix of a TensorFlow checkpoint.
 
     Raises:
         UserError: missing, damaged, of another format, or a pickle that refers to more than tensors.
     """
     path = Path(path)
+    if prefix := checkpoint_prefix(path):
+        return read_tensorflow(prefix)
     try:
         with path.open("rb") as file:
             start = file.read(9)

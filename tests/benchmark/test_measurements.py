@@ -17,7 +17,8 @@ PARTS = ["mean", "50%", "90%", "95%", "99%"]
 
 @pytest.fixture(autouse=True)
 def _stand_in(stand_in, monkeypatch):
-    monkeypatch.setattr("maskrcnn.benchmark.run.MaskRCNN", stand_in)
+    for module in ("training", "live"):
+        monkeypatch.setattr(f"maskrcnn.benchmark.{module}.MaskRCNN", stand_in)
 
 
 @pytest.fixture
@@ -104,9 +105,10 @@ from maskrcnn.cli import main
 flags = "--backend jax --batch_size 2 --steps 2 --warmup_steps 1 --config {config_file} --out_file {tmp_path}/out.jsonl"
 from maskrcnn.runtime.backend import select_backend
 select_backend("jax")
-import maskrcnn.benchmark.run
+import maskrcnn.benchmark.live
+import maskrcnn.benchmark.training
 from tests.conftest import StandIn
-maskrcnn.benchmark.run.MaskRCNN = StandIn
+maskrcnn.benchmark.live.MaskRCNN = maskrcnn.benchmark.training.MaskRCNN = StandIn
 for what in ("training", "inference"):
     assert main(["benchmark", what, *flags.split()]) == 0
 """
