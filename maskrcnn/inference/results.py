@@ -117,7 +117,7 @@ def infer_batches(
     predictions = predict_batches(predictor.model, dataset, predictor.config.categories)
     with writing_outputs(saving, predictor.config.categories) as add:
         for image_id, detections, image in tqdm(predictions, "predicting", num_images, unit="image"):
-            size = detections.image_size[::-1]
+            size = detections.image_size
             add(Item(image_id, str(image_id), "", detections, lambda image=image, size=size: _resized(image, size)))
             count += 1
         if not count:
@@ -126,4 +126,5 @@ def infer_batches(
 
 
 def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    """The image in another size, height first."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))

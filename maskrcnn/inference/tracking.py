@@ -66,8 +66,9 @@ class TrackFile:
 
     def add(self, frame: int, detections: Detections) -> None:
         """Appends the tracked detections of a frame."""
+        tracks = [UNTRACKED] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
         for box, index, score, track in zip(
-            detections.boxes.tolist(), detections.classes, detections.scores, detections.track_ids, strict=True
+            detections.boxes.tolist(), detections.classes, detections.scores, tracks, strict=True
         ):
             if track != UNTRACKED:
                 x1, y1, x2, y2 = box

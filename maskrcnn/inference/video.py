@@ -138,8 +138,8 @@ class VideoWriter:
 
     container: Any
     reader: VideoReader
-    stream: Any = None
-    sound: Any = None
+    stream: Any = field(default=None, init=False)
+    sound: Any = field(default=None, init=False)
     early: list[Any] = field(default_factory=list)  # packets of sound before the first frame
     last: int = -1  # time of the last frame in CLOCK units
 
@@ -147,7 +147,7 @@ class VideoWriter:
         """Appends a frame with the time of the one that it was drawn on."""
         av = import_extra("av", "video")
         height, width = (side - side % 2 for side in pixels.shape[:2])  # H.264 has an even number of rows and columns
-        if self.stream is None:
+        if not self.stream:
             self._open(height, width)
         image = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), format="rgb24")
         self.last = image.pts = max(round(frame.time_s / CLOCK), self.last + 1)
@@ -171,11 +171,10 @@ class VideoWriter:
 
     def _open(self, height: int, width: int) -> None:
         codec = "libx264" if "libx264" in import_extra("av", "video").codecs_available else "mpeg4"
-        self.stream = self.container.add_stream(
-            codec, rate=self.reader.rate, options=H264 if codec == "libx264" else {}
-        )
-        self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
-        self.stream.codec_context.time_base = CLOCK
+        stream = self.container.add_stream(codec, rate=self.reader.rate, options=H264 if codec == "libx264" else {})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.time_base = CLOCK
+        self.stream = stream
         if self.reader.sound is not None:
             self.sound = self.container.add_stream_from_template(self.reader.sound)
             for packet in self.early:
