@@ -34,7 +34,7 @@ def to_polygons(detections: "Detections", tolerance: float | None = None) -> lis
 def to_rows(detections: "Detections") -> list[dict[str, Any]]:
     """A dictionary of plain values for each detection."""
     tracks = [None] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
-    areas = coco_mask.area(detections.rles).tolist() if detections.rles else []
+    areas = [int(coco_mask.area(rle)) for rle in detections.rles]  # of a list it takes up to 255
     fields = zip(detections.names, detections.scores, detections.boxes.tolist(), areas, tracks, strict=True)
     return [
         {
