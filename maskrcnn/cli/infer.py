@@ -19,7 +19,13 @@ def add_commands(commands: Any) -> None:
         "The exit status is 1 if some images could not be read.",
         allow_abbrev=False,
     )
-    parser.add_argument("paths", nargs="*", metavar="IMAGE", help="image files and folders of images")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="IMAGE",
+        help="images and videos: files, folders, patterns, http(s) or rtsp addresses, the number of a camera, "
+        "or - for a list of these on standard input",
+    )
     parser.add_argument("--data_dir", metavar="DIR", help="dataset of which a split is predicted, if no IMAGE is given")
     parser.add_argument("--model_dir", metavar="DIR", help="a model that was trained or imported here")
     parser.add_argument(
@@ -69,6 +75,11 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
         help="fraction of a tile that the next one repeats (default: %(default)s)",
     )
     group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
+    group = parser.add_argument_group("videos")
+    group.add_argument("--every", type=int, default=1, metavar="N", help="predict only every N-th frame (default: all)")
+    group.add_argument(
+        "--track", action="store_true", help="give objects ids and write NAME_tracks.csv (MOT Challenge)"
+    )
 
 
 def infer(options: argparse.Namespace) -> int:
@@ -79,6 +90,7 @@ def infer(options: argparse.Namespace) -> int:
         raise UserError("give one of --model_dir, --weights and --model")
     if not options.model:
         use_backend(options)
+    from maskrcnn.inference.frames import VideoOptions
     from maskrcnn.inference.run import InferOptions, infer_folder
     from maskrcnn.inference.views import Views
 
@@ -94,6 +106,7 @@ def infer(options: argparse.Namespace) -> int:
             tuple(options.save),
             tuple(options.classes),
             Views(options.tile, options.overlap, options.augment),
+            VideoOptions(options.every, options.track),
         ),
     )
     print(f"predictions.json and what was saved ({', '.join(options.save)}) are in {out_dir}")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import load_image
+from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.predictor import image_batches
-from maskrcnn.inference.results import find_images
 
 MAX_IMAGES = 300
 CHECKED = 8  # of the images that calibrated a file
@@ -56,7 +56,7 @@ def _of_dataset(data_dir: str | Path, config: Config) -> Iterator[dict[str, Any]
 
 
 def _of_folder(data_dir: str | Path, config: Config) -> Iterator[dict[str, Any]]:
-    images = ((index, load_image(path)) for index, path in enumerate(islice(find_images([data_dir]), MAX_IMAGES)))
+    images = ((index, load_image(path)) for index, path in enumerate(islice(find_inputs([data_dir]).images, MAX_IMAGES)))
     return image_batches(images, config.model.image, 1)
 
 

@@ -5,6 +5,7 @@ browsers do.
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -28,9 +29,9 @@ def trace_polygons(mask: NDArray[np.bool_], tolerance: float | None = None) -> l
         tolerance = min(0.01 * float(np.sqrt(mask.sum())), 0.5)
     zoom = 2 if min(mask.shape, default=0) < SMALL else 1  # contours cut off half a pixel at corners
     enlarged = np.pad(mask.repeat(zoom, 0).repeat(zoom, 1), 1).astype(np.float32)
-    parts, offsets = contour_generator(z=enlarged, fill_type=FillType.OuterOffset).filled(0.5, 2)
+    found: Any = contour_generator(z=enlarged, fill_type=FillType.OuterOffset).filled(0.5, 2)
     polygons = []
-    for points, offset in zip(parts, offsets, strict=True):
+    for points, offset in zip(*found, strict=True):
         points = (points.astype(np.float64) - 0.5) / zoom
         rings = [points[start : stop - 1] for start, stop in itertools.pairwise(offset)]
         outline, *holes = (_simplify(ring, tolerance) for ring in rings)

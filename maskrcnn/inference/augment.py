@@ -71,7 +71,7 @@ def _vote(rles: list[RLE], weights: np.ndarray) -> RLE:
     """The mask of the pixels that masks with at least half of the weight have."""
     places = np.array([mask_place(rle) for rle in rles])
     left, top, right, bottom = (*places[:, :2].min(axis=0).tolist(), *places[:, 2:].max(axis=0).tolist())
-    votes = sum(
-        weight * decode_crop(rle, (left, top, right, bottom)) for weight, rle in zip(weights, rles, strict=True)
-    )
+    votes = np.zeros((bottom - top, right - left))
+    for weight, rle in zip(weights, rles, strict=True):
+        votes += weight * decode_crop(rle, (left, top, right, bottom))
     return encode_crop(votes >= 0.5, (left, top, right, bottom), *rles[0]["size"])

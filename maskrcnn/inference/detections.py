@@ -196,7 +196,7 @@ class Detections:
             place = mask_place(self.rles[i])
             color = color_of(numbers[i] if color_by == "instance" else int(self.classes[i]) - 1)
             label = f"{name} {score:.2f}" if with_scores else name
-            label = label if self.track_ids is None else f"#{numbers[i]} {label}"
+            label = f"#{numbers[i]} {label}" if self.track_ids is not None and numbers[i] > 0 else label
             instances.append(Instance(self.boxes[i], decode_crop(self.rles[i], place), label, color, place[:2]))
         return instances
 

@@ -1,5 +1,6 @@
-"""Predicts images and evaluation batches and writes the detections to files."""
+"""Predicts images, videos and evaluation batches and writes the detections to files."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,59 +12,88 @@ from tqdm import tqdm
 
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.large_image import Pixels
-from maskrcnn.imaging.read import FORMAT_NAMES, list_images
-from maskrcnn.inference.outputs.item import Item
+from maskrcnn.inference.frames import Video, VideoOptions, infer_video
+from maskrcnn.inference.inputs import Inputs, local_file
+from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.inference.outputs.writers import Saving, writing_outputs
 from maskrcnn.inference.predictor import Predictor, open_source, predict_batches
 from maskrcnn.inference.views import Views
 
 
-def infer_images(
+def infer_inputs(
     predictor: Predictor,
-    files: Sequence[Path],
+    inputs: Inputs,
     saving: Saving,
     views: Views | None = None,
-    *,
-    progress: bool = True,
+    video: VideoOptions | None = None,
 ) -> list[str]:
-    """Predicts image files in batches.
+    """Predicts images in batches, then videos.
 
     Args:
         predictor: the model and its config, which has the batch size.
-        files: see `find_images`.
-        saving: how and where the detections are written; ``image_id`` counts from 1.
-        views: whether the images are cut into tiles or augmented; None is neither.
-        progress: whether to show a progress bar.
+        inputs: see `find_inputs`.
+        saving: how and where the detections are written; ``image_id`` counts images, then frames, from 1.
+        views: whether images are cut into tiles or augmented; None is neither.
+        video: how videos are predicted.
 
     Returns:
-        A line for each file that could not be read.
+        A line for each input that could not be read, and for each video with broken frames.
 
     Raises:
-        UserError: no file can be read, or the folder cannot be written.
+        UserError: nothing can be read, or the folder cannot be written.
+        KeyboardInterrupt: a video was interrupted; the files are complete.
     """
-    views = views or Views()
-    names = unique_names([file.stem for file in files])
+    views, video = views or Views(), video or VideoOptions()
     problems: list[str] = []
+    names = inputs.names
+    count, interrupted = 0, False
+    with tempfile.TemporaryDirectory() as folder, writing_outputs(saving, predictor.config.categories) as add:
+        count += _infer_images(predictor, inputs.images, names, (add, views, Path(folder), problems))
+        first_id = len(inputs.images) + 1
+        for source, name in zip(inputs.videos, names[len(inputs.images) :], strict=True):
+            try:
+                one = Video(source, local_file(source, Path(folder)), name, first_id)
+                frames, broken = infer_video(predictor, one, saving, add, (video, views))
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            except KeyboardInterrupt:
+                interrupted = True
+                break
+            if broken:
+                problems.append(f"{source}: {broken} broken frames")
+            first_id, count = first_id + frames, count + frames
+        if not count and not interrupted:
+            total = len(names)
+            raise UserError(f"none of {total} images and videos can be read; the first: {problems[0]}")
+    if interrupted:
+        raise KeyboardInterrupt
+    return problems
+
+
+def _infer_images(
+    predictor: Predictor, files: Sequence[str], names: Sequence[str], rest: tuple[Writer, Views, Path, list[str]]
+) -> int:
+    add, views, folder, problems = rest
     originals: dict[int, Pixels] = {}  # images that are being predicted
 
     def read() -> Iterator[tuple[int, Pixels]]:
         for image_id, file in enumerate(files, start=1):
             try:
-                originals[image_id] = open_source(file, tiled=views.tile is not None)
+                originals[image_id] = open_source(local_file(file, folder), tiled=views.tile is not None)
             except UserError as error:
                 problems.append(str(error))
                 continue
             yield image_id, originals[image_id]
 
-    predictions = predictor.predict_images(read(), views)
-    with writing_outputs(saving, predictor.config.categories) as add:
-        for image_id, detections in _with_bar(predictions, len(files), progress):
-            image = originals.pop(image_id)
-            position = image_id - 1
-            add(Item(image_id, names[position], str(files[position]), detections, lambda image=image: image))
-        if len(problems) == len(files):
-            raise UserError(f"none of {len(files)} images can be read; the first: {problems[0]}")
-    return problems
+    count = 0
+    for image_id, detections in tqdm(
+        predictor.predict_images(read(), views), "predicting", len(files), unit="image", disable=not files
+    ):
+        image = originals.pop(image_id)
+        add(Item(image_id, names[image_id - 1], files[image_id - 1], detections, lambda image=image: image))
+        count += 1
+    return count
 
 
 def infer_batches(
@@ -72,9 +102,8 @@ def infer_batches(
     saving: Saving,
     *,
     num_images: int | None = None,
-    progress: bool = True,
 ) -> int:
-    """Predicts an evaluation dataset into the same files as `infer_images`, with the dataset's own image ids.
+    """Predicts an evaluation dataset into the same files as `infer_inputs`, with the dataset's own image ids.
 
     The files are named by image id and show the images as the model saw them, scaled back to their original size.
 
@@ -87,8 +116,8 @@ def infer_batches(
     count = 0
     predictions = predict_batches(predictor.model, dataset, predictor.config.categories)
     with writing_outputs(saving, predictor.config.categories) as add:
-        for image_id, detections, image in _with_bar(predictions, num_images, progress):
-            size = detections.image_size[::-1]
+        for image_id, detections, image in tqdm(predictions, "predicting", num_images, unit="image"):
+            size = detections.image_size
             add(Item(image_id, str(image_id), "", detections, lambda image=image, size=size: _resized(image, size)))
             count += 1
         if not count:
@@ -96,42 +125,6 @@ def infer_batches(
     return count
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The image files among files and folders, without duplicates.
-
-    Raises:
-        UserError: a path that does not exist, a folder without images, or no path at all.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        found = list_images(path) if path.is_dir() else [path]
-        if not found:
-            raise UserError(f"{path}: no image in this folder; expected {FORMAT_NAMES} files")
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder; give images or folders of images")
-        files += found
-    if not files:
-        raise UserError("no image given; give images or folders of images")
-    return list(dict.fromkeys(files))
-
-
-def _with_bar(predictions: Iterable[Any], total: int | None, progress: bool) -> Iterable[Any]:
-    return tqdm(predictions, "predicting", total, unit="image", disable=not progress)
-
-
 def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def unique_names(stems: Sequence[str]) -> list[str]:
-    """The stems, numbered where two would name the same file (on any file system)."""
-    taken: set[str] = set()
-    names: list[str] = []
-    for stem in stems:
-        name, number = stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    """The image in another size, height first."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+from maskrcnn.inference.frames import VideoOptions
+from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.outputs.writers import Saving
-from maskrcnn.inference.results import find_images, infer_batches, infer_images
+from maskrcnn.inference.results import infer_batches, infer_inputs
 from maskrcnn.inference.sources import ModelSource, open_source
 from maskrcnn.inference.views import Views
 
@@ -26,6 +28,7 @@ class InferOptions:
     save: tuple[str, ...] = ("drawn",)  # forms, beside predictions.json; see inference.outputs
     classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
     views: Views = field(default_factory=Views)  # tiles, augmentation
+    video: VideoOptions = field(default_factory=VideoOptions)  # frames skipped, tracking
 
 
 def infer_folder(
@@ -42,7 +45,7 @@ def infer_folder(
     Args:
         model: a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
         out_dir: folder for the results.
-        paths: image files and folders of them.
+        paths: images, folders, videos, addresses and more, see `find_inputs`.
         data_dir: a dataset, whose split ``data.eval_split`` is predicted if there are no paths.
         settings: dotted config fields that replace the saved ones; ``train.eval_samples`` is not taken from the
             training run.
@@ -50,7 +53,8 @@ def infer_folder(
             more detections.
 
     Returns:
-        The number of images that could not be read; they are named in the log, and the others are predicted.
+        The number of images and videos that could not be read, or not entirely; they are named in the log, and the
+        others are predicted.
 
     Raises:
         UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
@@ -65,9 +69,10 @@ def infer_folder(
     saving = Saving(Path(out_dir), options.save, options.score_threshold, options.classes)
     saving.check(config.categories)
     if paths:
-        files = find_images(paths)[: config.train.eval_samples]
-        problems = infer_images(source.build(config), files, saving, options.views)
-        _report(problems, len(files))
+        inputs = find_inputs(paths)
+        inputs = replace(inputs, images=inputs.images[: config.train.eval_samples])
+        problems = infer_inputs(source.build(config), inputs, saving, options.views, options.video)
+        _report(problems, len(inputs.names))
         return len(problems)
     if data_dir is None:
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")

@@ -111,12 +111,12 @@ def _gather(tiles: NDArray[np.int64], found: Sequence[Detections], image_size: t
 
 def _pairs(pieces: Pieces) -> Iterator[tuple[float, int, int]]:
     """Pieces of two tiles that agree in the strip that both see: their overlap, see `SAME_OBJECT`, and indices."""
-    members = [np.flatnonzero(pieces.tile == number) for number in range(len(pieces.tiles))]
+    members = [np.flatnonzero(pieces.tile == number).tolist() for number in range(len(pieces.tiles))]
     for first, second in _neighbors(pieces.tiles):
         a, b = pieces.tiles[first], pieces.tiles[second]
         strip = np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])])
         clipped = {k: _clip(pieces.place(k), strip) for k in (*members[first], *members[second])}
-        sides = ([int(k) for k in members[number] if not _is_empty(clipped[k])] for number in (first, second))
+        sides = ([k for k in members[number] if not _is_empty(clipped[k])] for number in (first, second))
         for i, j in itertools.product(*sides):
             if not _is_empty(_clip(clipped[i], clipped[j])):
                 overlap = _overlap(pieces, (i, j), (clipped[i], clipped[j]))

@@ -79,7 +79,7 @@ def test_unreadable_images_do_not_stop_the_others(model_dir, tmp_path, capsys, c
         (tmp_path / "in" / f"{name}.jpg").write_bytes(b"not an image")
     command = f"infer {tmp_path / 'in'} --model_dir {model_dir} --out_dir {tmp_path / 'out'}"
     assert main(command.split()) == 2
-    assert "none of 5 images can be read" in capsys.readouterr().err.splitlines()[-1]
+    assert "none of 5 images and videos can be read" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
     Image.new("RGB", (40, 40)).save(tmp_path / "in" / "b.jpg")

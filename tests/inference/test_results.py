@@ -13,9 +13,10 @@ from pycocotools.coco import COCO
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
+from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.outputs.writers import Saving
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.results import find_images, infer_batches, infer_images
+from maskrcnn.inference.results import infer_batches, infer_inputs
 
 CONFIG = Config(model=Config.tiny().model, categories=(Category(1, 4, "cat"),))
 
@@ -51,7 +52,7 @@ def test_files_and_folders_give_results_and_images(tmp_path: Path, predictor: Pr
     _save(folder / "a.png")
     _save(folder / "inner" / "a.jpg", 30, 20)
     single = _save(tmp_path / "A.bmp")
-    assert infer_images(predictor, find_images([folder, single, single]), Saving(out), progress=False) == []
+    assert infer_inputs(predictor, find_inputs([folder, single, single]), Saving(out)) == []
     assert sorted(path.name for path in out.iterdir()) == ["A_3.png", "a.png", "a_2.png", "predictions.json"]
     results = json.loads((out / "predictions.json").read_text())
     assert [(r["image_id"], Path(r["file_name"]).name, r["category_id"]) for r in results] == [
@@ -66,7 +67,7 @@ def test_files_and_folders_give_results_and_images(tmp_path: Path, predictor: Pr
 
 
 def test_the_score_threshold_applies_to_drawings_only(tmp_path: Path, predictor: Predictor) -> None:
-    infer_images(predictor, [_save(tmp_path / "a.png")], Saving(tmp_path / "out", score_threshold=0.8), progress=False)
+    infer_inputs(predictor, find_inputs([_save(tmp_path / "a.png")]), Saving(tmp_path / "out", score_threshold=0.8))
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert (np.asarray(image) == 90).all()
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 1
@@ -75,7 +76,7 @@ def test_the_score_threshold_applies_to_drawings_only(tmp_path: Path, predictor:
 def test_an_unreadable_image_does_not_stop_the_others(tmp_path: Path, predictor: Predictor) -> None:
     good, bad = _save(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.write_bytes(good.read_bytes()[:50])
-    (problem,) = infer_images(predictor, [bad, good], Saving(tmp_path / "out"), progress=False)
+    (problem,) = infer_inputs(predictor, find_inputs([bad, good]), Saving(tmp_path / "out"))
     assert "bad.png: the image is damaged" in problem
     assert [result["image_id"] for result in json.loads((tmp_path / "out" / "predictions.json").read_text())] == [2]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", "predictions.json"]
@@ -83,23 +84,13 @@ def test_an_unreadable_image_does_not_stop_the_others(tmp_path: Path, predictor:
 
 def test_no_readable_image_is_an_error(tmp_path: Path, predictor: Predictor) -> None:
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of 1 images can be read; the first: .*bad\.png"):
-        infer_images(predictor, [tmp_path / "bad.png"], Saving(tmp_path / "none"), progress=False)
+    with pytest.raises(UserError, match=r"none of 1 images and videos can be read; the first: .*bad\.png"):
+        infer_inputs(predictor, find_inputs([tmp_path / "bad.png"]), Saving(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 
-def test_missing_images_are_named(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: no image in this folder"):
-        find_images([tmp_path / "empty"])
-    with pytest.raises(UserError, match="no such file or folder"):
-        find_images([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="no image given"):
-        find_images([])
-
-
 def test_results_are_read_by_coco_tools(tmp_path: Path, predictor: Predictor) -> None:
-    infer_images(predictor, [_save(tmp_path / "a.png")], Saving(tmp_path / "out"), progress=False)
+    infer_inputs(predictor, find_inputs([_save(tmp_path / "a.png")]), Saving(tmp_path / "out"))
     truth = {
         "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
         "annotations": [],
@@ -115,7 +106,7 @@ def test_results_are_read_by_coco_tools(tmp_path: Path, predictor: Predictor) ->
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predictor) -> None:
     image = _save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png/out: cannot be written"):
-        infer_images(predictor, [image], Saving(image / "out"), progress=False)
+        infer_inputs(predictor, find_inputs([image]), Saving(image / "out"))
 
 
 def test_a_dataset_gives_results_with_its_own_ids(tmp_path: Path, predictor: Predictor) -> None:
@@ -129,14 +120,14 @@ def test_a_dataset_gives_results_with_its_own_ids(tmp_path: Path, predictor: Pre
         }
 
     batches = [batch([12, 40], [True, True]), batch([5, 5], [True, False])]
-    assert infer_batches(predictor, batches, Saving(tmp_path / "out"), progress=False) == 3
+    assert infer_batches(predictor, batches, Saving(tmp_path / "out")) == 3
     results = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [result["image_id"] for result in results] == [12, 40, 5]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["12.png", "40.png", "5.png"]
     with Image.open(tmp_path / "out" / "5.png") as image:
         assert image.size == (64, 32)
     with pytest.raises(UserError, match="no image"):
-        infer_batches(predictor, [], Saving(tmp_path / "none"), progress=False)
+        infer_batches(predictor, [], Saving(tmp_path / "none"))
     assert not (tmp_path / "none" / "predictions.json").exists()
 
 
@@ -145,7 +136,6 @@ def test_images_without_objects_make_valid_json(tmp_path: Path, predictor: Predi
         def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {**super().predict_on_batch(x), "valid": np.zeros((len(x["images"]), 1), np.bool_)}
 
-    infer_images(
-        Predictor(NothingModel(), CONFIG), [_save(tmp_path / "a.png")], Saving(tmp_path / "out"), progress=False
-    )
+    inputs = find_inputs([_save(tmp_path / "a.png")])
+    infer_inputs(Predictor(NothingModel(), CONFIG), inputs, Saving(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []

@@ -43,7 +43,7 @@ def writing_dataset(out_dir: Path, categories: tuple[Category, ...], *, polygons
 
     def add(item: Item) -> None:
         height, width = item.detections.image_size
-        file = item.file or f"{item.name}.png"
+        file = item.image_file or item.file or f"{item.name}.png"
         images.append({"id": item.image_id, "file_name": file, "height": height, "width": width, **item.extra})
         outlines = to_polygons(item.detections) if polygons else []
         for i, result in enumerate(item.detections.to_coco(item.image_id)):

@@ -34,7 +34,7 @@ def to_polygons(detections: "Detections", tolerance: float | None = None) -> lis
 def to_rows(detections: "Detections") -> list[dict[str, Any]]:
     """A dictionary of plain values for each detection."""
     tracks = [None] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
-    areas = coco_mask.area(detections.rles).tolist() if detections.rles else []
+    areas = [int(coco_mask.area(rle)) for rle in detections.rles]  # of a list it takes up to 255
     fields = zip(detections.names, detections.scores, detections.boxes.tolist(), areas, tracks, strict=True)
     return [
         {
@@ -78,10 +78,11 @@ def to_supervision(detections: "Detections") -> Any:
 def write_masks(detections: "Detections", folder: Path, name: str) -> list[Path]:
     """See `Detections.to_masks_png`."""
     folders = folder_names(detections.categories)
-    files = []
+    height, width = detections.image_size
+    files: list[Path] = []
     for i, (index, rle) in enumerate(zip(detections.classes.tolist(), detections.rles, strict=True), start=1):
         place = mask_place(rle)
-        mask = Image.new("L", detections.image_size[::-1])
+        mask = Image.new("L", (width, height))
         mask.paste(Image.fromarray(decode_crop(rle, place).astype(np.uint8) * 255), place[:2])
         files.append(folder / folders.get(index, f"class {index}") / f"{name}_object_{i}.png")
         save_png(mask, files[-1])

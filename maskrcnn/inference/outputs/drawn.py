@@ -19,8 +19,13 @@ REDUCED_SIDE = 4096  # px
 
 @contextlib.contextmanager
 def writing_drawings(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
-    """Writes ``NAME.png``; very large images are drawn smaller."""
-    yield lambda item: save_png(draw_item(item), out_dir / f"{item.name}.png")
+    """Writes ``NAME.png``; very large images are drawn smaller. Frames are drawn into their video, elsewhere."""
+
+    def add(item: Item) -> None:
+        if "frame" not in item.extra:
+            save_png(draw_item(item), out_dir / f"{item.name}.png")
+
+    yield add
 
 
 def draw_item(item: Item) -> Image.Image:

@@ -1,7 +1,7 @@
 """An image on its way to the files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.imaging.large_image import Pixels
@@ -19,7 +19,12 @@ class Item:
     file: str  # path or address, as it was given
     detections: "Detections"
     pixels: Callable[[], Pixels]
-    extra: dict[str, Any] = field(default_factory=dict)  # further fields of its results, such as the number of a frame
+    extra: dict[str, Any] = field(default_factory=dict)  # further fields of its results: number and time of a frame
+    image_file: str = ""  # of a frame, if it was saved as an image
+
+    def above(self, score_threshold: float) -> "Item":
+        """The item with its detections of at least this score."""
+        return replace(self, detections=self.detections.above(score_threshold))
 
 
 Writer = Callable[[Item], None]

@@ -36,11 +36,12 @@ def writing_labelme(out_dir: Path, categories: tuple[Category, ...]) -> Iterator
             for polygon in parts
         ]
         height, width = found.image_size
+        file = item.image_file or item.file or f"{item.name}.png"
         content = {
             "version": VERSION,
             "flags": {},
             "shapes": shapes,
-            "imagePath": os.path.relpath(item.file, folder) if "://" not in item.file else item.file,
+            "imagePath": os.path.relpath(file, folder) if "://" not in file else file,
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,

@@ -10,8 +10,8 @@ from maskrcnn.inference.outputs.conversions import to_rows
 from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.runtime.files import replacing
 
-COLUMNS = ("image_id", "file_name", "frame", "time_s")
-COLUMNS += ("class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id")
+COLUMNS: list[str] = ["image_id", "file_name", "frame", "time_s"]
+COLUMNS += ["class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id"]
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def writing_outputs(saving: Saving, categories: tuple[Category, ...]) -> Iterato
             def add(item: Item) -> None:
                 found = replace(item, detections=saving.selected(item.detections))
                 add_result(found)
-                shown = replace(found, detections=found.detections.above(saving.score_threshold))
+                shown = found.above(saving.score_threshold)
                 for write in writers:
                     write(shown)
 

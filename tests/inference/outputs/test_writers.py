@@ -164,6 +164,13 @@ def test_supervision_gets_large_masks_in_its_compact_form(found, monkeypatch):
     np.testing.assert_array_equal(np.asarray(found.to_supervision().mask), found.masks)
 
 
+def test_hundreds_of_detections_are_written(found, tmp_path):
+    many = found.select(np.arange(300) % 3)
+    many.save(tmp_path, np.zeros((HEIGHT, WIDTH, 3), np.uint8), ("csv", "coco", "drawn"), name="many")
+    assert len((tmp_path / "detections.csv").read_text().splitlines()) == 301
+    assert len(json.loads((tmp_path / "annotations.json").read_text())["annotations"]) == 300
+
+
 def test_missing_packages_are_named(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match=r"pandas is not installed; run: pip install 'maskrcnn\[pandas\]'"):
