@@ -32,7 +32,7 @@ def quantize(source: Path, target: Path, batches: Iterator[dict[str, Any]]) -> N
         batches: images and image_sizes, whose activations give the ranges.
     """
     reduce_range = not sums_int8_exactly()
-    quantization = import_extra("onnxruntime.quantization", "onnx")
+    quantization = import_extra("onnxruntime.quantization")
     with _without_advice():
         quantization.quantize_static(
             source,

@@ -73,10 +73,10 @@ def export_model(
             of which nothing is left.
     """
     options = options or ExportOptions()
-    import_extra("onnx", "onnx")
-    import_extra("onnxruntime" if options.format == "onnx" else "openvino", options.format)
+    import_extra("onnx")
+    import_extra("onnxruntime" if options.format == "onnx" else "openvino")
     if options.int8:
-        import_extra("onnxruntime", "onnx")
+        import_extra("onnxruntime")
     path = _output_path(source, out, options)
     model, config = _open(source)
     tolerance = INT8 if options.int8 else Tolerance()

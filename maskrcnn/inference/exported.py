@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, describe_missing
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.runtime.hardware import sums_int8_exactly
@@ -82,7 +82,7 @@ def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tu
 
 
 def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
-    runtime = import_extra("onnxruntime", "onnx")
+    runtime = import_extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads or 0
@@ -101,7 +101,7 @@ def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
 
 
 def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
-    openvino = import_extra("openvino", "openvino")
+    openvino = import_extra("openvino")
     try:
         model = openvino.Core().read_model(path)
         found = {name: str(model.get_rt_info(["maskrcnn", name]).value) for name in METADATA}
@@ -122,7 +122,7 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
     return ExportedModel(run, shape, metadata, path, "openvino")
 
 
-def import_extra(module: str, extra: str) -> Any:
+def import_extra(module: str) -> Any:
     """Imports an optional package.
 
     Raises:
@@ -131,7 +131,7 @@ def import_extra(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"{module} is not installed; run: pip install 'maskrcnn[{extra}]'") from error
+        raise UserError(describe_missing(error) or f"{module}: {error}") from error
 
 
 def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn.config import Config
-from maskrcnn.inference.exported import SUFFIXES, load_exported
+from maskrcnn.inference.exported import SUFFIXES, import_extra, load_exported
 from maskrcnn.inference.predictor import Predictor
 
 
@@ -38,6 +38,7 @@ def open_source(source: str | Path) -> ModelSource:
     if is_exported(source):
         predictor = load_exported(source)
         return ModelSource(predictor.config, lambda config: Predictor(predictor.model, config))
+    import_extra("keras")
     from maskrcnn.weights.importing import open_model  # imports Keras
     from maskrcnn.weights.published import find_weights
 
