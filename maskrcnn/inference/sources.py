@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn.config import Config
-from maskrcnn.inference.exported import SUFFIXES, import_extra, load_exported
+from maskrcnn.inference.exported import SUFFIXES, import_extra, is_saved_model, load_exported
 from maskrcnn.inference.predictor import Predictor
 
 
@@ -20,7 +20,7 @@ class ModelSource:
 def load(source: str | Path) -> Predictor:
     """The predictor of a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
 
-    An exported ``.onnx`` or ``.xml`` file needs neither Keras nor TensorFlow nor JAX.
+    An exported ``.onnx`` or ``.xml`` file needs neither Keras nor TensorFlow nor JAX, a SavedModel only TensorFlow.
 
     Raises:
         UserError: there is no such model, or it cannot be downloaded.
@@ -47,5 +47,5 @@ def open_source(source: str | Path) -> ModelSource:
 
 
 def is_exported(source: str | Path) -> bool:
-    """Whether a name is that of a file of `maskrcnn export`."""
-    return Path(source).suffix in SUFFIXES
+    """Whether a name is that of a file, or a SavedModel folder, of `maskrcnn export`."""
+    return Path(source).suffix in SUFFIXES or is_saved_model(Path(source))
