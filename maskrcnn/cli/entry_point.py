@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from maskrcnn import __version__
 from maskrcnn.cli import benchmark, data, doctor, evaluate, export, infer, train, weights
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, describe_missing
 
 OUT_OF_MEMORY = (
     "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), --precision bfloat16, or "
@@ -99,6 +99,8 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
+    if isinstance(error, ImportError):
+        return describe_missing(error)
     text = str(error)
     if raised_in_loader := re.search(r"UserError: (.+)", text):  # tf.data passes on Python's errors as text
         return raised_in_loader[1]

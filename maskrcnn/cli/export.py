@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-FORMATS = ("onnx", "openvino")
+FORMATS = ("onnx", "openvino", "saved_model")
 
 
 def add_commands(commands: Any) -> None:
