@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from maskrcnn import __version__
-from maskrcnn.cli import benchmark, data, doctor, evaluate, export, infer, train, weights
+from maskrcnn.cli import benchmark, compare, data, doctor, evaluate, export, infer, train, weights
 from maskrcnn.errors import UserError, describe_missing
 
 OUT_OF_MEMORY = (
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (train, evaluate, infer, export, data, weights, benchmark, doctor):
+    for module in (train, evaluate, compare, infer, export, data, weights, benchmark, doctor):
         module.add_commands(commands)
     return parser
 
