@@ -8,20 +8,34 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from maskrcnn import __version__
 from maskrcnn.cli import benchmark, data, evaluate, export, infer, train, weights
+from maskrcnn.cli.flags import argument
 from maskrcnn.errors import UserError
+from maskrcnn.ranges import FilePath
 
 OUT_OF_MEMORY = (
     "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), --precision bfloat16, or "
     "smaller images (--set image.min_side=... --set image.max_side=...)"
 )
 
+MAX_LINE = 900  # characters of an error
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong usage in one line, like any other mistake."""
+    """A parser that reports wrong usage in one line, like any other mistake, and checks all text."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("type", None, argument(FilePath))
+
+    def add_subparsers(self, **options: Any) -> Any:
+        """Adds commands; their arguments are checked one by one, by the command's own parser."""
+        commands: Any = super().add_subparsers(**options)
+        commands.type = str
+        return commands
 
     def error(self, message: str) -> NoReturn:
         """Raises the message as a `UserError`; called by argparse."""
@@ -83,6 +97,13 @@ def report(error: Exception, *, verbose: bool) -> int:
     return 2
 
 
+def one_line(text: str) -> str:
+    """Text as one line without control characters, since files and servers name what it quotes."""
+    line = " ".join(text.split())
+    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}..."
+
+
 def release(error: BaseException | None) -> None:
     """Clears an error's frames: on JAX the interpreter crashes if the loader's threads in them outlive it."""
     while error is not None:
@@ -95,13 +116,13 @@ def release(error: BaseException | None) -> None:
 def describe(error: BaseException) -> str | None:
     """Describes an error that the user can fix in one line; None for a bug in the program."""
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
+        return one_line(f"{place}{error.strerror}")
     text = str(error)
     if raised_in_loader := re.search(r"UserError: (.+)", text):  # tf.data passes on Python's errors as text
-        return raised_in_loader[1]
+        return one_line(raised_in_loader[1])
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "ResourceExhaustedError"

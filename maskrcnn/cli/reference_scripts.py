@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from maskrcnn.cli.entry_point import main as run_command
+from maskrcnn.cli.flags import whole
 
 BATCH_SIZES = {
     "train": ("--train_batch_size", 4),
@@ -27,7 +28,7 @@ def translate(command: str, arguments: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(
         description=f"Runs `maskrcnn {command}` with XLA; also takes all of its flags.", allow_abbrev=False
     )
-    parser.add_argument("--batch_size", type=int, metavar="N", default=batch_size, help="default: %(default)s")
+    parser.add_argument("--batch_size", type=whole(1), metavar="N", default=batch_size, help="default: %(default)s")
     parser.add_argument("--no_xla", action="store_true", help="do not compile with XLA")
     if command == "train":
         parser.add_argument("--weights_dir", metavar="DIR", help="folder of the backbone's weights")
