@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -28,6 +29,16 @@ def test_no_module_needs_what_only_unix_has():
         imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not imported & UNIX_ONLY, path
+
+
+def test_no_process_is_forked():
+    """Windows and macOS start processes anew; the package has threads only, and its programs guard their entry."""
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"os\.fork|multiprocessing|ProcessPoolExecutor|os\.killpg|preexec_fn", text), path
+    for path in (PACKAGE.parent / "main.py", *(PACKAGE.parent / "scripts").glob("*.py")):
+        if path.name != "mkdocs_links.py" and path.exists():  # not beside an installed package
+            assert 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"), path
 
 
 def test_records_without_pread(tmp_path, monkeypatch):
