@@ -15,6 +15,7 @@ import pytest
 import maskrcnn
 from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.errors import UserError
+from maskrcnn.reports.run_report import machine_facts
 from maskrcnn.runtime import backend, files, hardware
 
 pytestmark = pytest.mark.no_backend
@@ -135,6 +136,7 @@ def test_hardware_on_windows(windows, monkeypatch):
     assert hardware.available_cores() == os.cpu_count()
     assert hardware.instruction_sets() is None
     assert hardware.describe_processor()
+    assert machine_facts()["Processor"].endswith(f"{os.cpu_count()} usable cores")
 
 
 def test_gpus_of_a_mac_are_unknown(monkeypatch):
