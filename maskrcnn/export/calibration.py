@@ -56,7 +56,9 @@ def _of_dataset(data_dir: str | Path, config: Config) -> Iterator[dict[str, Any]
 
 
 def _of_folder(data_dir: str | Path, config: Config) -> Iterator[dict[str, Any]]:
-    images = ((index, load_image(path)) for index, path in enumerate(islice(find_inputs([data_dir]).images, MAX_IMAGES)))
+    images = (
+        (index, load_image(path)) for index, path in enumerate(islice(find_inputs([data_dir]).images, MAX_IMAGES))
+    )
     return image_batches(images, config.model.image, 1)
 
 
