@@ -56,8 +56,13 @@ types: .venv/.installed
 imports: .venv/.installed
 	@$(BIN)/lint-imports --no-logo
 
+# The pages of docs/ as a site, in site/; needs no network.
+.PHONY: docs
+docs: .venv/.installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "look at site/index.html"
+
 clean:
-	rm -rf .venv runs build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv runs site build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find maskrcnn tests scripts benchmarks -name __pycache__ -type d -exec rm -rf {} +
 
 # The targets below take from half an hour to hours; .github/workflows/nightly.yml runs them.

@@ -69,7 +69,15 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'maskrcnn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"maskrcnn.{_HOMES[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"maskrcnn.{_HOMES[name]}"), name)
+    except ImportError as error:
+        from maskrcnn.errors import UserError, describe_missing
+
+        missing = describe_missing(error)
+        if missing is None:
+            raise
+        raise UserError(missing) from error
     globals()[name] = value  # a submodule of the same name (train, evaluate) is shadowed by its function
     return value
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from maskrcnn import settings
+from maskrcnn import ranges, settings
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_json
 
 CANVAS_STRIDE = 32  # of C5: every canvas side must be a multiple of it (P6 is a subsampled P5)
 
@@ -21,8 +22,8 @@ CANVAS_STRIDE = 32  # of C5: every canvas side must be a multiple of it (P6 is a
 class Category:
     """One class of objects."""
 
-    index: int  # channel of the heads; 0 is the background and is not listed
-    id: int  # the dataset's own category id
+    index: ranges.Index  # channel of the heads; 0 is the background and is not listed
+    id: ranges.Id  # the dataset's own category id
     name: str
 
 
@@ -30,10 +31,10 @@ class Category:
 class ImageConfig:
     """What happens to pixels before the first convolution."""
 
-    min_side: int = 832  # px of the shorter side after resizing; reference
-    max_side: int = 1344  # px, upper bound of the longer side; reference
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, of ImageNet; torchvision
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # RGB, of ImageNet; torchvision
+    min_side: ranges.Side = 832  # px of the shorter side after resizing; reference
+    max_side: ranges.Side = 1344  # px, upper bound of the longer side; reference
+    mean: ranges.Color = (123.675, 116.28, 103.53)  # RGB, of ImageNet; torchvision
+    std: ranges.ColorScale = (58.395, 57.12, 57.375)  # RGB, of ImageNet; torchvision
     bgr: bool = False  # channels reversed before the first convolution (Detectron2's Caffe2 weights)
 
 
@@ -41,8 +42,8 @@ class ImageConfig:
 class NormConfig:
     """Batch normalization (arXiv:1502.03167), wherever the model has one."""
 
-    epsilon: float = 1e-5  # torchvision; its COCO_V1 checkpoint was trained with 0
-    momentum: float = 0.9
+    epsilon: ranges.Fraction = 1e-5  # torchvision; its COCO_V1 checkpoint was trained with 0
+    momentum: ranges.Fraction = 0.9
     train: bool = False  # statistics and affine part frozen, as in ResNet, Sec. 4.3; `--finetune_bn` sets it
 
 
@@ -50,19 +51,19 @@ class NormConfig:
 class BackboneConfig:
     """ResNet (arXiv:1512.03385), or a model of keras.applications."""
 
-    name: str | None = None  # such as ConvNeXtTiny or EfficientNetV2S; None is the ResNet of the other fields
+    name: ranges.Name | None = None  # such as ConvNeXtTiny or EfficientNetV2S; None is the ResNet of the other fields
     depth: Literal[18, 34, 50, 101] = 50
-    width: int = 64  # channels of the stem; other stages are multiples of it
+    width: ranges.StemChannels = 64  # channels of the stem; other stages are multiples of it
     stride_in_1x1: bool = False  # False is "v1.5" (stride in the 3x3); True is the Caffe2 form
     float32: bool = False  # also in half precision: bfloat16's rounding shows in C5, see docs/parity.md
-    freeze_at: int = 2  # stages frozen: 0 none, 1 the stem, 2 the stem and C2, ...; reference
+    freeze_at: ranges.Stages = 2  # stages frozen: 0 none, 1 the stem, 2 the stem and C2, ...; reference
 
 
 @dataclass(frozen=True)
 class FPNConfig:
     """The feature pyramid."""
 
-    channels: int = 256  # FPN, Sec. 3
+    channels: ranges.Channels = 256  # FPN, Sec. 3
     norm: bool = False  # batch norm after each convolution, which then has no bias; torchvision's v2
 
 
@@ -70,8 +71,8 @@ class FPNConfig:
 class AnchorConfig:
     """The anchors of each level of the pyramid."""
 
-    sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # px, one for each of P2..P6; FPN, Sec. 4.1
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; FPN, Sec. 4.1
+    sizes: ranges.Sides = (32, 64, 128, 256, 512)  # px, one for each of P2..P6; FPN, Sec. 4.1
+    aspect_ratios: ranges.Ratios = (0.5, 1.0, 2.0)  # height / width; FPN, Sec. 4.1
     rounded: bool = True  # corners rounded to whole px; torchvision. False is Detectron2's
 
 
@@ -79,40 +80,40 @@ class AnchorConfig:
 class RPNConfig:
     """The region proposal network."""
 
-    convolutions: int = 1  # 3x3 convolutions before the two 1x1 ones; 2 in torchvision's v2
-    positive_iou: float = 0.7  # FRCNN, Sec. 3.1.2
-    negative_iou: float = 0.3  # FRCNN, Sec. 3.1.2
-    samples: int = 256  # anchors an image in the loss; FRCNN, Sec. 3.1.3
-    positive_fraction: float = 0.5  # FRCNN, Sec. 3.1.3
-    train_candidates: int = 2000  # per level, before suppression; reference
-    train_proposals: int = 1000  # per image, after suppression; reference
-    test_candidates: int = 1000  # reference
-    test_proposals: int = 1000  # reference
-    nms_iou: float = 0.7  # FRCNN, Sec. 3.3
-    min_size: float = 1e-3  # px; a smaller proposal is dropped; torchvision
-    smooth_l1_beta: float = 1 / 9  # torchvision
+    convolutions: ranges.Layers = 1  # 3x3 convolutions before the two 1x1 ones; 2 in torchvision's v2
+    positive_iou: ranges.IoU = 0.7  # FRCNN, Sec. 3.1.2
+    negative_iou: ranges.Fraction = 0.3  # FRCNN, Sec. 3.1.2
+    samples: ranges.Boxes = 256  # anchors an image in the loss; FRCNN, Sec. 3.1.3
+    positive_fraction: ranges.Fraction = 0.5  # FRCNN, Sec. 3.1.3
+    train_candidates: ranges.Boxes = 2000  # per level, before suppression; reference
+    train_proposals: ranges.Boxes = 1000  # per image, after suppression; reference
+    test_candidates: ranges.Boxes = 1000  # reference
+    test_proposals: ranges.Boxes = 1000  # reference
+    nms_iou: ranges.IoU = 0.7  # FRCNN, Sec. 3.3
+    min_size: ranges.Pixels = 1e-3  # px; a smaller proposal is dropped; torchvision
+    smooth_l1_beta: ranges.Beta = 1 / 9  # torchvision
 
 
 @dataclass(frozen=True)
 class BoxHeadConfig:
     """The box head, the sampling of its RoIs, and the detections."""
 
-    convolutions: int = 0  # 3x3 convolutions before the dense layers; 4 in torchvision's v2
+    convolutions: ranges.LayersOrNone = 0  # 3x3 convolutions before the dense layers; 4 in torchvision's v2
     norm: bool = False  # batch norm after each of those convolutions; torchvision's v2
-    conv_channels: int = 256  # torchvision's v2
-    dense_layers: int = 2  # 1 in torchvision's v2
-    channels: int = 1024  # of each dense layer; FPN, Sec. 4.2
-    pool_size: int = 7  # FPN, Sec. 4.2
-    samples: int = 512  # RoIs an image in the loss; MRCNN, Sec. 3.1
-    positive_fraction: float = 0.25  # MRCNN, Sec. 3.1
-    positive_iou: float = 0.5  # MRCNN, Sec. 3.1
-    delta_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh; torchvision
-    smooth_l1_beta: float = 1 / 9  # torchvision
-    score_threshold: float = 0.05  # torchvision
-    nms_iou: float = 0.5  # per class; MRCNN, Sec. 3.1
-    min_size: float = 1e-2  # px; a smaller detection is dropped; torchvision
-    test_candidates: int = 2000  # (RoI, class) pairs above the threshold that enter suppression
-    detections: int = 100  # MRCNN, Sec. 3.1
+    conv_channels: ranges.Channels = 256  # torchvision's v2
+    dense_layers: ranges.Layers = 2  # 1 in torchvision's v2
+    channels: ranges.Channels = 1024  # of each dense layer; FPN, Sec. 4.2
+    pool_size: ranges.PoolSize = 7  # FPN, Sec. 4.2
+    samples: ranges.Boxes = 512  # RoIs an image in the loss; MRCNN, Sec. 3.1
+    positive_fraction: ranges.Fraction = 0.25  # MRCNN, Sec. 3.1
+    positive_iou: ranges.IoU = 0.5  # MRCNN, Sec. 3.1
+    delta_weights: ranges.Weights = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh; torchvision
+    smooth_l1_beta: ranges.Beta = 1 / 9  # torchvision
+    score_threshold: ranges.Score = 0.05  # torchvision
+    nms_iou: ranges.IoU = 0.5  # per class; MRCNN, Sec. 3.1
+    min_size: ranges.Pixels = 1e-2  # px; a smaller detection is dropped; torchvision
+    test_candidates: ranges.Boxes = 2000  # (RoI, class) pairs above the threshold that enter suppression
+    detections: ranges.Boxes = 100  # MRCNN, Sec. 3.1
 
     @property
     def max_positives(self) -> int:
@@ -124,18 +125,18 @@ class BoxHeadConfig:
 class MaskHeadConfig:
     """The mask head."""
 
-    convolutions: int = 4  # MRCNN, Fig. 4
-    channels: int = 256  # MRCNN, Fig. 4
+    convolutions: ranges.Layers = 4  # MRCNN, Fig. 4
+    channels: ranges.Channels = 256  # MRCNN, Fig. 4
     norm: bool = False  # batch norm after each convolution; torchvision's v2
-    pool_size: int = 14  # MRCNN, Fig. 4; the head doubles it
-    slot_sizes: int = 3  # padding buckets, all RoIs, half of them, a quarter, ...: the smallest that fits is used
+    pool_size: ranges.PoolSize = 14  # MRCNN, Fig. 4; the head doubles it
+    slot_sizes: ranges.Layers = 3  # padding buckets: all RoIs, half of them, ...; the smallest that fits is used
 
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
     """RoIAlign."""
 
-    sampling_ratio: int = 2  # sample points along each side of a bin; torchvision
+    sampling_ratio: ranges.Samples = 2  # sample points along each side of a bin; torchvision
     aligned: bool = False  # True is Detectron2's half-pixel shift
 
 
@@ -158,19 +159,19 @@ class ModelConfig:
 class DataConfig:
     """How the dataset is read and augmented."""
 
-    train_file: str | None = None  # COCO JSON, relative to the dataset's folder; if given, only named files count
-    val_file: str | None = None  # likewise
-    test_file: str | None = None  # likewise
-    image_dir: str | None = None  # where the images of COCO JSON lie; None: they are looked for
-    val_fraction: float = 0.1  # of the training images, held out if there is no val split; 0: none
+    train_file: ranges.FilePath | None = None  # COCO JSON, relative to the dataset; if given, only named files count
+    val_file: ranges.FilePath | None = None  # likewise
+    test_file: ranges.FilePath | None = None  # likewise
+    image_dir: ranges.FilePath | None = None  # where the images of COCO JSON lie; None: they are looked for
+    val_fraction: ranges.Fraction = 0.1  # of the training images, held out if there is no val split; 0: none
     eval_split: Literal["train", "val", "test"] = "val"  # that `eval` and `infer` use
     masks_from_boxes: bool = False  # rectangles for objects without masks
     crowds_as_objects: bool = False  # for brush masks of CVAT, which are marked as crowds
-    max_instances: int | None = None  # objects of an image in training; None: as many as the data need, up to 300
+    max_instances: ranges.Instances | None = None  # objects of an image in training; None: as the data need, to 300
     horizontal_flip: bool = True  # with probability 1/2; MRCNN's code
-    scale_jitter: tuple[float, float] | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ
-    color_jitter: float = 0.0  # strength: factors of 1 - strength to 1 + strength; 0: none; SSD, arXiv:1512.02325
-    copy_paste: float = 0.0  # share of images that get objects of another one; LSJ, arXiv:2012.07177, Sec. 3
+    scale_jitter: ranges.Interval | None = None  # range of scales, then a random crop: (0.1, 2.0) in LSJ
+    color_jitter: ranges.Fraction = 0.0  # factors of 1 - strength to 1 + strength; 0: none; SSD, arXiv:1512.02325
+    copy_paste: ranges.Fraction = 0.0  # share of images that get objects of another one; LSJ, arXiv:2012.07177, Sec. 3
     skip_bad: bool = False  # skip annotations and images with problems, however many
 
 
@@ -178,30 +179,30 @@ class DataConfig:
 class TrainConfig:
     """Learning rates are for 8 images a step and scale with the global batch; reference."""
 
-    epochs: int = 12  # reference
-    steps_per_epoch: int | None = None  # None: one pass over the training split
-    batch_size: int = 4  # images on each device; reference
-    accumulate: int = 1  # batches whose gradients are averaged into one update
-    init_learning_rate: float = 0.0  # warm-up starts here; reference
-    learning_rate_values: tuple[float, ...] = (1e-2, 1e-3, 1e-4)  # reference
-    learning_rate_boundaries: tuple[float, ...] = (0.3, 8.0, 10.0)  # epochs: warm-up ends, then each drop; reference
+    epochs: ranges.Epochs = 12  # reference
+    steps_per_epoch: ranges.Steps | None = None  # None: one pass over the training split
+    batch_size: ranges.Images = 4  # images on each device; reference
+    accumulate: ranges.Images = 1  # batches whose gradients are averaged into one update
+    init_learning_rate: ranges.Rate = 0.0  # warm-up starts here; reference
+    learning_rate_values: ranges.Rates = (1e-2, 1e-3, 1e-4)  # reference
+    learning_rate_boundaries: ranges.Boundaries = (0.3, 8.0, 10.0)  # epochs: warm-up ends, then each drop; reference
     decay: Literal["steps", "cosine"] = "steps"  # cosine falls from the first rate to 0; SGDR, arXiv:1608.03983
     optimizer: Literal["sgd", "adam"] = "sgd"  # reference; Adam gets further in a short run from scratch
-    momentum: float = 0.9  # of SGD; reference
-    clip_norm: float | None = None  # bound of the norm of all gradients together; None: no bound
-    ema: float | None = None  # decay of the weights' moving average at each step, which is what is used; None: none
-    l2_weight_decay: float = 1e-4  # of kernels only: no biases, no norms; reference
+    momentum: ranges.Fraction = 0.9  # of SGD; reference
+    clip_norm: ranges.Norm | None = None  # bound of the norm of all gradients together; None: no bound
+    ema: ranges.Decay | None = None  # decay of the weights' moving average, which is what is used; None: none
+    l2_weight_decay: ranges.Rate = 1e-4  # of kernels only: no biases, no norms; reference
     precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     xla: bool = False
     eagerly: bool = False
-    seed: int | None = None
-    keep: int = 2  # checkpoints: the newest, and the one before should the newest be damaged
-    checkpoint_every: int = 0  # steps between two checkpoints; 0: only at the end of each epoch
-    evaluate_every: int = 0  # epochs between evaluations; 0: only after the last one
-    eval_batch_size: int = 8  # reference
-    eval_samples: int | None = None  # None: the whole val split
-    patience: int = 0  # evaluations without a better mask AP after which training ends; 0: no limit
-    max_time: float | None = None  # minutes after which training ends; None: no limit
+    seed: ranges.Seed | None = None
+    keep: ranges.Checkpoints = 2  # checkpoints: the newest, and the one before should the newest be damaged
+    checkpoint_every: ranges.Period = 0  # steps between two checkpoints; 0: only at the end of each epoch
+    evaluate_every: ranges.Period = 0  # epochs between evaluations; 0: only after the last one
+    eval_batch_size: ranges.Images = 8  # reference
+    eval_samples: ranges.Steps | None = None  # None: the whole val split
+    patience: ranges.Period = 0  # evaluations without a better mask AP after which training ends; 0: no limit
+    max_time: ranges.Minutes | None = None  # minutes after which training ends; None: no limit
 
 
 @dataclass(frozen=True)
@@ -245,10 +246,10 @@ class Config:
         """Builds a config from nested dicts; absent fields keep their defaults.
 
         Raises:
-            UserError: an unknown field, or a value of the wrong type.
+            UserError: an unknown field, or a value of the wrong type or out of range.
         """
         try:
-            return settings.build(cls, values)
+            return settings.build(cls, values)._consistent()
         except settings.SettingError as error:
             raise UserError(str(error)) from error
 
@@ -258,16 +259,25 @@ class Config:
         A leading ``model.`` may be left out, so that ``rpn.nms_iou`` works. Strings are read as JSON where they are.
 
         Raises:
-            UserError: an unknown name (the near ones are listed), or a value of the wrong type.
+            UserError: an unknown name (the near ones are listed), or a value of the wrong type or out of range.
         """
         config = self
         try:
             for name, value in changes.items():
                 path = settings.resolve(Config, name, optional_prefix="model.")
                 config = settings.replace(config, path, value)
+            return config._consistent()
         except settings.SettingError as error:
             raise UserError(str(error)) from error
-        return config
+
+    def _consistent(self) -> "Config":
+        rpn = self.model.rpn
+        if rpn.negative_iou > rpn.positive_iou:
+            raise settings.SettingError(f"rpn.negative_iou {rpn.negative_iou} exceeds positive_iou {rpn.positive_iou}")
+        for values in ([c.index for c in self.categories], [c.id for c in self.categories]):
+            if len(set(values)) < len(values):
+                raise settings.SettingError("categories: two of them have the same index or id")
+        return self
 
 
 def load_config(path: str | Path) -> Config:
@@ -276,13 +286,7 @@ def load_config(path: str | Path) -> Config:
     Raises:
         UserError: the file is missing, not JSON, or holds a wrong field.
     """
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a JSON config file") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); repair or delete the file") from error
+    values = read_json(path, "a config file")
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object of config fields")
     try:

@@ -1,4 +1,19 @@
-"""The exception for errors that the user can fix."""
+"""The exception for errors that the user can fix, and the packages that may be missing."""
+
+EXTRAS = {  # the extra of this package that installs what `import` did not find
+    **dict.fromkeys(("tensorflow", "keras", "tensorboard", "hotcoco", "jinja2", "matplotlib", "yaml"), "tensorflow"),
+    "contourpy": "tensorflow",
+    "jax": "jax",
+    "onnxruntime": "runtime",
+    "onnx": "onnx",
+    "openvino": "openvino",
+    "av": "video",
+    "pandas": "pandas",
+    "supervision": "track",
+    "trackers": "track",
+}
+
+MAX_LENGTH, KEPT_END = 1000, 300  # characters of a line, and of its end, which has the remedy, in a line that is cut
 
 
 class UserError(Exception):
@@ -6,3 +21,22 @@ class UserError(Exception):
 
     The command line prints it as ``error: ...`` without a traceback and exits with status 2.
     """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: object) -> str:
+    """Text for a terminal or a log: control characters and lone surrogates of a hostile file are escaped."""
+    text = " ".join(str(message).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - KEPT_END]} ... {text[-KEPT_END:]}"
+
+
+def describe_missing(error: ImportError) -> str | None:
+    """The remedy for an optional package that is not installed, in one line; None for any other."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    return f"{package} is not installed; run: pip install 'maskrcnn[{EXTRAS[package]}]'"

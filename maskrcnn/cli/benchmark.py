@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.cli.flags import add_runtime, make_config, settings, use_backend
+from maskrcnn.cli.flags import add_runtime, make_config, settings, use_backend, whole
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 
@@ -21,10 +21,12 @@ def add_commands(commands: Any) -> None:
 
 def _add_action(actions: Any, name: str, help: str, field: str, batch_size: int) -> None:
     parser = actions.add_parser(name, help=help, allow_abbrev=False)
-    parser.add_argument("--batch_size", type=int, default=batch_size, metavar="N", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps to measure (default: %(default)s)")
+    parser.add_argument("--batch_size", type=whole(1), default=batch_size, metavar="N", help="default: %(default)s")
     parser.add_argument(
-        "--warmup_steps", type=int, default=100, metavar="N", help="steps before them (default: %(default)s)"
+        "--steps", type=whole(1), default=200, metavar="N", help="steps to measure (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--warmup_steps", type=whole(1), default=100, metavar="N", help="steps before them (default: %(default)s)"
     )
     parser.add_argument("--data_dir", metavar="DIR", help="dataset (default: synthetic images)")
     parser.add_argument(

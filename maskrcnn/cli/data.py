@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import DATA, add_flags, data_config
+from maskrcnn.cli.flags import DATA, add_flags, data_config, whole
 from maskrcnn.errors import UserError
 
 DATASET = "a dataset of any format that is understood: COCO, YOLO, labelme, VIA, Pascal VOC, PNG masks, TFRecords"
@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     browse_parser.add_argument(
         "--split", choices=("train", "val", "test"), default="train", help="default: %(default)s"
     )
-    browse_parser.add_argument("--num_images", type=int, default=48, metavar="N", help="default: %(default)s")
+    browse_parser.add_argument("--num_images", type=whole(1), default=48, metavar="N", help="default: %(default)s")
     add_flags(browse_parser, "data", DATA)
 
     _add_sources(actions)
@@ -50,10 +50,14 @@ def add_commands(commands: Any) -> None:
 def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
     shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
-    shapes_parser.add_argument("--train_images", type=int, default=400, metavar="N", help="default: %(default)s")
-    shapes_parser.add_argument("--val_images", type=int, default=64, metavar="N", help="default: %(default)s")
-    shapes_parser.add_argument("--image_size", type=int, default=256, metavar="PX", help="default: %(default)s")
-    shapes_parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="default: %(default)s")
+    shapes_parser.add_argument("--train_images", type=whole(1), default=400, metavar="N", help="default: %(default)s")
+    shapes_parser.add_argument("--val_images", type=whole(0), default=64, metavar="N", help="default: %(default)s")
+    shapes_parser.add_argument(
+        "--image_size", type=whole(1, 4096), default=256, metavar="PX", help="default: %(default)s"
+    )
+    shapes_parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, metavar="SEED", help="default: %(default)s"
+    )
 
     coco_parser = _add_action(actions, "coco", "download COCO 2017 (20 GB)", coco)
     coco_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")

@@ -142,7 +142,7 @@ def _backend() -> list[Line]:
     if name not in BACKENDS:
         return [Line("backend", name, f"KERAS_BACKEND={name} is not one of {', '.join(BACKENDS)}")]
     if importlib.util.find_spec(name) is None:
-        return [Line("backend", f"{name}, missing", f"{name} is not installed; run: pip install '{BACKENDS[name]}'")]
+        return [Line("backend", f"{name}, missing", f"{name} is not installed; run: pip install 'maskrcnn[{name}]'")]
     return [Line("backend", name)]
 
 

@@ -8,11 +8,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from maskrcnn import __version__
-from maskrcnn.cli import benchmark, data, doctor, evaluate, export, infer, train, weights
-from maskrcnn.errors import UserError
+from maskrcnn.cli import benchmark, compare, data, doctor, evaluate, export, infer, train, weights
+from maskrcnn.cli.flags import argument
+from maskrcnn.errors import UserError, describe_missing, one_line
+from maskrcnn.ranges import FilePath
 
 OUT_OF_MEMORY = (
     "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), --precision bfloat16, or "
@@ -21,7 +23,17 @@ OUT_OF_MEMORY = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong usage in one line, like any other mistake."""
+    """A parser that reports wrong usage in one line, like any other mistake, and checks all text."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("type", None, argument(FilePath))
+
+    def add_subparsers(self, **options: Any) -> Any:
+        """Adds commands; their arguments are checked one by one, by the command's own parser."""
+        commands: Any = super().add_subparsers(**options)
+        commands.type = str
+        return commands
 
     def error(self, message: str) -> NoReturn:
         """Raises the message as a `UserError`; called by argparse."""
@@ -38,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (train, evaluate, infer, export, data, weights, benchmark, doctor):
+    for module in (train, evaluate, compare, infer, export, data, weights, benchmark, doctor):
         module.add_commands(commands)
     return parser
 
@@ -95,13 +107,15 @@ def release(error: BaseException | None) -> None:
 def describe(error: BaseException) -> str | None:
     """Describes an error that the user can fix in one line; None for a bug in the program."""
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
+        return one_line(f"{place}{error.strerror}")
+    if isinstance(error, ImportError):
+        return describe_missing(error)
     text = str(error)
     if raised_in_loader := re.search(r"UserError: (.+)", text):  # tf.data passes on Python's errors as text
-        return raised_in_loader[1]
+        return one_line(raised_in_loader[1])
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "ResourceExhaustedError"

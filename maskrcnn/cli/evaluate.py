@@ -22,7 +22,8 @@ def add_commands(commands: Any) -> None:
         "eval",
         usage="%(prog)s --data_dir DIR (--model_dir DIR | --model FILE) [--split NAME] [FLAG ...]",
         help="compute COCO metrics of a model on a split",
-        description="Prints the COCO metrics of a model on a split of a dataset and writes them to a file.",
+        description="Prints the COCO metrics of a model on a split of a dataset and writes them to a file, with the "
+        "detections (predictions_SPLIT.json) and a page that explains the errors (report_SPLIT.html) beside it.",
         allow_abbrev=False,
     )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="dataset to evaluate on")
@@ -33,21 +34,27 @@ def add_commands(commands: Any) -> None:
         "--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split"
     )
     parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: MODEL_DIR/metrics_SPLIT.json)")
+    parser.add_argument(
+        "--no_analysis", action="store_true", help="write only the metrics, neither page nor detections"
+    )
     add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)
     add_logging(parser)
-    parser.set_defaults(action=evaluate)
+    parser.set_defaults(action=run)
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """Evaluates a model and prints the metrics."""
+def run(options: argparse.Namespace) -> None:
+    """Evaluates a model, explains the metrics and prints them."""
     changes = settings(options)
     use_backend(options)
+    from maskrcnn.evaluation.analysis import describe
     from maskrcnn.evaluation.coco_metrics import format_metrics
     from maskrcnn.evaluation.run import evaluate_folder
+    from maskrcnn.reports.evaluation_report import explain_folder
 
-    metrics = evaluate_folder(
+    evaluate = evaluate_folder if options.no_analysis else explain_folder
+    metrics = evaluate(
         options.model_dir or options.model,
         options.data_dir,
         settings=changes,
@@ -56,3 +63,5 @@ def evaluate(options: argparse.Namespace) -> None:
         logs=log_options(options),
     )
     print(format_metrics(metrics))
+    if "analysis" in metrics:
+        print(describe(metrics["analysis"]))

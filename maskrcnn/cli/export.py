@@ -3,7 +3,9 @@
 import argparse
 from typing import Any
 
-FORMATS = ("onnx", "openvino")
+from maskrcnn.cli.flags import whole
+
+FORMATS = ("onnx", "openvino", "saved_model")
 
 
 def add_commands(commands: Any) -> None:
@@ -18,7 +20,11 @@ def add_commands(commands: Any) -> None:
         "--batch", type=batch_size, default=1, metavar="N", help="images a run, or dynamic (default: %(default)s)"
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="the only canvas, px (default: landscape and portrait)"
+        "--size",
+        type=whole(1, 4096),
+        nargs=2,
+        metavar=("H", "W"),
+        help="the only canvas, px (default: landscape and portrait)",
     )
     parser.add_argument(
         "--int8",
@@ -41,9 +47,7 @@ def batch_size(text: str) -> int | None:
     """An argparse type: a whole number of at least 1, or None for ``dynamic``."""
     if text == "dynamic":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is neither a number of at least 1 nor dynamic")
-    return int(text)
+    return whole(1, 4096)(text)
 
 
 def export(options: argparse.Namespace) -> None:

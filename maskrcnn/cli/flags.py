@@ -1,11 +1,13 @@
 """Flags that several commands share, and the config that they make."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from maskrcnn.config import Config, DataConfig, load_config
 from maskrcnn.errors import UserError
+from maskrcnn.settings import SettingError, between, hint_of, item_type, parse_text
 
 if TYPE_CHECKING:
     from maskrcnn.logs.dllogger import LogOptions
@@ -13,14 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag and the config field that it sets; without a kind it is a switch that sets the field to true."""
+    """A flag and the config field that it sets, which has its type and range; without a metavar it is a switch."""
 
     name: str
     field: str
     help: str
-    kind: type | None = None
     metavar: str | None = None
-    several: bool = False
 
     @property
     def key(self) -> str:
@@ -29,52 +29,44 @@ class Flag:
 
 
 TRAINING = (
-    Flag("--epochs", "train.epochs", "passes over the training split", int, "N"),
-    Flag("--steps_per_epoch", "train.steps_per_epoch", "batches per epoch (default: one pass)", int, "N"),
-    Flag("--train_batch_size", "train.batch_size", "images per batch on each device", int, "N"),
-    Flag("--accumulate", "train.accumulate", "batches whose gradients are averaged into one update", int, "N"),
-    Flag("--init_learning_rate", "train.init_learning_rate", "learning rate at the start of warm-up", float, "RATE"),
+    Flag("--epochs", "train.epochs", "passes over the training split", "N"),
+    Flag("--steps_per_epoch", "train.steps_per_epoch", "batches per epoch (default: one pass)", "N"),
+    Flag("--train_batch_size", "train.batch_size", "images per batch on each device", "N"),
+    Flag("--accumulate", "train.accumulate", "batches whose gradients are averaged into one update", "N"),
+    Flag("--init_learning_rate", "train.init_learning_rate", "learning rate at the start of warm-up", "RATE"),
     Flag(
         "--learning_rate_values",
         "train.learning_rate_values",
         "learning rates for 8 images per update; they are scaled to the actual number",
-        float,
         "RATE",
-        several=True,
     ),
     Flag(
         "--learning_rate_boundaries",
         "train.learning_rate_boundaries",
         "epochs at which warm-up ends and each following rate starts",
-        float,
         "EPOCH",
-        several=True,
     ),
-    Flag("--decay", "train.decay", "learning rate after warm-up: steps (default) or cosine", str, "NAME"),
-    Flag("--optimizer", "train.optimizer", "sgd (default) or adam", str, "NAME"),
-    Flag("--momentum", "train.momentum", "momentum of SGD", float, "M"),
-    Flag("--clip_norm", "train.clip_norm", "clip the global norm of the gradients (default: no)", float, "NORM"),
-    Flag("--l2_weight_decay", "train.l2_weight_decay", "weight decay of kernels", float, "W"),
-    Flag(
-        "--ema", "train.ema", "decay of a moving average of the weights; evaluate and save the average", float, "DECAY"
-    ),
-    Flag("--max_instances", "data.max_instances", "objects of an image at most (default: fits the data)", int, "N"),
+    Flag("--decay", "train.decay", "learning rate after warm-up: steps (default) or cosine", "NAME"),
+    Flag("--optimizer", "train.optimizer", "sgd (default) or adam", "NAME"),
+    Flag("--momentum", "train.momentum", "momentum of SGD", "M"),
+    Flag("--clip_norm", "train.clip_norm", "clip the global norm of the gradients (default: no)", "NORM"),
+    Flag("--l2_weight_decay", "train.l2_weight_decay", "weight decay of kernels", "W"),
+    Flag("--ema", "train.ema", "decay of a moving average of the weights; evaluate and save the average", "DECAY"),
+    Flag("--max_instances", "data.max_instances", "objects of an image at most (default: fits the data)", "N"),
     Flag(
         "--scale_jitter",
         "data.scale_jitter",
         "range of random scales before a random crop, such as 0.1 2.0",
-        float,
         "SCALE",
-        several=True,
     ),
-    Flag("--color_jitter", "data.color_jitter", "strength of random color changes, such as 0.4", float, "S"),
-    Flag("--copy_paste", "data.copy_paste", "fraction of images that get objects pasted from another", float, "F"),
+    Flag("--color_jitter", "data.color_jitter", "strength of random color changes, such as 0.4", "S"),
+    Flag("--copy_paste", "data.copy_paste", "fraction of images that get objects pasted from another", "F"),
     Flag("--finetune_bn", "model.norm.train", "train the batch norms (default: frozen)"),
-    Flag("--keep", "train.keep", "number of checkpoints to keep", int, "N"),
-    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once per epoch)", int, "STEPS"),
-    Flag("--patience", "train.patience", "stop after N evaluations without a better mask AP (0: never)", int, "N"),
-    Flag("--max_time", "train.max_time", "stop after so much training; the same command resumes", float, "MINUTES"),
-    Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", int, "N"),
+    Flag("--keep", "train.keep", "number of checkpoints to keep", "N"),
+    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once per epoch)", "STEPS"),
+    Flag("--patience", "train.patience", "stop after N evaluations without a better mask AP (0: never)", "N"),
+    Flag("--max_time", "train.max_time", "stop after so much training; the same command resumes", "MINUTES"),
+    Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", "N"),
 )
 SCHEDULES = {  # the settings of `--schedule`
     "1x": {"train.epochs": 12, "train.learning_rate_boundaries": (0.3, 8.0, 10.0)},  # the default recipe
@@ -82,30 +74,29 @@ SCHEDULES = {  # the settings of `--schedule`
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
 DATA = (
-    Flag("--train_file", "data.train_file", "COCO JSON to train on; only named files count then", str, "FILE"),
-    Flag("--val_file", "data.val_file", "COCO JSON of the val split", str, "FILE"),
-    Flag("--test_file", "data.test_file", "COCO JSON of the test split", str, "FILE"),
-    Flag("--image_dir", "data.image_dir", "where the images of COCO JSON are (default: searched)", str, "DIR"),
+    Flag("--train_file", "data.train_file", "COCO JSON to train on; only named files count then", "FILE"),
+    Flag("--val_file", "data.val_file", "COCO JSON of the val split", "FILE"),
+    Flag("--test_file", "data.test_file", "COCO JSON of the test split", "FILE"),
+    Flag("--image_dir", "data.image_dir", "where the images of COCO JSON are (default: searched)", "DIR"),
     Flag(
         "--val_fraction",
         "data.val_fraction",
         "fraction of the training images held out if there is no val split (default: 0.1)",
-        float,
         "F",
     ),
     Flag("--masks_from_boxes", "data.masks_from_boxes", "use rectangles as masks of objects that have only boxes"),
     Flag("--crowds_as_objects", "data.crowds_as_objects", "train on crowds too: CVAT marks brush masks as crowds"),
     Flag("--skip_bad", "data.skip_bad", "skip images and annotations with problems, however many there are"),
 )
-SPLIT = (Flag("--split", "data.eval_split", "split of the data: train, val (default) or test", str, "NAME"),)
+SPLIT = (Flag("--split", "data.eval_split", "split of the data: train, val (default) or test", "NAME"),)
 EVALUATION = (
-    Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", int, "N"),
-    Flag("--eval_samples", "train.eval_samples", "use only the first N images", int, "N"),
+    Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", "N"),
+    Flag("--eval_samples", "train.eval_samples", "use only the first N images", "N"),
 )
 RUNTIME = (
     Flag("--xla", "train.xla", "compile with XLA on TensorFlow too (JAX always does)"),
     Flag("--eagerly", "train.eagerly", "run operation by operation, for debugging; slow"),
-    Flag("--seed", "train.seed", "make the run reproducible", int, "SEED"),
+    Flag("--seed", "train.seed", "make the run reproducible", "SEED"),
 )
 
 
@@ -115,12 +106,31 @@ def add_flags(
     """Adds flags whose value is None unless given; their help has the values of ``defaults``."""
     group = parser.add_argument_group(title)
     for flag in flags:
-        if flag.kind is None:
+        if flag.metavar is None:
             group.add_argument(flag.name, action="store_true", default=None, help=flag.help)
         else:
-            nargs = "+" if flag.several else None
+            kind, several = item_type(hint_of(Config, flag.field))
             text = flag.help + (_default(flag, defaults) if defaults is not None else "")
-            group.add_argument(flag.name, type=flag.kind, nargs=nargs, metavar=flag.metavar, help=text)
+            group.add_argument(
+                flag.name, type=argument(kind), nargs="+" if several else None, metavar=flag.metavar, help=text
+            )
+
+
+def argument(hint: Any) -> Callable[[str], Any]:
+    """An argparse type: text that must be a value of a type and its rules, see `maskrcnn.settings`."""
+
+    def parse(text: str) -> Any:
+        try:
+            return parse_text(hint, text)
+        except SettingError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
+
+
+def whole(low: int, high: int = 10**6) -> Callable[[str], int]:
+    """An argparse type: an integer within bounds."""
+    return argument(Annotated[int, between(low, high)])
 
 
 def _default(flag: Flag, config: Config) -> str:
@@ -137,8 +147,13 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, "execution", RUNTIME)
     group = parser.add_argument_group("device and settings")
     group.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
-    group.add_argument("--gpus", type=int, metavar="N", help="use the first N GPUs (0: the CPU; default: all)")
-    group.add_argument("--precision", metavar="NAME", help="float32 (default), tf32, float16 or bfloat16")
+    group.add_argument("--gpus", type=whole(0), metavar="N", help="use the first N GPUs (0: the CPU; default: all)")
+    group.add_argument(
+        "--precision",
+        type=argument(hint_of(Config, "train.precision")),
+        metavar="NAME",
+        help="float32 (default), tf32, float16 or bfloat16",
+    )
     group.add_argument("--amp", action="store_true", help="mixed precision: the same as --precision float16")
     add_assignments(group, "rpn.nms_iou=0.6")
     add_verbose(group)
@@ -167,8 +182,10 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--log_file", metavar="FILE", help="log in DLLogger's format (default: MODEL_DIR/mrcnn-dlll.json)"
     )
-    group.add_argument("--log_every", type=positive, default=100, metavar="N", help="steps between log entries")
-    group.add_argument("--log_warmup_steps", type=int, default=100, metavar="N", help="steps not counted in the speed")
+    group.add_argument("--log_every", type=whole(1), default=100, metavar="N", help="steps between log entries")
+    group.add_argument(
+        "--log_warmup_steps", type=whole(0), default=100, metavar="N", help="steps not counted in the speed"
+    )
 
 
 def log_options(options: argparse.Namespace) -> "LogOptions":
@@ -176,14 +193,6 @@ def log_options(options: argparse.Namespace) -> "LogOptions":
     from maskrcnn.logs.dllogger import LogOptions
 
     return LogOptions(options.log_file, options.log_every, options.log_warmup_steps)
-
-
-def positive(text: str) -> int:
-    """An argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def use_backend(options: argparse.Namespace) -> None:
@@ -197,7 +206,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     """The config fields that the flags set, in the order in which they apply.
 
     Raises:
-        UserError: flags that contradict each other.
+        UserError: flags that contradict each other, an unknown setting or an invalid value.
     """
     given = vars(options)
     values: dict[str, Any] = dict(SCHEDULES[given["schedule"]]) if given.get("schedule") else {}
@@ -215,6 +224,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         if not equals:
             raise UserError(f"--set {assignment}: expected NAME=VALUE")
         values[name.strip()] = value.strip()
+    Config().override(values)  # what is wrong fails before a backend is imported
     return values
 
 

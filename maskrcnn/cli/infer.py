@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, settings, use_backend
+from maskrcnn import ranges
+from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, argument, settings, use_backend
 from maskrcnn.errors import UserError
 from maskrcnn.inference.outputs import FORMATS
 
@@ -48,7 +49,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--score_threshold",
-        type=float,
+        type=argument(ranges.Fraction),
         default=0.5,
         metavar="S",
         help="lowest score that is drawn and saved, but in predictions.json (default: %(default)s)",

@@ -15,10 +15,11 @@ from pathlib import Path
 from maskrcnn.cli.entry_point import Parser, report
 from maskrcnn.cli.entry_point import main as run_command
 from maskrcnn.errors import UserError
-from maskrcnn.runtime.backend import check_gpus
+from maskrcnn.runtime.backend import check_gpus, installed_gpus
 
 BACKBONE = "rn50_tf_amp_ckpt_v20.06.0/nvidia_rn50_tf_amp"  # below the folder of weights
 BACKBONE_URL = "https://api.ngc.nvidia.com/v2/models/nvidia/rn50_tf_amp_ckpt/versions/20.06.0/zip"
+DATA_DIR, WEIGHTS_DIR = "/data", "/weights"
 EVAL_FILE = "annotations/instances_val2017.json"  # below the folder of data
 
 VALUES = (
@@ -115,7 +116,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     program = f"`maskrcnn {command}`" if command else f"`maskrcnn` in a mode: {', '.join(MODES)}"
     parser = Parser(
         usage=f"%(prog)s {'' if command else 'MODE '}[FLAG ...]",
-        description=f"Runs {program}, with the flags and default folders of NVIDIA's script; other flags are passed on. "
+        description=f"Runs {program}, with the flags and default folders of NVIDIA's script, and others too. "
         "`maskrcnn COMMAND --help` explains them.",
         allow_abbrev=False,
     )
@@ -136,11 +137,13 @@ def _set_defaults(command: str, flags: dict, defaults: Defaults, rest: list[str]
     if batch_size is not None:
         name = {"train": "train_batch_size", "eval": "eval_batch_size", "infer": "eval_batch_size"}.get(command)
         flags.setdefault(name or "batch_size", batch_size)
-    if defaults.xla and not {"no_xla", "eagerly"} & flags.keys():
+    if defaults.xla and installed_gpus() == 0:
+        flags["no_xla"] = True  # on a CPU it makes TensorFlow slower, see docs/performance/trials.md
+    if defaults.xla and not command.startswith("benchmark") and not {"no_xla", "eagerly"} & flags.keys():
         flags["xla"] = True
-    weights_dir = flags.pop("weights_dir", "/weights")
+    weights_dir = flags.pop("weights_dir", WEIGHTS_DIR)
     if command.startswith("benchmark"):
-        _set_benchmark_defaults(flags, defaults, weights_dir)
+        _set_benchmark_defaults(command, flags, defaults, weights_dir)
         return
     if not {"--weights", "--model"} & set(rest) or command == "train":
         flags.setdefault("model_dir", defaults.model_dir)
@@ -158,7 +161,7 @@ def _set_defaults(command: str, flags: dict, defaults: Defaults, rest: list[str]
 
 def _set_data(command: str, flags: dict) -> None:
     """Sets the folder of data, and the annotations beside NVIDIA's TFRecords, which hold only part of them."""
-    data_dir = Path(flags.setdefault("data_dir", "/data"))
+    data_dir = Path(flags.setdefault("data_dir", DATA_DIR))
     if not data_dir.is_dir():
         raise UserError(
             f"{data_dir}: no such folder; download COCO with "
@@ -182,8 +185,11 @@ def _set_backbone(flags: dict, weights_dir: Path) -> None:
         )
 
 
-def _set_benchmark_defaults(flags: dict, defaults: Defaults, weights_dir: str) -> None:
+def _set_benchmark_defaults(command: str, flags: dict, defaults: Defaults, weights_dir: str) -> None:
     """Takes data, model and weights from the default folders where they exist; a benchmark runs without them too."""
+    backbone = flags.pop("backbone_checkpoint", str(Path(weights_dir, BACKBONE)))
+    if command == "benchmark training" and (Path(f"{backbone}.index").is_file() or Path(backbone).exists()):
+        flags["weights_dir"] = backbone
     for theirs, ours in (("steps_per_epoch", "steps"), ("log_warmup_steps", "warmup_steps")):
         if theirs in flags:
             flags[ours] = flags.pop(theirs)
@@ -191,19 +197,16 @@ def _set_benchmark_defaults(flags: dict, defaults: Defaults, weights_dir: str) -
         flags.setdefault("steps", max(1, flags.pop("eval_samples") // flags["batch_size"]))
     if flags.pop("use_synthetic_data", False):
         flags.pop("data_dir", None)
-    elif Path("/data").is_dir():
-        flags.setdefault("data_dir", "/data")
+    elif Path(DATA_DIR).is_dir():
+        flags.setdefault("data_dir", DATA_DIR)
     if Path(defaults.model_dir, "config.json").is_file():
         flags.setdefault("model_dir", defaults.model_dir)
-    backbone = flags.pop("backbone_checkpoint", None) or str(Path(weights_dir, BACKBONE))
-    if Path(f"{backbone}.index").is_file() or Path(backbone).exists():
-        flags["weights_dir"] = backbone
 
 
 def download_weights(arguments: Sequence[str] | None = None) -> int:
     """Downloads NVIDIA's ResNet-50 for ``--backbone_checkpoint`` and returns the exit status."""
     parser = Parser(description="Downloads NVIDIA's ResNet-50, trained on ImageNet.", allow_abbrev=False)
-    parser.add_argument("--save_dir", default="/weights", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--save_dir", default=WEIGHTS_DIR, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--download_url", default=BACKBONE_URL, metavar="URL", help="default: %(default)s")
     try:
         options = parser.parse_args(arguments)

@@ -12,9 +12,9 @@ from maskrcnn.cli.flags import (
     add_logging,
     add_runtime,
     make_config,
-    positive,
     settings,
     use_backend,
+    whole,
 )
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
@@ -73,8 +73,8 @@ def _add_train(commands: Any) -> None:
     add_logging(parser)
     group = parser.add_argument_group("several machines", "JAX; TensorFlow reads TF_CONFIG, and SLURM is detected")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of the first process")
-    group.add_argument("--num_processes", type=positive, metavar="N", help="number of processes")
-    group.add_argument("--process_id", type=int, metavar="I", help="rank of this process, from 0")
+    group.add_argument("--num_processes", type=whole(1), metavar="N", help="number of processes")
+    group.add_argument("--process_id", type=whole(0), metavar="I", help="rank of this process, from 0")
     group = parser.add_argument_group("TensorBoard")
     group.add_argument("--log_tensorboard", metavar="DIR", help="write TensorBoard events to this folder")
     group.add_argument("--log_graph", action="store_true", help="write TensorFlow's graph for TensorBoard")
@@ -139,10 +139,14 @@ def _preset(options: argparse.Namespace) -> str:
     """The preset, by default the reference's where a flag belongs to that recipe.
 
     Raises:
-        UserError: a preset beside a config file.
+        UserError: an unknown preset, or one beside a config file.
     """
     if options.config and options.preset:
         raise UserError(f"--preset {options.preset} and --config {options.config} exclude each other; give one of them")
+    from maskrcnn.training.presets import PRESETS
+
+    if options.preset and options.preset not in PRESETS:
+        raise UserError(f"--preset {options.preset}: choose one of {', '.join(PRESETS)}")
     return options.preset or ("reference" if options.schedule or options.use_synthetic_data else "auto")
 
 

@@ -44,6 +44,27 @@ class CocoScorer:
         self._image_ids: set[int] = set()
         self._rows: list[np.ndarray] = []  # per image [K, 7]: image id, x, y, w, h, score, category id
         self._rles: list[RLE] = []
+        self._evaluations: dict[str, Any] = {}
+
+    @property
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """COCO's three lists; the ids of annotations count from 1."""
+        return self._ground_truth
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The images added, in ascending order."""
+        return sorted(self._image_ids)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The detections [K, 7]: image id, x, y, width, height, score, category id."""
+        return np.concatenate([np.empty((0, 7)), *self._rows])
+
+    @property
+    def rles(self) -> list[RLE]:
+        """The masks [K] of `rows`."""
+        return self._rles
 
     def add(self, image_id: int, detections: Detections) -> None:
         """Adds the detections of an image, which counts even if there are none.
@@ -69,6 +90,7 @@ class CocoScorer:
         rows[:, 6] = [ids[int(detections.classes[i])] for i in kept]
         self._rows.append(rows)
         self._rles += [detections.rles[i] for i in kept]
+        self._evaluations.clear()
 
     def metrics(self) -> Metrics:
         """Returns the metrics of the images added; a value is None where the ground truth has no object to find."""
@@ -87,12 +109,17 @@ class CocoScorer:
         return {**values, "images": len(self._image_ids), "per_class": per_class}
 
     def evaluation(self, kind: str) -> Any:
-        """Runs COCOeval on boxes ("bbox") or masks ("segm"); its ``eval`` and ``stats`` are as in pycocotools."""
+        """COCOeval of boxes ("bbox") or masks ("segm"), run once; its ``eval`` and ``stats`` are as in pycocotools."""
+        if kind not in self._evaluations:
+            self._evaluations[kind] = self._evaluate(kind)
+        return self._evaluations[kind]
+
+    def _evaluate(self, kind: str) -> Any:
         truth = hotcoco.COCO(self._ground_truth)
         detections = hotcoco.COCO({**self._ground_truth, "annotations": []})
         if self._rles:
             masks: Any = self._rles if kind == "segm" else None
-            detections = truth.load_res(np.concatenate(self._rows), segmentation=masks)
+            detections = truth.load_res(self.rows, segmentation=masks)
         if self._rles and kind == "segm":  # small, medium and large by the area of the mask, not of its box
             areas = np.array([_mask_area(rle) for rle in self._rles])
             detections.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
@@ -108,7 +135,7 @@ class CocoScorer:
 def evaluate(
     model: Model,
     dataset: Iterable[dict[str, Any]],
-    annotation_file: str | Path,
+    annotation_file: str | Path | CocoScorer,
     config: Config,
     *,
     num_images: int | None = None,
@@ -119,7 +146,8 @@ def evaluate(
     Args:
         model: returns detections, see MaskRCNN.
         dataset: evaluation batches; those of this process where several share the images.
-        annotation_file: the ground truth of these images; other images in it do not count.
+        annotation_file: the ground truth of these images, of which others do not count; or a scorer that has read it,
+            and has the detections afterwards.
         config: the model's config, which names the categories.
         num_images: number of images in ``dataset``, for the progress bar.
         devices: the processes that share the images; each of them returns the metrics of all.
@@ -130,7 +158,8 @@ def evaluate(
     Raises:
         UserError: no image, or images that the annotation file does not list.
     """
-    scorer, devices = CocoScorer(annotation_file), devices or Devices()
+    scorer = annotation_file if isinstance(annotation_file, CocoScorer) else CocoScorer(annotation_file)
+    devices = devices or Devices()
     predictions = predict_batches(model, dataset, config.categories)
     with_bar = tqdm(predictions, "evaluating", num_images, unit="image", disable=not devices.is_chief)
     images = 0
@@ -139,7 +168,7 @@ def evaluate(
         scorer.add(image_id, detections)
         images += 1
     if not images:
-        raise UserError(f"{annotation_file}: no image was predicted; check --data_dir and --eval_samples")
+        raise UserError(f"{scorer.annotation_file}: no image was predicted; check --data_dir and --eval_samples")
     return scorer.metrics()
 
 

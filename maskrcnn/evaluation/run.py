@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
 from maskrcnn.data.splits import Split
-from maskrcnn.evaluation.coco_metrics import KINDS, Metrics, evaluate
+from maskrcnn.evaluation.coco_metrics import KINDS, CocoScorer, Metrics, evaluate
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.inference.predictor import Model
 from maskrcnn.inference.sources import is_exported, load
@@ -26,7 +28,24 @@ LOG_FILE = "mrcnn-dlll.json"
 logger = logging.getLogger(__name__)
 
 
-def evaluate_folder(
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation."""
+
+    metrics: Metrics
+    scorer: CocoScorer  # has the detections
+    split: Split
+    config: Config
+    path: Path  # of the file with the metrics
+    data_dir: Path | None = None
+
+
+def evaluate_folder(model: str | Path, data_dir: str | Path, **options: Any) -> Metrics:
+    """Returns the metrics of `evaluate_model`, which describes the arguments."""
+    return evaluate_model(model, data_dir, **options).metrics
+
+
+def evaluate_model(
     model: str | Path,
     data_dir: str | Path,
     *,
@@ -34,7 +53,7 @@ def evaluate_folder(
     eval_file: str | Path | None = None,
     out_file: str | Path | None = None,
     logs: LogOptions | None = None,
-) -> Metrics:
+) -> Evaluation:
     """Evaluates a trained model on a split and writes the metrics; all devices of this machine share the images.
 
     Args:
@@ -62,21 +81,34 @@ def evaluate_folder(
         file.parameters(dataclasses.asdict(config))
         batch_size = config.train.eval_batch_size * devices.replicas
         clock = BatchClock(file, batch_size, every=logs.every, warmup_steps=logs.warmup_steps)
-        metrics = evaluate_split(predictor, config, split, clock, devices)
+        scorer = open_scorer(split)
+        metrics = evaluate_split(predictor, config, split, clock, devices, scorer)
         file.log((), {**flatten(metrics), **clock.speed()})
     prefix = f"{path.name}." if exported else ""
     out = Path(out_file) if out_file else folder / f"{prefix}metrics_{name}.json"
     write_json(metrics, out)
     logger.info("metrics written to %s", out)
-    return metrics
+    return Evaluation(metrics, scorer, split, config, out, Path(data_dir))
+
+
+def open_scorer(split: Split) -> CocoScorer:
+    """A scorer of a split that `open_eval_split` has opened."""
+    assert split.annotation_file is not None  # `open_eval_split` has checked it
+    return CocoScorer(split.annotation_file)
 
 
 def evaluate_split(
-    model: Model, config: Config, split: Split, clock: BatchClock | None = None, devices: Devices | None = None
+    model: Model,
+    config: Config,
+    split: Split,
+    clock: BatchClock | None = None,
+    devices: Devices | None = None,
+    scorer: CocoScorer | None = None,
 ) -> Metrics:
     """Returns the COCO metrics on a split, or on its first ``config.train.eval_samples`` images if that is set.
 
-    Several ``devices`` share the images, and each process returns the metrics of all of them.
+    Several ``devices`` share the images, and each process returns the metrics of all of them. A ``scorer`` of the split
+    has the detections afterwards.
     """
     train, devices = config.train, devices or Devices()
     shard, size = Shard(devices.rank, devices.world_size), train.eval_batch_size * devices.local_replicas
@@ -84,8 +116,8 @@ def evaluate_split(
     if clock:
         batches = clock.watch(batches)
     num_images = min(split.num_examples, train.eval_samples or split.num_examples) // devices.world_size
-    assert split.annotation_file is not None  # `open_eval_split` has checked it
-    return evaluate(model, batches, split.annotation_file, config, num_images=num_images, devices=devices)
+    scorer = scorer or open_scorer(split)
+    return evaluate(model, batches, scorer, config, num_images=num_images, devices=devices)
 
 
 def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
@@ -94,9 +126,10 @@ def write_metrics(metrics: Metrics, model_dir: str | Path) -> None:
 
 
 def write_json(metrics: Metrics, path: Path) -> None:
-    """Writes metrics to a file."""
+    """Writes metrics to a file, each list of numbers on one line."""
+    text = re.sub(r"\[[-\d.,\se]+\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(metrics, indent=2))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def flatten(metrics: Metrics) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """A whole Mask R-CNN as an ONNX model, from its config and weights."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +9,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from maskrcnn import __version__
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.backbone import normalize, resnet
@@ -20,6 +17,7 @@ from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.fpn import fpn
 from maskrcnn.export.graph import Graph, Value
 from maskrcnn.export.mask_head import masks
+from maskrcnn.export.metadata import describe
 from maskrcnn.export.roi_align import RoIs, roi_align
 from maskrcnn.export.rpn import propose
 
@@ -76,32 +74,6 @@ def _detect(graph: Graph, weights: FoldedWeights, config: Config) -> tuple[Detec
     detections = detect(graph, outputs, proposals, image_sizes, model.box_head, weights.num_classes)
     settings = (model.mask_head, model.roi_align, model.box_head.detections)
     return detections, masks(graph, weights, pyramid, detections, settings)
-
-
-def describe(config: Config, weights: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """What a file tells about its model."""
-    image = config.model.image
-    resize = (
-        f"bilinear without antialiasing, shorter side to {image.min_side} px, longer side at most {image.max_side} px; "
-        "zeros on the right and at the bottom up to multiples of 32"
-    )
-    return {
-        "version": __version__,
-        "config": config.to_json(),
-        "class_names": json.dumps({category.index: category.name for category in config.categories}),
-        "resize": resize,
-        "weights_sha256": hash_weights(weights),
-        "precision": "float32",
-    }
-
-
-def hash_weights(weights: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 of all names and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name], np.float32).tobytes())
-    return digest.hexdigest()
 
 
 def _inputs(shape: InputShape) -> list[onnx.ValueInfoProto]:

@@ -15,7 +15,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from maskrcnn.inference.exported import INT8, INT8_REDUCED, import_extra
+from maskrcnn.inference.exported import INT8, INT8_REDUCED
+from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import sums_int8_exactly
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm")
@@ -32,7 +33,7 @@ def quantize(source: Path, target: Path, batches: Iterator[dict[str, Any]]) -> N
         batches: images and image_sizes, whose activations give the ranges.
     """
     reduce_range = not sums_int8_exactly()
-    quantization = import_extra("onnxruntime.quantization", "onnx")
+    quantization = import_extra("onnxruntime.quantization")
     with _without_advice():
         quantization.quantize_static(
             source,

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import CANVAS_STRIDE, Config
 from maskrcnn.errors import UserError
-from maskrcnn.export.calibration import calibration_images, cropped, fill, read_images
+from maskrcnn.export.calibration import calibration_images, cropped, read_images
 from maskrcnn.export.check import INT8, Difference, Tolerance, check_file, format_differences, refuse
-from maskrcnn.inference.exported import import_extra, load_exported
+from maskrcnn.export.write import write_file
+from maskrcnn.inference.exported import load_exported
+from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import creating
 
 if TYPE_CHECKING:
-    import onnx
-
     from maskrcnn.model import MaskRCNN
 
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "saved_model": ("tensorflow",)}
 EXPORT_DIR = "export"  # in the model's folder
-FILES = {"onnx": "model.onnx", "openvino": "model.xml"}  # by format
+FILES = {"onnx": "model.onnx", "openvino": "model.xml", "saved_model": "saved_model"}  # by format
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 class ExportOptions:
     """What kind of file to write."""
 
-    format: str = "onnx"  # or "openvino"
+    format: str = "onnx"  # or another one of FILES
     batch: int | None = 1  # images a run; None is any number
     size: tuple[int, int] | None = None  # height and width of the canvas, px; None is any
     check_images: Sequence[str | Path] = ()  # images that the file is checked on; without any, drawn shapes
@@ -45,6 +46,8 @@ class ExportOptions:
         if self.size and any(side < CANVAS_STRIDE or side % CANVAS_STRIDE for side in self.size):
             height, width = self.size
             raise UserError(f"size {height}x{width}: expected multiples of {CANVAS_STRIDE}")
+        if self.int8 and self.format == "saved_model":
+            raise UserError("int8 is for the formats onnx and openvino")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def export_model(
     Args:
         source: a model folder, or a float32 model and its config.
         out: the file; None is ``export/model.onnx`` or ``export/model.xml`` in the model folder, or
-            ``model.int8.onnx`` and so on. OpenVINO's weights are in a ``.bin`` file beside it.
+            ``model.int8.onnx`` and so on. OpenVINO's weights are in a ``.bin`` file beside it; a SavedModel is a
+            folder.
         options: the format and the shape of its inputs.
 
     Raises:
@@ -73,16 +77,17 @@ def export_model(
             of which nothing is left.
     """
     options = options or ExportOptions()
-    import_extra("onnx", "onnx")
-    import_extra("onnxruntime" if options.format == "onnx" else "openvino", options.format)
-    if options.int8:
-        import_extra("onnxruntime", "onnx")
+    for package in PACKAGES[options.format] + (("onnxruntime",) if options.int8 else ()):
+        import_extra(package)
     path = _output_path(source, out, options)
     model, config = _open(source)
+    if options.format != "saved_model" and (config.model.backbone.name or model.custom_backbone):
+        name = config.model.backbone.name or "a Keras model of your own"
+        raise UserError(f"the backbone is {name}, and {options.format} takes a ResNet only; add --format saved_model")
     tolerance = INT8 if options.int8 else Tolerance()
     with _temporary_folder(path) as folder:
         written = folder / path.name
-        _write(model, config, written, options)
+        write_file(model, config, written, options)
         exported: Any = load_exported(written).model
         images = read_images(options.check_images)
         if options.int8 and not images:
@@ -91,6 +96,8 @@ def export_model(
         logger.info("%s", format_differences(differences, tolerance))
         refuse(differences, tolerance, path)
         for file in sorted(folder.iterdir()):  # model.bin before model.xml
+            if file.is_dir() and (path.parent / file.name).exists():
+                os.replace(path.parent / file.name, folder / "before")
             os.replace(file, path.parent / file.name)
     return Exported(path, differences)
 
@@ -128,32 +135,3 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder)
-
-
-def onnx_file(model: "MaskRCNN", config: Config, options: ExportOptions) -> "onnx.ModelProto":
-    """The model's ONNX file, not checked yet."""
-    from keras import ops
-
-    from maskrcnn.export.onnx_model import InputShape, build_onnx
-    from maskrcnn.weights.variables import model_variables
-
-    weights = {name: ops.convert_to_numpy(variable) for name, variable in model_variables(model).items()}
-    height, width = options.size or (None, None)
-    return build_onnx(config, weights, InputShape(options.batch, height, width))
-
-
-def _write(model: "MaskRCNN", config: Config, path: Path, options: ExportOptions) -> None:
-    import onnx
-
-    onnx_path = path.with_suffix(".onnx")
-    onnx.save(onnx_file(model, config, options), onnx_path)
-    if options.int8:
-        from maskrcnn.export.quantize import quantize
-
-        batches = calibration_images(options.int8, config, options.size)
-        quantize(onnx_path, onnx_path, (fill(batch, options.batch or 1) for batch in batches))
-    if options.format == "openvino":
-        from maskrcnn.export.openvino_file import convert_to_openvino
-
-        convert_to_openvino(onnx_path, path)
-        onnx_path.unlink()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -184,5 +183,9 @@ def _contrast(color: Color) -> Color:
 
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own font has Latin letters only; DejaVu, which matplotlib ships, has many more
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    """DejaVu, which matplotlib ships; without matplotlib Pillow's own font, which has Latin letters only."""
+    try:
+        from matplotlib import get_data_path
+    except ImportError:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from maskrcnn.imaging.read import opening_image, to_rgb
+from maskrcnn.imaging.read import open_image, to_rgb, turn_upright
 
 MAX_PIXELS = 1 << 31  # 46,340 px square; Pillow itself takes 179 million pixels for an attack
 
@@ -26,11 +26,10 @@ class LargeImage:
             UserError: see `load_image`.
         """
         self._path = Path(path)
-        with _pixel_limit(), opening_image(self._path) as file:
-            ImageOps.exif_transpose(file, in_place=True)
-            file.load()
+        with _pixel_limit(), open_image(self._path, max_pixels=MAX_PIXELS) as file:
+            image = turn_upright(file)
             # of 16 bits, the largest in the whole image matters
-            self._image = Image.fromarray(to_rgb(file, self._path)) if file.mode[0] in "IF" else file
+            self._image = Image.fromarray(to_rgb(image, self._path)) if image.mode[0] in "IF" else image
         self.shape = (self._image.height, self._image.width, 3)
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:

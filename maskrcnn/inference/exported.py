@@ -1,4 +1,4 @@
-"""Models that `maskrcnn export` wrote, run by ONNX Runtime or OpenVINO: without Keras, TensorFlow or JAX."""
+"""Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO or, SavedModel only, TensorFlow."""
 
 import json
 import logging
@@ -14,11 +14,13 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.runtime.backend import import_tensorflow
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import sums_int8_exactly
 
 SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
+METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
 INT8, INT8_REDUCED = "int8", "int8, weights of 7 bits"  # precisions
 
@@ -54,7 +56,7 @@ class ExportedModel:
 
 
 def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
-    """The predictor of an exported ``.onnx`` file or OpenVINO ``.xml``.
+    """The predictor of an exported ``.onnx`` file, OpenVINO ``.xml`` or SavedModel folder.
 
     Args:
         path: the file.
@@ -64,12 +66,20 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
         UserError: no such file, one that `maskrcnn export` did not write, or a runtime that is not installed.
     """
     path = Path(path)
+    if is_saved_model(path):
+        model = _open_saved_model(path, threads)
+        return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
     model = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
     return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether this is a folder in TensorFlow's format."""
+    return (path / "saved_model.pb").is_file()
 
 
 def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tuple[Array, Array]]:
@@ -82,7 +92,7 @@ def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tu
 
 
 def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
-    runtime = import_extra("onnxruntime", "onnx")
+    runtime = import_extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads or 0
@@ -101,7 +111,7 @@ def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
 
 
 def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
-    openvino = import_extra("openvino", "openvino")
+    openvino = import_extra("openvino")
     try:
         model = openvino.Core().read_model(path)
         found = {name: str(model.get_rt_info(["maskrcnn", name]).value) for name in METADATA}
@@ -120,6 +130,27 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
 
     return ExportedModel(run, shape, metadata, path, "openvino")
+
+
+def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
+    import_tensorflow()
+    tf = import_extra("tensorflow")
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    try:
+        metadata = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"].structured_input_signature
+    except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
+    shape = tuple(signature[1]["images"].shape)
+
+    def run(images: Array, image_sizes: Array) -> Outputs:
+        # The signature does not hold the variables, which are gone with `loaded`.
+        outputs = loaded.signatures["serving_default"](images=tf.constant(images), image_sizes=tf.constant(image_sizes))
+        return {name: outputs[name].numpy() for name in OUTPUTS}
+
+    return ExportedModel(run, shape, _checked(metadata, path), path, "tensorflow")
 
 
 def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:

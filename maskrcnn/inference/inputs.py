@@ -64,6 +64,8 @@ def local_file(name: str, folder: Path) -> Path:
 
 
 def _expand(name: str) -> Iterator[str]:
+    if not name:
+        raise UserError("an empty path was given; give images or folders of images")
     path = Path(name)
     if name == "-":
         for line in sys.stdin:

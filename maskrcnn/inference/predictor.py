@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from maskrcnn.config import Category, Config, ImageConfig
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.imaging.large_image import LargeImage, Pixels
 from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
@@ -77,13 +77,17 @@ class Predictor:
             augment: whether flipped and scaled images vote too.
 
         Raises:
-            UserError: a file that cannot be read, an array of another shape or type, or a tile size or overlap that
-                makes no tiles.
+            UserError: a file that cannot be read, something that is no image, or a tile size or overlap that makes no
+                tiles.
         """
-        if isinstance(source, str | Path | Image.Image | np.ndarray):
-            return self.predict([source], batch_size=batch_size, tile=tile, overlap=overlap, augment=augment)[0]
+        if not isinstance(source, Sequence) or isinstance(source, str | bytes):
+            one: Any = [source]  # what is no image is refused as one
+            return self.predict(one, batch_size=batch_size, tile=tile, overlap=overlap, augment=augment)[0]
+        size = self.config.train.eval_batch_size if batch_size is None else batch_size
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise UserError(f"batch_size {size!r}: not a whole number from 1; give the number of images of a batch")
         images = ((number, open_source(image, tiled=tile is not None)) for number, image in enumerate(source))
-        detections = dict(self.predict_images(images, Views(tile, overlap, augment), batch_size))
+        detections = dict(self.predict_images(images, Views(tile, overlap, augment), int(size)))
         return [detections[number] for number in range(len(source))]
 
     def predict_images(

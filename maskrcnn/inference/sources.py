@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn.config import Config
-from maskrcnn.inference.exported import SUFFIXES, load_exported
+from maskrcnn.inference.exported import SUFFIXES, is_saved_model, load_exported
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.runtime.extras import import_extra
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ModelSource:
 def load(source: str | Path) -> Predictor:
     """The predictor of a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
 
-    An exported ``.onnx`` or ``.xml`` file needs neither Keras nor TensorFlow nor JAX.
+    An exported ``.onnx`` or ``.xml`` file needs neither Keras nor TensorFlow nor JAX, a SavedModel only TensorFlow.
 
     Raises:
         UserError: there is no such model, or it cannot be downloaded.
@@ -38,6 +39,7 @@ def open_source(source: str | Path) -> ModelSource:
     if is_exported(source):
         predictor = load_exported(source)
         return ModelSource(predictor.config, lambda config: Predictor(predictor.model, config))
+    import_extra("keras")
     from maskrcnn.weights.importing import open_model  # imports Keras
     from maskrcnn.weights.published import find_weights
 
@@ -46,5 +48,5 @@ def open_source(source: str | Path) -> ModelSource:
 
 
 def is_exported(source: str | Path) -> bool:
-    """Whether a name is that of a file of `maskrcnn export`."""
-    return Path(source).suffix in SUFFIXES
+    """Whether a name is that of a file, or a SavedModel folder, of `maskrcnn export`."""
+    return Path(source).suffix in SUFFIXES or is_saved_model(Path(source))

@@ -26,8 +26,8 @@ class Tracker:
         Raises:
             UserError: trackers is not installed.
         """
-        self._kind = import_extra("trackers", "track").ByteTrackTracker
-        self._supervision = import_extra("supervision", "track")
+        self._kind = import_extra("trackers").ByteTrackTracker
+        self._supervision = import_extra("supervision")
         self._options = {
             "frame_rate": frames_per_second,
             "lost_track_buffer": round(30 * LOST_S),  # in frames at 30 a second

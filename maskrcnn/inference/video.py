@@ -83,7 +83,7 @@ class VideoReader:
             yield Frame(number, time_s, np.ascontiguousarray(pixels))
 
     def _decode(self) -> Iterator[Any]:
-        errors = import_extra("av", "video").FFmpegError
+        errors = import_extra("av").FFmpegError
         packets = self.container.demux([stream for stream in (self._stream, self.sound) if stream])
         while True:
             try:
@@ -97,7 +97,7 @@ class VideoReader:
                 return
             except errors as error:
                 self.broken += 1
-                if isinstance(error, import_extra("av", "video").EOFError | OSError):  # no more packets will come
+                if isinstance(error, import_extra("av").EOFError | OSError):  # no more packets will come
                     return
                 continue
             for frame in decoded:
@@ -114,7 +114,7 @@ def reading_video(name: str, path: Path) -> Iterator[VideoReader]:
     Raises:
         UserError: PyAV is not installed, or there is no such video.
     """
-    av = import_extra("av", "video")
+    av = import_extra("av")
     options: dict[str, Any] = {}
     source = str(path)
     if is_live(name):
@@ -147,7 +147,7 @@ class VideoWriter:
 
     def add(self, frame: Frame, pixels: NDArray[np.uint8]) -> None:
         """Appends a frame with the time of the one that it was drawn on."""
-        av = import_extra("av", "video")
+        av = import_extra("av")
         height, width = (side - side % 2 for side in pixels.shape[:2])  # H.264 has an even number of rows and columns
         if not self.stream:
             self._open(height, width)
@@ -172,7 +172,7 @@ class VideoWriter:
             self.container.mux(self.stream.encode(None))
 
     def _open(self, height: int, width: int) -> None:
-        codec = "libx264" if "libx264" in import_extra("av", "video").codecs_available else "mpeg4"
+        codec = "libx264" if "libx264" in import_extra("av").codecs_available else "mpeg4"
         stream = self.container.add_stream(codec, rate=self.reader.rate, options=H264 if codec == "libx264" else {})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = CLOCK
@@ -191,7 +191,7 @@ def writing_video(stem: Path, reader: VideoReader) -> Iterator[VideoWriter]:
     Raises:
         UserError: it would replace the video that is read.
     """
-    av = import_extra("av", "video")
+    av = import_extra("av")
     sound = reader.sound
     path = stem.with_name(f"{stem.name}{'.mp4' if sound is None or sound.codec.name in MP4_AUDIO else '.mkv'}")
     if path.exists() and Path(reader.name).exists() and path.samefile(reader.name):

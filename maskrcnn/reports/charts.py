@@ -23,13 +23,16 @@ GRAY = "#64748b"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
-    "axes.edgecolor": "#cbd5e1",
+    "axes.edgecolor": "#94a3b8",
     "axes.labelcolor": GRAY,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
-    "grid.color": "#e2e8f0",
+    "grid.color": "#94a3b8",
+    "grid.alpha": 0.3,
     "grid.linewidth": 0.7,
+    "savefig.transparent": True,  # the page is light or dark
+    "text.color": GRAY,
     "xtick.color": GRAY,
     "ytick.color": GRAY,
     "legend.frameon": False,

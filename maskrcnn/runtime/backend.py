@@ -14,7 +14,7 @@ from typing import Any
 
 from maskrcnn.errors import UserError
 
-BACKENDS = {"tensorflow": "tensorflow", "jax": "maskrcnn[jax]"}  # name -> what to install
+BACKENDS = ("tensorflow", "jax")  # also the extras that install them
 logger = logging.getLogger(__name__)
 
 POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -34,8 +34,8 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
     name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise UserError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
-    if importlib.util.find_spec(name) is None:
-        raise UserError(f"backend {name!r} is not installed; run: pip install '{BACKENDS[name]}'")
+    if not all(importlib.util.find_spec(package) for package in (name, "keras")):
+        raise UserError(f"backend {name!r} is not installed; run: pip install 'maskrcnn[{name}]'")
     if "keras" in sys.modules and active_backend() != name:
         raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
     os.environ["KERAS_BACKEND"] = name

@@ -2,7 +2,9 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from maskrcnn.errors import UserError
@@ -65,6 +67,19 @@ def _trace_by_shape(function: Callable[..., Any], **options: Any) -> Callable[..
     return call
 
 
+_without_xla = ContextVar("without_xla", default=False)
+
+
+@contextmanager
+def tracing_without_xla() -> Iterator[None]:
+    """Lets `compiled_by_xla` leave functions as they are, for files that run where XLA may be missing."""
+    token = _without_xla.set(True)
+    try:
+        yield
+    finally:
+        _without_xla.reset(token)
+
+
 def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function of tensors to one program, also where TensorFlow runs the rest operation by operation.
 
@@ -78,6 +93,8 @@ def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
+        if _without_xla.get():
+            return function(*arguments)
         # In the gradient of a branch, `cond_v2` loses tensors that a compiled function captures itself.
         return compiled(*tf.nest.map_structure(lambda a: tf.identity(a) if tf.is_tensor(a) else a, arguments))
 

@@ -3,10 +3,10 @@
 import importlib
 from typing import Any
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, describe_missing
 
 
-def import_extra(module: str, extra: str) -> Any:
+def import_extra(module: str) -> Any:
     """Imports an optional package.
 
     Raises:
@@ -15,4 +15,4 @@ def import_extra(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"{module} is not installed; run: pip install 'maskrcnn[{extra}]'") from error
+        raise UserError(describe_missing(error) or f"{module}: {error}") from error

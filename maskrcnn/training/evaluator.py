@@ -10,14 +10,14 @@ from typing import Any
 from maskrcnn.config import Config
 from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.evaluation.run import METRICS_FILE, evaluate_split, flatten, write_metrics
-from maskrcnn.logs.history import read_evaluations
+from maskrcnn.evaluation.run import METRICS_FILE, Evaluation, evaluate_split, flatten, open_scorer, write_metrics
+from maskrcnn.logs.history import read_evaluations, read_history
+from maskrcnn.reports.evaluation_report import explain
 from maskrcnn.runtime import hardware
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
 from maskrcnn.training.log import WriteLog
 from maskrcnn.training.optimizer import averaged_weights
-from maskrcnn.training.report import write_training_report
 from maskrcnn.weights.model_folder import save_model
 
 BEST = "best"  # folder of the model with the best mask AP so far
@@ -34,6 +34,7 @@ class Evaluator:
     log: WriteLog
     model_dir: Path
     devices: Devices
+    data_dir: Path | None = None  # for those who compare runs
 
     def evaluate(self, epoch: int) -> Metrics:
         """The metrics after an epoch, from 1; a run with several evaluations keeps its best model."""
@@ -42,21 +43,17 @@ class Evaluator:
         model = self.predictor.model
         with averaged_weights(model):
             self.predictor.refresh()
-            metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices)
+            scorer = open_scorer(self.split)
+            metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices, scorer=scorer)
             if self.config.train.evaluate_every and self.devices.is_chief:
                 keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
             self.log.write_metrics(epoch, flatten(metrics))
             if self.devices.is_chief:
                 logger.info("%s", summarize(metrics, epoch))
-                self._write_report(metrics)
+                path = self.model_dir / METRICS_FILE
+                evaluation = Evaluation(metrics, scorer, self.split, self.config, path, self.data_dir)
+                metrics = explain(evaluation, read_history(self.log.file.path))
         return metrics
-
-    def _write_report(self, metrics: Metrics) -> None:
-        assert self.split is not None
-        log_file = self.log.file.path
-        write_training_report(
-            self.predictor, self.config, self.split, metrics, log_file=log_file, model_dir=self.model_dir
-        )
 
     def evaluated_epochs(self) -> set[int]:
         """The epochs after which the run has been evaluated, by its log."""

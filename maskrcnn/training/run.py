@@ -48,6 +48,7 @@ def train(
         UserError: data, a folder or settings that cannot be used, or a loss that is not finite.
     """
     model_dir, start, options = Path(model_dir), start or Start(), options or RunOptions()
+    data_path = Path(data_dir) if data_dir else None
     devices = options.devices or connect()
     with Session(model_dir, devices) as session:
         splits = session.open(config, data_dir, options)
@@ -61,7 +62,7 @@ def train(
         with contextlib.closing(open_log(config, plan, state, data, options.logs, model_dir)) as log:
             if options.logs.graph:
                 write_graph(model, data, Path(options.logs.tensorboard or model_dir / "tensorboard"))
-            evaluator = Evaluator(devices.predictor(model), config, splits.val, log, model_dir, devices)
+            evaluator = Evaluator(devices.predictor(model), config, splits.val, log, model_dir, devices, data_path)
             with training_callbacks(plan, state, data, evaluator, session, callbacks) as all_callbacks:
                 fit(model, data, plan, state, all_callbacks)
             return evaluator.finish(plan.position(state.step)[0])

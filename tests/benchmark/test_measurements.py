@@ -82,7 +82,7 @@ def test_inference_on_data_repeats_it(config_file, shapes_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--steps 0", "--steps and --warmup_steps must be at least 1"),
+        ("--steps 0", "--steps: '0' is not an integer from 1"),
         ("--xla --no_xla", "contradict"),
         ("--data_dir nowhere", "nowhere: no such folder"),
         ("--out_file {file}/x.jsonl", "--out_file"),

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks import performance
 from benchmarks.result import format_table, save_result
 
@@ -30,21 +32,45 @@ def test_result_says_where_and_how_it_was_measured(tmp_path, monkeypatch):
     assert record["rows"] == ROWS
 
 
-def test_page_has_a_section_for_each_result(tmp_path, monkeypatch):
-    for name, value in {"ROOT": tmp_path, "RESULTS": tmp_path / "results", "PAGE": tmp_path / "page.md"}.items():
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    trials = tmp_path / "docs" / "performance" / "trials.md"
+    paths = {"ROOT": tmp_path, "RESULTS": tmp_path / "results", "PAGE": tmp_path / "docs" / "page.md", "TRIALS": trials}
+    for name, value in paths.items():
         monkeypatch.setattr(performance, name, value)
-    (tmp_path / "docs" / "performance").mkdir(parents=True)
+    trials.parent.mkdir(parents=True)
     for name in performance.NOTES:
-        (tmp_path / "docs" / "performance" / name).write_text(f"## Notes in {name}\n")
+        (trials.parent / name).write_text(f"## Notes in {name}\n")
+    return tmp_path / "docs" / "page.md", trials
+
+
+def test_the_appendix_has_a_section_for_each_result(pages, tmp_path):
+    page, trials = pages
     save_result(tmp_path / "results" / "x.json", "A title", ROWS)
     performance.main()
-    page = (tmp_path / "page.md").read_text()
-    assert "## A title\n\n| name |" in page
-    assert "[x.json](../results/x.json)" in page
-    assert "## On a GPU\n\nNot measured" in page
-    assert page.endswith("## Notes in evaluation.md\n")
+    assert "## A title\n\n| name |" in trials.read_text()
+    assert "[x.json](../../results/x.json)" in trials.read_text()
+    assert trials.read_text().endswith("## Notes in evaluation.md\n")
+    assert "Nothing was measured on a GPU yet" in page.read_text()
     save_result(tmp_path / "results" / "gpu" / "y.json", "On a card", ROWS)
     performance.main()
-    page = (tmp_path / "page.md").read_text()
-    assert "## On a card" in page
-    assert "Not measured" not in page
+    assert "## On a card" in trials.read_text()
+    assert "Nothing was measured on a GPU" not in page.read_text()
+
+
+def test_the_page_compares_with_torchvision(pages, tmp_path):
+    rows = [
+        {"what": "training", "contestant": "tensorflow", "s/step": 4.52, "times torchvision": 2.04},
+        {"what": "training", "contestant": "torchvision", "s/step": 9.225, "times torchvision": 1},
+    ]
+    save_result(tmp_path / "results" / "a.json", "A title", rows)
+    runtimes = [{"runtime": "live", "processor s per image": 2.0}, {"runtime": "onnx", "processor s per image": 3.0}]
+    save_result(tmp_path / "results" / "b.json", "A title", runtimes)
+    save_result(
+        tmp_path / "results" / "c.json", "A title", [{"quantity": "loader, a core", "value": 123.4, "unit": "x/s"}]
+    )
+    performance.main()
+    lines = pages[0].read_text().splitlines()
+    assert any("4.5 s a step | 2.0 times as fast as torchvision's 9.2 s |" in line for line in lines)
+    assert any("3.0 processor s an image | 1.50 times the live model's |" in line for line in lines)
+    assert any("loader: training images of COCO, 832x1344 | 123 x/s |" in line for line in lines)

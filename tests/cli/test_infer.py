@@ -85,7 +85,7 @@ def test_a_low_score_threshold_lowers_that_of_the_model(model_dir, stand_in, sha
         assert main(f"infer {shapes_dir / 'val'} --model_dir {model_dir} --score_threshold {threshold}".split()) == 0
     assert thresholds == [0.01, 0.05]
     assert main(f"infer {shapes_dir / 'val'} --model_dir {model_dir} --score_threshold 50".split()) == 2
-    assert "--score_threshold 50: scores lie between 0 and 1" in capsys.readouterr().err
+    assert "--score_threshold: '50' is not a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_unreadable_images_do_not_stop_the_others(model_dir, tmp_path, capsys, caplog):

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ def folders(tmp_path, monkeypatch):
     """Folders of data (with NVIDIA's TFRecords), weights and models; the working directory is beside them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    monkeypatch.setattr(reference_scripts, "DATA_DIR", "no-data")  # the machine may have the real ones
+    monkeypatch.setattr(reference_scripts, "WEIGHTS_DIR", "no-weights")
+    scripts = {name: replace(script, model_dir="T") for name, script in reference_scripts.SCRIPTS.items()}
+    monkeypatch.setattr(reference_scripts, "SCRIPTS", scripts)
     for name in ("D/val-00000-of-00001.tfrecord", "D/annotations/instances_val2017.json", f"W/{BACKBONE}.index"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
@@ -35,7 +40,7 @@ EVAL_FILE = "D/annotations/instances_val2017.json"
         (
             "train",
             "--gpus 8 --batch_size 2 --amp --data_dir D --weights_dir W --no_eval --epochs 3 --set rpn.nms_iou=0.6",
-            "train --data_dir D --epochs 3 --gpus 8 --amp --no_eval --train_batch_size 2 --xla --model_dir /tmp/model "
+            "train --data_dir D --epochs 3 --gpus 8 --amp --no_eval --train_batch_size 2 --xla --model_dir T "
             f"--eval_file {EVAL_FILE} --backbone_checkpoint {CHECKPOINT} --preset reference --set rpn.nms_iou=0.6",
         ),
         (
@@ -60,14 +65,14 @@ EVAL_FILE = "D/annotations/instances_val2017.json"
         (
             "eval",
             "--data_dir D",
-            f"eval --data_dir D --eval_batch_size 8 --xla --model_dir /tmp/model --eval_file {EVAL_FILE}",
+            f"eval --data_dir D --eval_batch_size 8 --xla --model_dir T --eval_file {EVAL_FILE}",
         ),
         (
             None,
             "--data_dir D eval --eval_file F --seed 0 --epochs 12 --train_batch_size 4",
             "eval --data_dir D --eval_file F --seed 0 --model_dir /results",
         ),
-        ("infer", "--batch_size 1 --data_dir D", "infer --data_dir D --eval_batch_size 1 --xla --model_dir /tmp/model"),
+        ("infer", "--batch_size 1 --data_dir D", "infer --data_dir D --eval_batch_size 1 --xla --model_dir T"),
         ("infer", "W --model M.onnx --no_xla", "infer --eval_batch_size 8 W --model M.onnx"),
         (
             "benchmark training",
@@ -85,6 +90,12 @@ EVAL_FILE = "D/annotations/instances_val2017.json"
 def test_translation(command, arguments, expected, folders):
     assert translate(command, arguments.split()) == expected.split()
     make_parser().parse_args(expected.split())  # the program takes it
+
+
+def test_default_folders():
+    assert {script.model_dir for script in reference_scripts.SCRIPTS.values()} == {"/tmp/model"}
+    assert (reference_scripts.MAIN.model_dir, reference_scripts.DATA_DIR) == ("/results", "/data")
+    assert reference_scripts.WEIGHTS_DIR == "/weights"
 
 
 def test_flags_of_another_mode_are_named(folders, capsys):

@@ -13,7 +13,8 @@ from maskrcnn.config import Config
 from maskrcnn.data.splits import open_split
 from maskrcnn.export import quantize
 from maskrcnn.export.calibration import calibration_images
-from maskrcnn.export.run import ExportOptions, onnx_file
+from maskrcnn.export.run import ExportOptions
+from maskrcnn.export.write import onnx_file
 from maskrcnn.inference import exported
 from maskrcnn.inference.exported import load_exported
 from maskrcnn.weights.model_folder import save_model

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from maskrcnn.config import BoxHeadConfig, FPNConfig, MaskHeadConfig, RPNConfig
 from maskrcnn.errors import UserError
-from maskrcnn.export import run
+from maskrcnn.export import write as writing
 from maskrcnn.export.run import ExportOptions, export_model
 from maskrcnn.weights.model_folder import save_model
 
@@ -96,7 +96,7 @@ def test_a_model_folder_gets_the_file(config, make_model, tmp_path):
 def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
     config, make_model, tmp_path, monkeypatch, format, weight
 ):
-    write = run.onnx_file
+    write = writing.onnx_file
 
     def write_wrong(model, config, options):
         written = write(model, config, options)
@@ -107,7 +107,7 @@ def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
         tensor.CopyFrom(numpy_helper.from_array(changed, kernel))
         return written
 
-    monkeypatch.setattr(run, "onnx_file", write_wrong)
+    monkeypatch.setattr(writing, "onnx_file", write_wrong)
     out = tmp_path / "new" / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
     with pytest.raises(UserError, match=f"{out.name}: differs from the live model and was not kept"):
         export_model((make_model(config), config), out, options(format))
@@ -115,11 +115,11 @@ def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
 
 
 def test_an_earlier_file_stays_if_the_new_one_is_refused(config, make_model, tmp_path, monkeypatch):
-    out, write = tmp_path / "model.onnx", run.onnx_file
+    out, write = tmp_path / "model.onnx", writing.onnx_file
     out.write_text("before")
     other = make_model(config)
     other.box_head.class_logits.bias.assign(np.arange(4, dtype=np.float32))
-    monkeypatch.setattr(run, "onnx_file", lambda model, *arguments: write(other, *arguments))
+    monkeypatch.setattr(writing, "onnx_file", lambda model, *arguments: write(other, *arguments))
     with pytest.raises(UserError, match="differs"):
         export_model((make_model(config), config), out)
     assert out.read_text() == "before"
@@ -147,7 +147,7 @@ def test_given_images_are_used(config, make_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "coreml"}, "format 'coreml' is not one of onnx, openvino"),
+        ({"format": "coreml"}, "format 'coreml' is not one of onnx, openvino, saved_model"),
         ({"batch": 0}, "batch 0: expected at least 1 image"),
         ({"size": (100, 96)}, "size 100x96: expected multiples of 32"),
     ],

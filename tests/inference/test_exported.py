@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime")
 
 BLOCKED = """
 import json, sys
-for name in ("keras", "tensorflow", "jax", "onnx"):
+for name in ("keras", "tensorflow", "jax", "onnx", "matplotlib", "hotcoco", "yaml", "jinja2", "contourpy"):
     sys.modules[name] = None
 import numpy as np
 from maskrcnn.inference.exported import load_exported
@@ -135,5 +135,5 @@ def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.touch()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime is not installed; run: pip install 'maskrcnn\[onnx\]'"):
+    with pytest.raises(UserError, match=r"onnxruntime is not installed; run: pip install 'maskrcnn\[runtime\]'"):
         load_exported(path)

@@ -5,17 +5,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from pycocotools import mask as coco_mask
-
-from maskrcnn.config import Category, Config
+from maskrcnn.config import Config
 from maskrcnn.evaluation.coco_metrics import METRIC_NAMES
-from maskrcnn.inference.detections import Detections
-from maskrcnn.inference.predictor import ImagePrediction
-from maskrcnn.reports.run_report import Report, ReportImage, compare_with_ground_truth, write_report
+from maskrcnn.reports.run_report import Report, write_report
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Outline(HTMLParser):
@@ -54,12 +48,10 @@ def _outline(path: Path) -> Outline:
 
 
 def test_a_full_report_needs_no_other_file(tmp_path: Path) -> None:
-    Image.new("RGB", (1000, 500), "red").save(tmp_path / "found.png")
     report = Report(
         Config.tiny(),
         history=[{"step": step, "loss": 1.0, "learning_rate": 0.1} for step in range(1, 5)],
         metrics=_metrics(circle=0.5, square=None),
-        images=[ReportImage("image 7", tmp_path / "found.png", Image.new("RGB", (60, 40)))],
         title="Shapes",
         facts={"Training time": "3 min"},
         command="maskrcnn demo",
@@ -71,11 +63,9 @@ def test_a_full_report_needs_no_other_file(tmp_path: Path) -> None:
         "COCO metrics",
         "Training",
         "Classes",
-        "Detections",
-        "image 7",
         "Run",
     ]
-    assert len(outline.addresses) == 4
+    assert len(outline.addresses) == 2  # loss, learning rate
     assert all(address.startswith("data:image/") for address in outline.addresses)
     page = path.read_text()
     for text in ("0.432", "64", "maskrcnn demo", "3 min", "circle", "numpy ", "min_side"):
@@ -91,35 +81,5 @@ def test_empty_sections_are_omitted(tmp_path: Path) -> None:
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     path = write_report(Report(Config.tiny(), metrics=_metrics(**{"<script>alert(1)</script>": 0.1})), tmp_path)
-    assert "<script>" not in path.read_text()
+    assert "<script>alert" not in path.read_text()
     _outline(path)
-
-
-def test_detections_are_beside_the_ground_truth(tmp_path: Path) -> None:
-    annotations = tmp_path / "val.json"
-    annotations.write_text(
-        '{"images": [{"id": 7, "file_name": "7.png", "height": 80, "width": 160}],'
-        '"annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [20, 20, 40, 40],'
-        '"segmentation": [[20, 20, 60, 20, 60, 60, 20, 60]]}], "categories": [{"id": 3, "name": "box"}]}'
-    )
-    mask = np.zeros((80, 160), np.uint8, order="F")
-    mask[20:60, 100:140] = 1
-    detections = Detections(
-        np.array([[100, 20, 140, 60]], np.float32),
-        np.array([1], np.int32),
-        np.array([0.9], np.float32),
-        [coco_mask.encode(mask)],
-        (80, 160),
-        (Category(1, 3, "box"),),
-    )
-    seen = np.full((40, 80, 3), 128, np.uint8)  # half as large as the image
-    predictions = [ImagePrediction(7, detections, seen), ImagePrediction(8, detections, seen)]
-    first, second = compare_with_ground_truth(predictions, annotations)
-    assert isinstance(first.detections, Image.Image)
-    assert isinstance(first.ground_truth, Image.Image)
-    assert first.detections.size == first.ground_truth.size == (640, 320)  # enlarged 4 times
-    found, there = np.asarray(first.detections).astype(int), np.asarray(first.ground_truth).astype(int)
-    assert (found[160, 480] != 128).any()
-    assert (found[160, 160] == 128).all()
-    np.testing.assert_array_equal(there[160, 160], found[160, 480])  # one class, one color
-    assert second.ground_truth is None

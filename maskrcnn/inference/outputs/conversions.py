@@ -51,12 +51,12 @@ def to_rows(detections: "Detections") -> list[dict[str, Any]]:
 def to_dataframe(detections: "Detections") -> Any:
     """See `Detections.to_dataframe`."""
     columns = ("class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id")
-    return import_extra("pandas", "pandas").DataFrame(to_rows(detections), columns=columns)
+    return import_extra("pandas").DataFrame(to_rows(detections), columns=columns)
 
 
 def to_supervision(detections: "Detections") -> Any:
     """See `Detections.to_supervision`."""
-    supervision = import_extra("supervision", "track")
+    supervision = import_extra("supervision")
     height, width = detections.image_size
     masks: Any = None
     if len(detections):

@@ -1,0 +1,104 @@
+"""TensorFlow's SavedModel, with a signature for images on their canvas and one for an encoded image file.
+
+It is traced from the live model without XLA, which TensorFlow Serving's CPU builds lack. Under JAX another process with
+the TensorFlow backend does it: the weights are the same.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskrcnn.config import Config, ImageConfig
+from maskrcnn.errors import UserError
+from maskrcnn.export.metadata import describe
+from maskrcnn.inference.exported import METADATA_FILE
+from maskrcnn.runtime.backend import active_backend
+from maskrcnn.runtime.compiler import tracing_without_xla
+from maskrcnn.weights.model_folder import load_model, save_model
+from maskrcnn.weights.variables import model_variables
+
+if TYPE_CHECKING:
+    from maskrcnn.model import MaskRCNN
+
+InputSize = tuple[int | None, int | None, int | None]  # B, H, W; None is any number
+
+
+def write_saved_model(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
+    """Writes a folder that needs TensorFlow only.
+
+    Args:
+        model: the live model.
+        config: of the model.
+        path: the folder, which must not exist.
+        size: of the inputs.
+
+    Raises:
+        UserError: TensorFlow's process failed, under JAX.
+    """
+    if active_backend() != "tensorflow":
+        _write_in_another_process(model, config, path, size)
+        return
+    import tensorflow as tf
+
+    batch, height, width = size
+    images = tf.TensorSpec([batch, height, width, 3], tf.uint8, "images")
+    image_sizes = tf.TensorSpec([batch, 2], tf.float32, "image_sizes")
+    module = tf.Module()
+    module.variables_of_model = model.variables  # tracked, so that they are saved
+
+    @tf.function(input_signature=[images, image_sizes])
+    def detect(images: Any, image_sizes: Any) -> dict[str, Any]:
+        return model({"images": images, "image_sizes": image_sizes}, training=False)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, "encoded")])
+    def detect_encoded(encoded: Any) -> dict[str, Any]:
+        return _detect_encoded(model, encoded, config.model.image)
+
+    with tracing_without_xla():
+        signatures = {"serving_default": detect.get_concrete_function()}
+        signatures["encoded"] = detect_encoded.get_concrete_function()
+        tf.saved_model.save(module, str(path), signatures)
+    weights = {name: variable.numpy() for name, variable in model_variables(model).items()}
+    (path / METADATA_FILE).parent.mkdir()
+    (path / METADATA_FILE).write_text(json.dumps(describe(config, weights), indent=2), encoding="utf-8")
+
+
+def _detect_encoded(model: "MaskRCNN", encoded: Any, config: ImageConfig) -> dict[str, Any]:
+    """The detections in one file, without a batch dimension: boxes [D, 4] in px of the image, whose size is added."""
+    import tensorflow as tf
+
+    from maskrcnn.data.loader.transforms import decode_image, resize_to_canvas
+    from maskrcnn.imaging.canvas import canvas_size
+
+    image = decode_image(encoded)
+    original = tf.shape(image)[:2]
+    short, long = tf.reduce_min(original), tf.reduce_max(original)
+    limits = config.min_side * long <= config.max_side * short
+    numerator = tf.where(limits, config.min_side, config.max_side)
+    size = tf.maximum(original * numerator // tf.where(limits, short, long), 1)  # as `imaging.canvas.resized_size`
+    is_wide = original[1] >= original[0]
+    canvas = tf.where(is_wide, *(tf.constant(canvas_size(*sides, config)) for sides in ((1, 1), (2, 1))))
+    example = resize_to_canvas({"image": image}, size, canvas)
+    outputs = model({"images": example["image"][None], "image_sizes": example["image_sizes"][None]}, training=False)
+    outputs = {name: value[0] for name, value in outputs.items()}
+    scale = tf.cast(original, tf.float32) / example["image_sizes"]
+    outputs["boxes"] *= tf.gather(scale, [1, 0, 1, 0])
+    return {**outputs, "image_size": original}
+
+
+def _write_in_another_process(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, config, folder)
+        command = [sys.executable, "-m", "maskrcnn.export.saved_model", folder, str(path.absolute()), json.dumps(size)]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{path}: TensorFlow could not write it ({(result.stderr.strip() or '?').splitlines()[-1]})")
+
+
+if __name__ == "__main__":
+    write_saved_model(*load_model(sys.argv[1]), Path(sys.argv[2]), tuple(json.loads(sys.argv[3])))

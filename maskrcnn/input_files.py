@@ -1,0 +1,131 @@
+"""The door for files from outside: they are regular, of bounded size, and their JSON is plain data of bounded depth.
+
+What passes needs no further guard: no read blocks or goes on for ever, text is Unicode, integers fit 64 bits (larger
+ones become floats, as in other readers of JSON), and nesting is so shallow that code may recurse.
+"""
+
+import errno
+import gc
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from maskrcnn.errors import UserError
+
+MAX_DOCUMENT_BYTES = 1 << 26  # 64 MiB: configs, indices, one image's annotations
+MAX_ANNOTATION_BYTES = 1 << 31  # 2 GiB: annotations of a whole dataset; COCO 2017's are 448 MB
+MAX_DEPTH = 64  # of nested lists and objects; COCO has 5
+MAX_DIGITS = 19  # of an integer of 64 bits and its sign
+NOT_REGULAR = "not a regular file but a pipe, socket or device"
+BRACKETS = b"[]{}"
+OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a regular file to read it, without waiting for the other end of a pipe.
+
+    Raises:
+        UserError: there is none, it may not be read, or it is a folder, pipe, socket or device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        problem = NOT_REGULAR if error.errno == errno.ENXIO else error.strerror
+        raise UserError(f"{path}: cannot be read ({problem}); check the file and its permissions") from error
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair
+        raise UserError(f"{str(path)!r}: no path of a file ({error}); check it") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "is a folder" if stat.S_ISDIR(mode) else NOT_REGULAR
+        raise UserError(f"{path}: {kind}; give the path of a file")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: str | Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The contents of a regular file.
+
+    Raises:
+        UserError: it cannot be read, or is larger than ``max_bytes``.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            data = file.read(max_bytes + 1) if size <= max_bytes else b""
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its disk") from error
+    if max(size, len(data)) > max_bytes:
+        raise UserError(
+            f"{path}: {size / 1e6:.0f} MB, at most {max_bytes / 1e6:.0f} MB are read; is it the right file?"
+        )
+    return data
+
+
+def read_json(path: str | Path, expected: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
+    """The parsed content of a JSON file; ``expected`` says in errors what it should hold.
+
+    Raises:
+        UserError: it cannot be read, is too large, or is not JSON that `parse_json` takes.
+    """
+    try:
+        return parse_json(read_bytes(path, max_bytes))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); expected {expected}") from error
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The content of JSON text in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        ValueError: not JSON, not Unicode, or nested too deeply.
+    """
+    suspect = _may_be_deep(data if isinstance(data, bytes) else data.encode(errors="replace"))
+    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
+    del data  # at COCO's size the memory matters
+    too_deep = f"more than {MAX_DEPTH} nested lists or objects"
+    collecting = gc.isenabled()
+    gc.disable()  # parsing makes no circles, and looking for them takes a third of its time
+    try:
+        content = json.loads(text.removeprefix("\ufeff"), parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    finally:
+        if collecting:
+            gc.enable()
+    if suspect and _is_deep(content):
+        raise ValueError(too_deep)
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # raises for half of a surrogate pair
+    return content
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= MAX_DIGITS else float(text)
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether brackets are left after all pairs were removed MAX_DEPTH times, those in strings included."""
+    brackets = data.translate(None, OTHER_BYTES)
+    for _ in range(MAX_DEPTH):
+        shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(shorter) == len(brackets):
+            break
+        brackets = shorter
+    return bool(brackets)
+
+
+def _is_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, list | dict)
+        ]
+    return bool(level)
