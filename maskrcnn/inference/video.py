@@ -69,15 +69,17 @@ class VideoReader:
 
     def frames(self, every: int, stopped: Callable[[], bool]) -> Iterator[Frame]:
         """Decodes every N-th frame, until the end or until ``stopped``; broken ones are counted and skipped."""
-        number = 0
+        number, time_s = 0, -float("inf")
         for frame in self._decode():
             if stopped():
                 return
             number += 1
+            expected = time_s + float(1 / self.rate) if number > 1 else 0.0
+            given = float(frame.time - self.start) if frame.time is not None else expected
+            time_s = given if given > time_s else expected  # cameras have clocks that stand still
             if (number - 1) % every:
                 continue
             pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-            time_s = float(frame.time - self.start) if frame.time is not None else float((number - 1) / self.rate)
             yield Frame(number, time_s, np.ascontiguousarray(pixels))
 
     def _decode(self) -> Iterator[Any]:

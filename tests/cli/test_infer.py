@@ -20,6 +20,21 @@ def test_infer_files_and_folders(model_dir, shapes_dir, tmp_path, capsys):
         assert image.size == (50, 30)
 
 
+def test_forms_classes_and_tiles(model_dir, shapes_dir, tmp_path, capsys):
+    command = f"infer {shapes_dir}/val/*.jpg --model_dir {model_dir} --out_dir {tmp_path / 'out'}"
+    name = load_config(model_dir / "config.json").categories[0].name
+    assert main([*command.split(), "--save", "csv", "labelme", "--classes", name, "--tile", "48"]) == 0
+    assert f"what was saved (csv, labelme) are in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) > 3
+    assert len(list((tmp_path / "out" / "labelme").iterdir())) == 3
+    for flags, message in (
+        ("--classes cat", "--classes cat: expected some of"),
+        ("--save voc", "invalid choice: 'voc'"),
+    ):
+        assert main([*command.split(), *flags.split()]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_infer_split_into_the_models_folder(model_dir, shapes_dir, capsys):
     assert main(f"infer --data_dir {shapes_dir} --model_dir {model_dir} --eval_samples 2".split()) == 0
     assert f"are in {model_dir}/predictions" in capsys.readouterr().out

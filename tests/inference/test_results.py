@@ -103,6 +103,14 @@ def test_results_are_read_by_coco_tools(tmp_path: Path, predictor: Predictor) ->
     assert (annotation["category_id"], annotation["category_name"], annotation["area"]) == (4, "cat", 600)
 
 
+def test_images_are_not_replaced_by_their_drawings(tmp_path: Path, predictor: Predictor) -> None:
+    image = _save(tmp_path / "a.png")
+    before = image.read_bytes()
+    with pytest.raises(UserError, match=r"a\.png: the drawing would replace the image; choose another --out_dir"):
+        infer_inputs(predictor, find_inputs([image]), Saving(tmp_path))
+    assert image.read_bytes() == before
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predictor) -> None:
     image = _save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png/out: cannot be written"):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from maskrcnn.config import Category
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.draw import draw_resized
 from maskrcnn.imaging.large_image import LargeImage
 from maskrcnn.inference.outputs.conversions import crop, folder_names, save_png, write_masks
@@ -22,8 +23,12 @@ def writing_drawings(out_dir: Path, categories: tuple[Category, ...]) -> Iterato
     """Writes ``NAME.png``; very large images are drawn smaller. Frames are drawn into their video, elsewhere."""
 
     def add(item: Item) -> None:
-        if "frame" not in item.extra:
-            save_png(draw_item(item), out_dir / f"{item.name}.png")
+        if "frame" in item.extra:
+            return
+        path = out_dir / f"{item.name}.png"
+        if path.exists() and Path(item.file).exists() and path.samefile(item.file):
+            raise UserError(f"{path}: the drawing would replace the image; choose another --out_dir")
+        save_png(draw_item(item), path)
 
     yield add
 
