@@ -125,8 +125,7 @@ class WandbTracker:
     """A run of Weights & Biases; ``WANDB_MODE=offline`` writes it to the model folder, for `wandb sync`."""
 
     def __init__(self, model_dir: Path, config: dict[str, Any], run_id: str | None):
-        import wandb
-
+        wandb = importlib.import_module("wandb")
         project = os.environ.get("WANDB_PROJECT", PROJECT)
         self._wandb = wandb
         self._run = wandb.init(
@@ -152,8 +151,7 @@ class MlflowTracker:
     """A run of MLflow, on the server of ``MLFLOW_TRACKING_URI``, by default in the working folder."""
 
     def __init__(self, model_dir: Path, config: dict[str, Any], run_id: str | None):
-        import mlflow
-
+        mlflow = importlib.import_module("mlflow")
         self._mlflow = mlflow
         if "MLFLOW_EXPERIMENT_NAME" not in os.environ and "MLFLOW_EXPERIMENT_ID" not in os.environ:
             mlflow.set_experiment(PROJECT)
@@ -180,8 +178,7 @@ class CometTracker:
     """An experiment of Comet; ``COMET_START_ONLINE=0`` writes it to a file, for `comet upload`."""
 
     def __init__(self, model_dir: Path, config: dict[str, Any], run_id: str | None):
-        import comet_ml
-
+        comet_ml = importlib.import_module("comet_ml")
         self._experiment = comet_ml.start(project_name=PROJECT, experiment_key=run_id)
         self.id: str = self._experiment.get_key()
         self._experiment.set_name(model_dir.name)
