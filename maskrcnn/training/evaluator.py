@@ -13,6 +13,7 @@ from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import METRICS_FILE, Evaluation, evaluate_split, flatten, open_scorer, write_metrics
 from maskrcnn.logs.history import read_evaluations, read_history
 from maskrcnn.reports.evaluation_report import explain
+from maskrcnn.reports.gallery import draw_first
 from maskrcnn.runtime import hardware
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
@@ -53,6 +54,8 @@ class Evaluator:
                 path = self.model_dir / METRICS_FILE
                 evaluation = Evaluation(metrics, scorer, self.split, self.config, path, self.data_dir)
                 metrics = explain(evaluation, read_history(self.log.file.path))
+                if self.log.trackers:
+                    self.log.write_images(epoch, draw_first(scorer, self.split, metrics["analysis"]["score_threshold"]))
         return metrics
 
     def evaluated_epochs(self) -> set[int]:
