@@ -233,6 +233,11 @@ def base_folder() -> Path:
     return root
 
 
+def one_shard() -> bytes:
+    """A file of our own records."""
+    return next((base_folder() / "tfrecords").glob("*.tfrecord")).read_bytes()
+
+
 @cache
 def base_config() -> Config:
     split = find_dataset(base_folder(), DataConfig(val_fraction=0.0)).open("train")
@@ -752,7 +757,7 @@ def own_records() -> Iterator[Attack]:
 
         return change
 
-    data = next((base_folder() / "tfrecords").glob("*.tfrecord")).read_bytes()
+    data = one_shard()
     chance = random.Random(3)
     for _ in range(40):
         place = chance.randrange(len(data))
