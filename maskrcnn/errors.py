@@ -1,8 +1,21 @@
 """The exception for errors that the user can fix."""
 
+MAX_LENGTH, KEPT_END = 1000, 300  # characters of a line, and of its end, which has the remedy, in a line that is cut
+
 
 class UserError(Exception):
     """Bad input or an impossible setting. The message is one line: what is wrong, where, and what to do.
 
     The command line prints it as ``error: ...`` without a traceback and exits with status 2.
     """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: object) -> str:
+    """Text for a terminal or a log: control characters and lone surrogates of a hostile file are escaped."""
+    text = " ".join(str(message).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - KEPT_END]} ... {text[-KEPT_END:]}"

@@ -18,6 +18,7 @@ MAX_DOCUMENT_BYTES = 1 << 26  # 64 MiB: configs, indices, one image's annotation
 MAX_ANNOTATION_BYTES = 1 << 31  # 2 GiB: annotations of a whole dataset; COCO 2017's are 448 MB
 MAX_DEPTH = 64  # of nested lists and objects; COCO has 5
 MAX_DIGITS = 19  # of an integer of 64 bits and its sign
+NOT_REGULAR = "not a regular file but a pipe, socket or device"
 BRACKETS = b"[]{}"
 OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
 
@@ -33,15 +34,15 @@ def open_regular(path: str | Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
     except OSError as error:
-        problem = "not a regular file but a pipe, socket or device" if error.errno == errno.ENXIO else error.strerror
+        problem = NOT_REGULAR if error.errno == errno.ENXIO else error.strerror
         raise UserError(f"{path}: cannot be read ({problem}); check the file and its permissions") from error
     except ValueError as error:  # a NUL byte, or half of a surrogate pair
         raise UserError(f"{str(path)!r}: no path of a file ({error}); check it") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file but a pipe, socket or device"
-        raise UserError(f"{path}: is {kind}; give the path of a file")
+        kind = "is a folder" if stat.S_ISDIR(mode) else NOT_REGULAR
+        raise UserError(f"{path}: {kind}; give the path of a file")
     return open(descriptor, "rb")
 
 

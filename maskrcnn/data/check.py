@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from maskrcnn.config import DataConfig
@@ -16,8 +15,8 @@ from maskrcnn.data.coco.annotations import CocoDataset
 from maskrcnn.data.coco.problems import EXAMPLES, Problem, Severity, group_by_kind, refuse
 from maskrcnn.data.reading import require_objects
 from maskrcnn.data.records.prepare import prepare_images
-from maskrcnn.data.records.tfrecord import RecordReader, record_spans
-from maskrcnn.data.records.third_party import check_record, count_objects, parse
+from maskrcnn.data.records.tfrecord import record_spans, verified_records
+from maskrcnn.data.records.third_party import check_record, class_texts, count_objects, parse
 from maskrcnn.data.splits import NAMES, Dataset, find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import replacing
@@ -174,21 +173,18 @@ def _check_records(dataset: Dataset, progress: bool) -> Report:
         counts = report.splits.setdefault(name, {"images": 0, "objects": 0, "crowds": 0})
         for path in tqdm(files, f"checking {name}", unit=" files", disable=not progress):
             try:
-                spans = record_spans((path,))
+                _check_file(path, counts, report)
             except UserError as error:
                 text = str(error).removeprefix(f"{path}: ")
                 report.problems.append(Problem("damaged file", path, "file", text, Severity.SUSPECT))
                 report.errors.append(str(error))
-                continue
-            _check_file(path, spans, counts, report)
     return report
 
 
-def _check_file(path: Path, spans: np.ndarray, counts: dict[str, int], report: Report) -> None:
-    reader = RecordReader((path,))
-    for number, span in enumerate(spans):
+def _check_file(path: Path, counts: dict[str, int], report: Report) -> None:
+    record_spans((path,))
+    for number, serialized in enumerate(verified_records(path)):
         counts["images"] += 1
-        serialized = reader.read(span)
         if text := check_record(serialized):
             problem = Problem("bad record", path, f"record {number}", f"{text}; write it again", Severity.SUSPECT)
             report.problems.append(problem)
@@ -199,6 +195,5 @@ def _check_file(path: Path, spans: np.ndarray, counts: dict[str, int], report: R
         counts["objects"] += labels - crowds
         counts["crowds"] += crowds
         flags = list(features["image/object/is_crowd"].int64_list.value) or [0] * labels
-        texts = features["image/object/class/text"].bytes_list.value
-        report.classes.update(text.decode() for text, flag in zip(texts, flags, strict=False) if not flag)
+        report.classes.update(text for text, flag in zip(class_texts(features), flags, strict=False) if not flag)
         report.objects_per_image.append(labels - crowds)

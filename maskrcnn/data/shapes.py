@@ -5,6 +5,8 @@ Later shapes cover earlier ones; each mask is the part that can be seen. Colors 
 
 import json
 import math
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 from maskrcnn.runtime.files import replacing
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 DESCRIPTION = "maskrcnn shapes"
+DRAWN = re.compile(r"\d{6}\.jpg")
 SUPERSAMPLE = 4  # points along each side of a pixel; half of them make it part of a mask
 MAX_OBJECTS = 5
 EMPTY_FRACTION = 0.06
@@ -56,11 +60,12 @@ def write_shapes(
     Raises:
         UserError: impossible numbers, an unwritable folder, or one that holds another dataset.
     """
+    if not str(out_dir):
+        raise UserError("shapes: the folder has no name; name one")
     out_dir = Path(out_dir)
     if train_images < 1 or val_images < 1 or image_size < 32:
         raise UserError("shapes: at least 1 image a split and 32 px a side are needed")
-    for name in ("train", "val"):
-        _refuse_other_data(out_dir / "annotations" / f"instances_{name}.json")
+    _refuse_other_data(out_dir)
     try:
         (out_dir / "annotations").mkdir(parents=True, exist_ok=True)
         for split, (name, count) in enumerate((("train", train_images), ("val", val_images))):
@@ -72,15 +77,25 @@ def write_shapes(
     return out_dir
 
 
-def _refuse_other_data(path: Path) -> None:
-    if not path.exists():
+def _refuse_other_data(folder: Path) -> None:
+    """Refuses a folder that holds anything but shapes, of whose writing an earlier start may have been interrupted."""
+    if not os.path.isdir(folder):
         return
-    try:
-        ours = json.loads(path.read_bytes())["info"]["description"] == DESCRIPTION
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise UserError(f"{path}: belongs to another dataset; choose another folder for the shapes")
+    ours = {"annotations", "train", "val", "tfrecords"}
+    other = sorted(path.name for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
+    for name in ("train", "val"):
+        path = folder / "annotations" / f"instances_{name}.json"
+        if path.is_file():
+            content = read_json(path, "annotations of shapes", MAX_ANNOTATION_BYTES)
+            info = content.get("info") if isinstance(content, dict) else None
+            if not isinstance(info, dict) or info.get("description") != DESCRIPTION:
+                other.append(f"annotations/{path.name}")
+        elif any(not DRAWN.fullmatch(image.name) for image in folder.glob(f"{name}/*")):
+            other.append(name)
+    known = {f"instances_{name}.json" for name in ("train", "val")}
+    other += [f"annotations/{path.name}" for path in folder.glob("annotations/[!.]*") if path.name not in known]
+    if other:
+        raise UserError(f"{folder}: holds something else ({other[0]}); choose another folder for the shapes")
 
 
 def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[int, int], progress: bool) -> None:

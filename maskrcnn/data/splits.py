@@ -18,10 +18,10 @@ from maskrcnn.data.formats.coco import named_files
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit
 from maskrcnn.data.formats.recognize import recognize
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
-from maskrcnn.data.records.convert import Converted, read_converted, write_records
+from maskrcnn.data.records.convert import write_records
+from maskrcnn.data.records.converted import Converted, read_converted
 from maskrcnn.data.records.origin import Origin
-from maskrcnn.data.records.record_files import find_record_files
-from maskrcnn.data.records.split import Split, open_records
+from maskrcnn.data.records.split import Split, find_record_files, open_records
 from maskrcnn.errors import UserError
 
 logger = logging.getLogger("maskrcnn")
@@ -187,9 +187,9 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
         UserError: no such folder, or nothing in it that is understood.
     """
     folder = Path(data_dir)
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: {problem}; give the folder of a dataset with --data_dir")
+    if not str(data_dir) or not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "no such folder"
+        raise UserError(f"{data_dir or repr(data_dir)}: {problem}; give the folder of a dataset with --data_dir")
     if not 0 <= options.val_fraction < 1:
         raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
     cache = Path(cache_dir) if cache_dir is not None else None
@@ -231,7 +231,7 @@ def _named(folder: Path, options: DataConfig) -> dict[str, Path]:
 def _path(folder: Path, name: str, option: str) -> Path:
     """A path relative to the dataset's folder or to the current one."""
     for path in (folder / name, Path(name)):
-        if path.exists():
+        if os.path.exists(path):
             return path
     raise UserError(f"--{option} {name}: no such path, neither in {folder} nor from here; check it")
 

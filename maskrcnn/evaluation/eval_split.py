@@ -7,7 +7,6 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from maskrcnn.config import Category, Config
-from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.data.coco.ground_truth import load_ground_truth
 from maskrcnn.data.splits import Dataset, Split, SplitName, find_dataset
@@ -140,17 +139,17 @@ def names(categories: Sequence[Category], *, most: int = 5) -> str:
 
 
 def _image_rows(images: Iterable[Any]) -> list[ImageRow]:
+    """The rows of checked images, see `load_ground_truth`."""
     rows = []
     for image in images:
-        name, size = image.get("file_name"), (image.get("height"), image.get("width"))
-        file_name = PurePath(name.replace("\\", "/")).name if isinstance(name, str) else None
-        rows.append(ImageRow(image["id"], file_name, size if all(size) else None))
+        file_name = PurePath(image["file_name"].replace("\\", "/")).name
+        rows.append(ImageRow(image["id"], file_name or None, (image["height"], image["width"])))
     return rows
 
 
 def _split_images(split: Split) -> list[ImageRow]:
     """The images of a split, in its order, with the names that its own annotations give them."""
-    own = read_coco_json(split.annotation_file)["images"] if split.annotation_file is not None else []
+    own = load_ground_truth(split.annotation_file)["images"] if split.annotation_file is not None else []
     file_names = {row.id: row.file_name for row in _image_rows(own)}
     ids, sizes = split.index.image_ids.tolist(), split.index.sizes.tolist()
     return [ImageRow(id_, file_names.get(id_), (size[0], size[1])) for id_, size in zip(ids, sizes, strict=True)]

@@ -1,24 +1,68 @@
-"""Reads image files as RGB arrays."""
+"""The door for images: reads image files as RGB arrays.
 
+Only six decoders are ever run, whatever a file is called, and whatever Pillow raises ends as one `UserError`.
+"""
+
+import contextlib
+import io
 import re
-import stat
-import struct
 import warnings
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import open_regular
 
-# The only decoders that are ever run, whatever a file is called: Pillow would start Ghostscript for EPS.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # of all others none is decoded; EPS would start Ghostscript
 FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF or WebP"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# what Pillow's decoders raise for a damaged file, as seen in its plugins
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error)
+MAX_PIXELS = 178_956_970  # twice Pillow's limit for warnings, its own for errors
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@contextlib.contextmanager
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Opens an image file, or ``data`` that ``path`` names in errors; decoding belongs into the ``with`` block.
+
+    Raises:
+        UserError: the file is missing, damaged, not a regular file, too large, or of another format.
+    """
+    file: BinaryIO = io.BytesIO(data) if data is not None else open_regular(path)
+    with file, reading(path), Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} px")
+        yield image
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever Pillow raises while it decodes into a `UserError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # malformed EXIF blocks and large sizes do not harm the pixels
+            yield
+    except (UserError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{path}: not a {FORMAT_NAMES} image; convert or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: the image is too large ({error}); make it smaller") from error
+    except Exception as error:  # plugins raise nearly anything for a damaged file
+        raise UserError(f"{path}: the image is damaged or truncated ({reason(error)}); replace or remove it") from error
 
 
 def load_image(path: str | Path) -> NDArray[np.uint8]:
@@ -27,35 +71,60 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     Gray, palette, CMYK, 16-bit and transparent images are converted; of an animation the first frame is read.
 
     Raises:
-        UserError: the file is missing, damaged, not a regular file, not an image of a known format, or has pixels
-            without an 8-bit meaning.
+        UserError: the file is missing, damaged, not a regular file, too large, not an image of a known format, or has
+            pixels without an 8-bit meaning.
     """
     path = Path(path)
+    with open_image(path) as image:
+        return to_rgb(turn_upright(image), path)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright image, as `load_image` gives it, without decoding pixels.
+
+    Raises:
+        UserError: see `open_image`.
+    """
+    with open_image(path) as image:
+        width, height = upright_size(image)
+        return height, width
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where there is none that makes sense.
+
+    Pillow turns a TIFF itself, and decodes a PNG in search of an EXIF block after the pixels, which hardly any has.
+    """
+    if image.format == "TIFF":
+        return 1
     try:
-        _check_regular(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # malformed EXIF blocks and large sizes do not harm the pixels
-            with Image.open(path, formats=FORMATS) as file:
-                return to_rgb(ImageOps.exif_transpose(file), path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; give the path of an image") from error
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read (permission denied); change its permissions") from error
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a {FORMAT_NAMES} image; convert or remove it") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: the image is too large ({error}); make it smaller") from error
-    except DAMAGED as error:
-        raise UserError(f"{path}: the image is damaged or truncated ({reason(error)}); replace or remove it") from error
+        late = image.format == "PNG" and "exif" not in image.info and not _has_late_exif(image)
+        value = (Image.Image.getexif(image) if late else image.getexif()).get(ORIENTATION)
+    except Exception:  # a block that cannot be parsed does not harm the pixels
+        return 1
+    return value if isinstance(value, int) and value in UPRIGHT else 1
 
 
-def _check_regular(path: Path) -> None:
-    """Refuses what would block or never end when read: pipes, sockets and devices."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise UserError(f"{path}: is a folder; give the path of an image")
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path}: not a regular file but a pipe, socket or device; give the path of an image")
+def _has_late_exif(image: Any) -> bool:
+    if image.fp is None:
+        return False
+    place = image.fp.tell()
+    image.fp.seek(0)
+    found = b"eXIf" in image.fp.read()
+    image.fp.seek(place)
+    return found
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image once it is turned upright."""
+    return image.size[::-1] if orientation(image) >= 5 else image.size  # 5..8 turn by 90 degrees
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says."""
+    image.load()
+    turn = UPRIGHT.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def reason(error: Exception) -> str:
@@ -71,12 +140,14 @@ def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         path: names the image in errors.
 
     Raises:
-        UserError: floating-point pixels.
+        UserError: no pixels, or floating-point ones.
     """
+    if not image.width or not image.height:
+        raise UserError(f"{path}: the image has no pixels; replace or remove it")
     if image.mode == "F":
         raise UserError(f"{path}: floating-point pixels have no fixed range; save the image with 8 bits per channel")
     if image.mode.startswith("I"):  # 16 bits per pixel, in either byte order
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image).astype(np.int32)
         gray = np.clip(values >> (_bit_depth(values) - 8), 0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
@@ -84,7 +155,7 @@ def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _bit_depth(values: NDArray[np.int64]) -> int:
+def _bit_depth(values: NDArray[np.int32]) -> int:
     """The bit depth of the sensor: 16-bit files often hold 10, 12 or 14 bits, and would be read as black."""
     return next((bits for bits in (8, 10, 12, 14) if values.max(initial=0) < 1 << bits), 16)
 

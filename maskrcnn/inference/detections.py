@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from maskrcnn.config import Category
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.imaging.mask_paste import RLE, decode_rles, paste_and_encode
-from maskrcnn.imaging.read import load_image, to_rgb
+from maskrcnn.imaging.read import load_image, reading, to_rgb, turn_upright
 
 Outputs = dict[str, NDArray[Any]]  # the model's outputs, see MaskRCNN
 CHANNELS = ((), (1,), (3,), (4,))  # the part of an array's shape after height and width
@@ -125,7 +125,13 @@ def read_source(image: ImageSource) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return load_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(image), Path(getattr(image, "filename", "") or "image"))
+        path = Path(getattr(image, "filename", "") or "image")
+        with reading(path):
+            return to_rgb(turn_upright(image), path)
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"{type(image).__name__} is no image; give a path, a Pillow image or a uint8 array, or a list of them"
+        )
     if image.dtype != np.uint8 or not image.size or image.ndim not in (2, 3) or image.shape[2:] not in CHANNELS:
         raise UserError(
             f"image array {image.shape} of {image.dtype}: expected uint8 of [height, width], "

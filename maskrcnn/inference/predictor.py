@@ -3,14 +3,13 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from maskrcnn.config import Category, Config, ImageConfig
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
 
@@ -49,13 +48,17 @@ class Predictor:
             batch_size: images per batch; None is the config's ``train.eval_batch_size``.
 
         Raises:
-            UserError: a file that cannot be read, or an array of another shape or type.
+            UserError: a file that cannot be read, or something that is no image.
         """
-        if isinstance(source, str | Path | Image.Image | np.ndarray):
-            return self.predict([source])[0]
+        if not isinstance(source, Sequence) or isinstance(source, str | bytes):
+            return self.predict([source], batch_size=batch_size)[0]  # type: ignore[list-item]  # refused as an image
+        size = self.config.train.eval_batch_size if batch_size is None else batch_size
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise UserError(f"batch_size {size!r}: not a whole number from 1; give the number of images of a batch")
         images = ((number, read_source(image)) for number, image in enumerate(source))
-        batches = image_batches(images, self.config.model.image, batch_size or self.config.train.eval_batch_size)
-        found = predict_batches(self.model, batches, self.config.categories)
+        found = predict_batches(
+            self.model, image_batches(images, self.config.model.image, size), self.config.categories
+        )
         detections = {prediction.image_id: prediction.detections for prediction in found}
         return [detections[number] for number in range(len(source))]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -144,11 +145,14 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         UserError: a path that does not exist, a folder without images, or no path at all.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
-        found = list_images(path) if path.is_dir() else [path]
+    for path in paths:
+        if not str(path):
+            raise UserError("an empty path was given; give images or folders of images")
+        path = Path(path)
+        found = list_images(path) if os.path.isdir(path) else [path]
         if not found:
             raise UserError(f"{path}: no image in this folder; expected {FORMAT_NAMES} files")
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder; give images or folders of images")
         files += found
     if not files:

@@ -93,7 +93,7 @@ def test_wrong_numbers_and_folders(tmp_path):
         write_shapes(tmp_path, train_images=0)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val.json").write_text('{"images": []}')
-    with pytest.raises(UserError, match="belongs to another dataset"):
+    with pytest.raises(UserError, match="holds something else"):
         write_shapes(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

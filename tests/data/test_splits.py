@@ -264,10 +264,10 @@ def test_annotations_are_made_of_third_party_records(triangles, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"image/height": []}, "no image/height"),
+        ({"image/height": []}, "are no size of an image"),
         ({"image/source_id": [b"a.jpg"]}, "image/source_id is not a whole number"),
         ({"image/object/mask": []}, "0 masks for 1 objects"),
-        ({"image/encoded": []}, "no image/encoded"),
+        ({"image/encoded": []}, "0 values of image/encoded"),
         ({"image/object/bbox/xmin": []}, "other than 1 boxes for 1 classes"),
     ],
 )

@@ -4,7 +4,6 @@ Boxes of the file are ``xywh``; what leaves this module is ``xyxy`` in pixels, c
 counts: a box that does not fit it is taken from it.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 from maskrcnn.config import Category
 from maskrcnn.data.coco.boxes import Box, box_alone, clip, fit_box, numbers, text_of
 from maskrcnn.data.coco.classes import MOSTLY_CROWDS, unify_classes
-from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of
+from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of, shown
 from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
 from maskrcnn.data.coco.problems import EntryError, Problem, Severity, refuse, summarize
 from maskrcnn.data.coco.segmentation import (
@@ -26,7 +25,8 @@ from maskrcnn.data.coco.segmentation import (
     rectangle,
 )
 from maskrcnn.data.formats.found import RawSplit
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, one_line
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 
 logger = logging.getLogger("maskrcnn")
 
@@ -99,12 +99,7 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: unreadable, not JSON, or not COCO.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected COCO annotations") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); expected COCO annotations") from error
+    content = read_json(path, "COCO annotations", MAX_ANNOTATION_BYTES)
     missing = [name for name in LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:
         raise UserError(f"{path}: not COCO annotations (no list {', '.join(map(repr, missing))}); export it as COCO")
@@ -162,7 +157,7 @@ def _count(raw: RawSplit, classes: SplitClasses, rules: Rules) -> dict[str, Any]
 def warn(problems: list[Problem]) -> None:
     """Logs one line for each kind of problem."""
     for line in summarize(problems):
-        logger.warning("%s", line)
+        logger.warning("%s", one_line(line))
 
 
 class _AnnotationChecker:
@@ -210,7 +205,7 @@ class _AnnotationChecker:
         key = key_of(entry.get("image_id"))
         if key is None or key not in self.images.by_key:
             value = entry.get("image_id")
-            text = "has no image_id" if value is None else f"belongs to image {value!r}, which is not listed"
+            text = "has no image_id" if value is None else f"belongs to image {shown(value)}, which is not listed"
             raise EntryError("unlisted image", text, Severity.SUSPECT)
         return self.images.by_key[key]
 
@@ -218,7 +213,11 @@ class _AnnotationChecker:
         value = entry.get("category_id")
         key = key_of(value)
         if key is None or key not in self.category_ids:
-            text = "category_id is missing" if value is None else f"belongs to category {value!r}, which is not listed"
+            text = (
+                "category_id is missing"
+                if value is None
+                else f"belongs to category {shown(value)}, which is not listed"
+            )
             raise EntryError("unlisted category", text, Severity.SUSPECT)
         return self.category_ids[key]
 

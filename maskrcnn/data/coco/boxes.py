@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import EntryError, Severity
 from maskrcnn.data.coco.segmentation import number
@@ -25,16 +26,18 @@ def box_alone(xywh: Box | None, bbox: Any, image: ImageEntry) -> Box:
         EntryError: it is none, or no xywh in pixels.
     """
     if xywh is None:
-        raise EntryError("bad box", f"bbox {bbox} is not four finite numbers")
+        raise EntryError("bad box", f"bbox {shown(bbox)} is not four finite numbers")
     x, y, width, height = xywh
     if width <= 0 or height <= 0:
-        raise EntryError("degenerate box", f"degenerate box {bbox} (width and height must be positive)")
+        raise EntryError("degenerate box", f"degenerate box {shown(bbox)} (width and height must be positive)")
     if max(xywh) <= 1.0:
-        raise EntryError("normalized box", f"bbox {bbox} is in fractions of the image; write pixels", Severity.SUSPECT)
+        raise EntryError(
+            "normalized box", f"bbox {shown(bbox)} is in fractions of the image; write pixels", Severity.SUSPECT
+        )
     slack = MAX_SLACK[0]
     outside = x + width > image.width + slack or y + height > image.height + slack
     if outside and x < width <= image.width + slack and y < height <= image.height + slack:
-        text = f"bbox {bbox} is [x1, y1, x2, y2]; write [x, y, width, height]"
+        text = f"bbox {shown(bbox)} is [x1, y1, x2, y2]; write [x, y, width, height]"
         raise EntryError("xyxy box", text, Severity.SUSPECT)
     return x, y, x + width, y + height
 
@@ -45,7 +48,7 @@ def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Callable[[str, 
     if not bbox:
         return bounds
     if xywh is None:
-        repaired("box from mask", f"bbox {bbox} is not four finite numbers; taken from its mask")
+        repaired("box from mask", f"bbox {shown(bbox)} is not four finite numbers; taken from its mask")
         return bounds
     x, y, width, height = xywh
     box = max(x, 0.0), max(y, 0.0), min(x + width, float(image.width)), min(y + height, float(image.height))

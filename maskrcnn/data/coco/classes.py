@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Category
-from maskrcnn.data.coco.ids import Key, integer_ids, is_set, key_of, name_of
+from maskrcnn.data.coco.ids import MAX_SHOWN, Key, integer_ids, is_set, key_of, name_of
 from maskrcnn.data.coco.problems import EntryError, Problem, Severity
+from maskrcnn.errors import one_line
 
 BACKGROUND_NAMES = {"background", "bg", "ignore"}  # without underscores
 MOSTLY_CROWDS = "mostly crowds"
@@ -105,7 +106,7 @@ def _read_category(split: str, entry: Any) -> _Listed:
         raise EntryError("class without name", "has no name")
     key = key_of(entry.get("id"))
     parent = entry.get("supercategory")
-    name = name.strip()
+    name = name.strip() if name.isprintable() and len(name) < MAX_SHOWN else one_line(name)
     return _Listed(split, name if key is None else key, name, parent if isinstance(parent, str) else None)
 
 

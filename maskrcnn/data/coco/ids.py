@@ -1,9 +1,12 @@
 """Ids as exporters write them: integers, integers as text, names, or none at all."""
 
+import reprlib
 from collections.abc import Hashable, Iterable
+from itertools import count
 from typing import Any
 
 Key = int | str
+MAX_SHOWN = 80  # characters of an id
 LARGEST = 2**53  # JSON's readers, COCOeval among them, hold larger integers in floats
 
 
@@ -22,16 +25,11 @@ def key_of(value: Any) -> Key | None:
 def integer_ids(keys: Iterable[Key]) -> dict[Key, int]:
     """An integer for each distinct key: itself where it is one that COCO's tools take, else the next free one."""
     distinct = list(dict.fromkeys(keys))
-    kept = {key: key for key in distinct if isinstance(key, int) and 0 <= key < LARGEST}
-    free = max(kept.values(), default=0)
-    ids: dict[Key, int] = {}
-    for key in distinct:
-        if key in kept:
-            ids[key] = kept[key]
-        else:
-            free += 1
-            ids[key] = free
-    return ids
+    kept = {key for key in distinct if isinstance(key, int) and 0 <= key < LARGEST}
+    first = max(kept, default=0) + 1
+    numbers = count(first if first + len(distinct) <= LARGEST else 1)
+    free = (number for number in numbers if number not in kept)
+    return {key: key if isinstance(key, int) and key in kept else next(free) for key in distinct}
 
 
 def is_set(flag: Any) -> bool:
@@ -41,5 +39,10 @@ def is_set(flag: Any) -> bool:
 
 def name_of(entry: Any, position: int) -> str:
     """What messages call an entry of a list: its id, or its position from 0."""
-    identity = entry.get("id") if isinstance(entry, dict) else None
-    return f"at position {position}" if identity is None else str(identity)
+    identity = key_of(entry.get("id")) if isinstance(entry, dict) else None
+    return f"at position {position}" if identity is None else shown(identity)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it, shortened."""
+    return value[:MAX_SHOWN] if isinstance(value, str) else reprlib.repr(value)

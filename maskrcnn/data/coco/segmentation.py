@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.problems import NO_MASK, EntryError
 
+MAX_OUTSIDE = 10_000.0  # px outside its image, beyond which a polygon is cut
+MAX_OUTLINE = 4e6  # px; rasterizing takes 40 bytes for each
 LARGEST = 1e15  # of coordinates and areas; whatever is larger is an error, and NaN is not smaller
 Segmentation = list[list[float]] | dict[str, Any]
 
@@ -50,11 +53,13 @@ def normalize_segmentation(
     for polygon in polygons:
         _check_polygon(polygon)
         if len(polygon) >= 6:
-            usable.append(polygon)
+            usable.append(polygon if image_size is None else _cut_far(polygon, image_size, repaired))
     if not usable:
         raise EntryError("bad polygon", f"polygon of {len(polygons[0]) // 2} points (3 are needed)")
     if len(usable) < len(polygons):
         repaired("polygon of fewer than 3 points", "a part of fewer than 3 points is dropped")
+    if image_size is not None:
+        _check_outline(usable, image_size)
     return usable
 
 
@@ -94,12 +99,34 @@ def _check_polygon(polygon: Any) -> None:
         raise EntryError("bad polygon", f"polygon has an odd number of coordinates ({len(polygon)})")
 
 
+def _cut_far(polygon: list[float], image_size: tuple[int, int], repaired: Callable[[str, str], None]) -> list[float]:
+    """The polygon with coordinates that are far outside the image moved nearer: pycocotools walks every pixel."""
+    limit = MAX_OUTSIDE + max(image_size)
+    if max(polygon) <= limit and min(polygon) >= -limit:
+        return polygon
+    farthest = max(polygon, key=abs)
+    repaired("polygon far outside", f"polygon reaches {farthest:g}, far outside the image; cut there")
+    return [min(max(value, -limit), limit) for value in polygon]
+
+
+def _check_outline(polygons: list[list[float]], image_size: tuple[int, int]) -> None:
+    """Refuses outlines that no object has, and whose rasterizing would take gigabytes."""
+    if sum(map(len, polygons)) * (MAX_OUTSIDE + max(image_size)) <= MAX_OUTLINE:
+        return
+    length = 0.0
+    for polygon in polygons:
+        points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        length += np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+    if length > MAX_OUTLINE:
+        raise EntryError("endless outline", f"polygons have an outline of {length:.3g} px; draw the object's own")
+
+
 def _check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(counts, list | str) or not counts:
         raise EntryError("bad RLE", "RLE has no counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise EntryError("bad RLE", f"RLE size is {size}; expected [height, width]")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise EntryError("bad RLE", f"RLE size is {shown(size)}; expected [height, width]")
     if image_size is not None and size != list(image_size):
         fits = f"RLE of {size[1]} x {size[0]} does not fit the image of {image_size[1]} x {image_size[0]}"
         raise EntryError("bad RLE", fits)

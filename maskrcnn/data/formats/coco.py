@@ -12,6 +12,7 @@ from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSp
 from maskrcnn.data.formats.image_files import ImageFiles, locate
 from maskrcnn.data.formats.lookup import IGNORED_FOLDERS, split_of
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
 LIST = re.compile(rb'"(images|annotations)"\s*:\s*\[')
@@ -60,7 +61,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
         found = [name for name in sorted(names) if name.lower().endswith(".json") and name[0] != "."]
         if len(found) > MAX_FILES:
             found = [name for name in found if _has_telling_name(name)] or found[: MAX_FILES // 10]
-        yield from (Path(parent) / name for name in found)
+        yield from (path for name in found if (path := Path(parent) / name).is_file())
 
 
 def _has_telling_name(name: str) -> bool:
@@ -78,15 +79,11 @@ def _is_coco(path: Path) -> bool:
 
 
 def _ends(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            head = file.read(PEEK_BYTES)
-            size = os.fstat(file.fileno()).st_size
-            if size > 2 * PEEK_BYTES:
-                file.seek(-PEEK_BYTES, os.SEEK_END)
-            return head + file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    with open_regular(path) as file:
+        head = file.read(PEEK_BYTES)
+        if os.fstat(file.fileno()).st_size > 2 * PEEK_BYTES:
+            file.seek(-PEEK_BYTES, os.SEEK_END)
+        return head + file.read(PEEK_BYTES)
 
 
 def _split_name(path: Path, folder: Path) -> str | None:

@@ -1,8 +1,8 @@
 """COCO content built image by image, with the counts of what was skipped."""
 
+import contextlib
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,19 +10,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from tqdm import tqdm
 
 from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
 from maskrcnn.data.formats.found import RawSplit
-from maskrcnn.imaging.read import DAMAGED
+from maskrcnn.errors import UserError
+from maskrcnn.imaging import read
 
 mask_utils: Any = pycocotools_mask  # its annotations do not cover what it takes
 
 PROGRESS_DELAY_S = 2
 ELLIPSE_POINTS = 72  # its polygon has 99.9 % of the ellipse's area
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: the rows of the file are the columns of the upright image
 
 COLOR = 1 << 24
 
@@ -104,8 +103,7 @@ def _has_area(polygon: list[float]) -> bool:
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """The function's results in order; a progress bar appears after two seconds."""
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore", UserWarning)  # unusual EXIF blocks do not harm the pixels
+    with ThreadPoolExecutor() as pool:
         results = pool.map(function, items)
         bar = tqdm(results, description, len(items), delay=PROGRESS_DELAY_S, leave=False, disable=None)
         return list(bar)
@@ -117,17 +115,10 @@ def read_sizes(paths: Sequence[Path]) -> list[Size | None]:
 
 
 def read_size(path: Path) -> Size | None:
-    """Height and width of the upright image, as ``imaging.read.load_image`` gives it, without decoding pixels."""
-    try:
-        with Image.open(path) as image:
-            # Pillow decodes a PNG in search of EXIF data after the pixels; most have none
-            decode = image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes()
-            exif = image.getexif() if decode else Image.Image.getexif(image)
-            width, height = image.size
-            turned = exif.get(ORIENTATION) in TURNED and image.format != "TIFF"  # whose size Pillow gives upright
-            return (width, height) if turned else (height, width)
-    except (*DAMAGED, Image.DecompressionBombError):
-        return None
+    """Height and width of the upright image; None for a file that is not a readable image."""
+    with contextlib.suppress(UserError):
+        return read.read_size(path)
+    return None
 
 
 def pack_color(red: Any, green: Any, blue: Any) -> Any:
@@ -138,18 +129,15 @@ def pack_color(red: Any, green: Any, blue: Any) -> Any:
 
 def read_ids(path: Path) -> NDArray[np.int64] | None:
     """A mask file's values, [H, W]: gray levels, palette indices or `pack_color`s; None if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("RGB", "RGBA"):
-                values = np.asarray(image).astype(np.int64)
-                packed = pack_color(values[..., 0], values[..., 1], values[..., 2])
-                return packed if image.mode == "RGB" else np.where(values[..., 3] > 0, packed, 0)
-            if image.mode == "LA":
-                return np.asarray(image)[..., 0].astype(np.int64)
-            if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
-                return np.asarray(image).astype(np.int64)
-    except (*DAMAGED, Image.DecompressionBombError):
-        pass
+    with contextlib.suppress(UserError), read.open_image(path) as image:
+        if image.mode in ("RGB", "RGBA"):
+            values = np.asarray(image).astype(np.int64)
+            packed = pack_color(values[..., 0], values[..., 1], values[..., 2])
+            return packed if image.mode == "RGB" else np.where(values[..., 3] > 0, packed, 0)
+        if image.mode == "LA":
+            return np.asarray(image)[..., 0].astype(np.int64)
+        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+            return np.asarray(image).astype(np.int64)
     return None
 
 

@@ -1,15 +1,19 @@
 """YOLO's data.yaml: names of the classes, and where the splits are, often on another machine."""
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from maskrcnn.data.formats.lookup import SPLIT_WORDS, split_of
+from maskrcnn.data.formats.lookup import SPLIT_WORDS, read_text, split_of
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
 
+MAX_PATH = 4096  # characters
+ID = re.compile("[0-9]{1,9}")
 FIRST = ("data.yaml", "dataset.yaml", "data.yml")
 
 
@@ -45,24 +49,26 @@ def read_data_yaml(folder: Path) -> DataYaml | None:
 
 def _parse(path: Path) -> Any:
     """The file's content with all scalars as text, so that a class may be called ``no``."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
-        return yaml.load(text, yaml.BaseLoader)
-    except yaml.YAMLError as error:
+        text = read_text(path)
         try:
-            return yaml.load(text.replace("\\", "/"), yaml.BaseLoader)  # "C:\data" in quotes is not YAML
+            return yaml.load(text, yaml.BaseLoader)
         except yaml.YAMLError:
-            if path.name.lower() not in FIRST:
-                return None
-            where = getattr(error, "problem_mark", None)
-            line = f" (line {where.line + 1})" if where else ""
-            raise UserError(f"{path}: not valid YAML{line}; fix it, or remove it to use images/ and labels/") from error
+            return yaml.load(text.replace("\\", "/"), yaml.BaseLoader)  # "C:\data" in quotes is not YAML
+    except (yaml.YAMLError, RecursionError, ValueError, UserError) as error:
+        if path.name.lower() not in FIRST:
+            return None
+        if isinstance(error, UserError):
+            raise
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise UserError(f"{path}: not valid YAML{line}; fix it, or remove it to use images/ and labels/") from error
 
 
 def _names(names: Any) -> dict[int, str]:
     """Names by class id, of a list or of a dict from ids to names."""
     entries = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
-    return {int(id): name for id, name in entries if str(id).isdecimal() and isinstance(name, str)}
+    return {int(id): name for id, name in entries if isinstance(name, str) and ID.fullmatch(str(id))}
 
 
 def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Path | None:
@@ -71,7 +77,7 @@ def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Pat
     A path that names the split is not taken for one that does not: ``/elsewhere/train/images`` is not ``images``.
     """
     entry, base = entry.replace("\\", "/").strip(), str(content.get("path", "")).replace("\\", "/").strip()
-    if not entry:
+    if not 0 < len(entry) <= MAX_PATH:
         return None
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
     below = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
@@ -79,9 +85,9 @@ def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Pat
         own = len(folder.parts)
         below = [path for path in below if any(split_of(Path(part).stem) for part in path.parts[own:])]
     for path in (*below, folder / base / entry):
-        if path.is_file() and path.suffix.lower() == ".txt":
+        if path.suffix.lower() == ".txt" and os.path.isfile(path):
             return path
-        if path.is_dir():
+        if os.path.isdir(path):
             inner = path / "images"
             return inner if inner.is_dir() and not _has_images(path) else path
     return None

@@ -6,8 +6,6 @@ JSON counts as not annotated yet; it is left out and noted too. A dataset of rec
 
 import base64
 import functools
-import io
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from maskrcnn.data.coco.segmentation import Segmentation, bounding_box, encode_rle, is_number
 from maskrcnn.data.formats.content import (
@@ -30,9 +27,12 @@ from maskrcnn.data.formats.content import (
 )
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.lookup import ImageFinder, by_split, head, walk
-from maskrcnn.imaging.read import DAMAGED, SUFFIXES
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.read import SUFFIXES, open_image
+from maskrcnn.input_files import read_json
 
 PEEK_FILES, PEEK_BYTES = 5, 1 << 26
+MAX_BYTES = 1 << 28  # of a file, which may hold its image
 NOT_CLASSES = frozenset({"_background_", "__ignore__"})
 
 
@@ -74,9 +74,9 @@ def _is_labelme(path: Path) -> bool:
 def _parse(path: Path) -> Document | Path:
     """A file's document, or its path if it is not labelme's."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, "annotations of labelme", MAX_BYTES)
         shapes = [shape for shape in content["shapes"] if isinstance(shape, dict)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return path
     sides = content.get("imageHeight"), content.get("imageWidth")
     size = (int(sides[0]), int(sides[1])) if all(is_number(side) and side > 0 for side in sides) else None
@@ -125,6 +125,8 @@ def _skipped(shape: dict[str, Any]) -> str | None:
     kind, label = shape.get("shape_type") or "polygon", shape.get("label")
     if not isinstance(label, str) or not label:
         return "shapes without a label skipped"
+    if not isinstance(kind, str):
+        return "shapes skipped whose shape_type is no text"
     if label in NOT_CLASSES:
         return f"shapes skipped that are labeled {label}"
     if kind not in _OUTLINES and kind != "mask":
@@ -198,11 +200,10 @@ _OUTLINES = {
 def _mask(shape: dict[str, Any], size: Size) -> dict[str, Any]:
     """A mask shape, which is a PNG of the part of the image that begins at its first point."""
     try:
-        data = base64.b64decode(shape["mask"])
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(Path("mask"), base64.b64decode(shape["mask"])) as image:
             part = np.asarray(image.convert("L")) > 0
-        left, top = (round(value) for value in shape["points"][0])
-    except (*DAMAGED, Image.DecompressionBombError, KeyError, TypeError) as error:
+        left, top = (round(value) for value in shape["points"][0] if is_number(value))
+    except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError("their mask cannot be read") from error
     whole = np.zeros(size, bool)
     rows, columns = (

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import open_regular, read_bytes
 
 SPLIT_WORDS = {
     "train": "train",
@@ -79,10 +81,19 @@ def unwrap(folder: Path) -> Path:
 def head(path: Path, size: int = 1 << 16) -> bytes:
     """The first bytes of a file, or none if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(size)
-    except OSError:
+    except (UserError, OSError):
         return b""
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file, in UTF-8 with or without a byte order mark; other bytes are replaced.
+
+    Raises:
+        UserError: it cannot be read, or is too large.
+    """
+    return read_bytes(path).decode("utf-8-sig", errors="replace")
 
 
 class ImageFinder:
@@ -104,7 +115,7 @@ class ImageFinder:
         if not reference or "\0" in reference:
             return None
         for candidate in (near / reference, near / Path(reference).name):
-            if candidate.suffix.lower() in SUFFIXES and candidate.is_file():
+            if candidate.suffix.lower() in SUFFIXES and os.path.isfile(candidate):
                 return Path(os.path.normpath(candidate))
         by_name, by_stem = self._indices()
         name = Path(reference).name.lower()

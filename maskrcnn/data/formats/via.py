@@ -4,7 +4,6 @@ Images that are listed without regions are images without objects.
 """
 
 import functools
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from maskrcnn.data.coco.segmentation import bounding_box, is_number
 from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, head, split_of, split_of_path, walk
+from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 
 PEEK_BYTES = 1 << 20
 MAX_FILES = 10  # in one folder; where there are more, there is one an image, which is not VIA's way
@@ -61,8 +62,8 @@ def _parse(paths: list[Path]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for path in paths:
         try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            content = read_json(path, "annotations of VIA", MAX_ANNOTATION_BYTES)
+        except UserError:
             entries[str(path)] = Entry(path, "", [])
             continue
         content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
@@ -70,6 +71,7 @@ def _parse(paths: list[Path]) -> list[Entry]:
             if isinstance(image, dict) and isinstance(image.get("filename"), str):
                 regions = image.get("regions") or []
                 regions = list(regions.values()) if isinstance(regions, dict) else regions
+                regions = regions if isinstance(regions, list) else []
                 entry = Entry(path, image["filename"], [region for region in regions if isinstance(region, dict)])
                 known = entries.get(entry.file_name)
                 if known is None or len(known.regions) < len(entry.regions):

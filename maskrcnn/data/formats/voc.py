@@ -24,7 +24,7 @@ from maskrcnn.data.formats.content import (
     read_sizes,
 )
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, by_split, child, walk
+from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, by_split, child, read_text, walk
 from maskrcnn.data.formats.voc_names import BACKGROUND, VOC_NAMES, VOID, class_indices, listed_names, palette_color
 from maskrcnn.data.formats.voc_xml import add_objects, is_voc_xml, parse_xml
 
@@ -143,7 +143,7 @@ def _image_sets(root: Path, kind: str, files: dict[str, Path]) -> dict[str, list
     for name in (*SPLIT_NAMES, "trainval") if lists else ():
         path = lists / f"{name}.txt" if lists else root
         if path.is_file():
-            stems = [line.split()[0] for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            stems = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
             if listed := [files[stem] for stem in stems if stem in files]:
                 groups[name] = listed
     both = groups.pop("trainval", None)

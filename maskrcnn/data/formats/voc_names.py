@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.data.formats.content import COLOR, pack_color
+from maskrcnn.data.formats.lookup import read_text
 
 BACKGROUND, VOID = 0, 255  # indices that are no classes; void is the border of objects
 NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")
@@ -68,5 +69,5 @@ def _labelmap(root: Path) -> list[tuple[str, int]]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
+    lines = (line.strip() for line in read_text(path).splitlines())
     return [line for line in lines if line]

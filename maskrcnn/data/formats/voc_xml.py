@@ -1,5 +1,6 @@
 """VOC's XML: an image's file name and its objects, with boxes and, of some exporters, polygons."""
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from xml.etree import ElementTree
 
 from maskrcnn.data.formats.content import Content, Size, clip_points
 from maskrcnn.data.formats.lookup import head
+from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_bytes
 
-ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)  # may expand to gigabytes; annotations have none
+ENTITY = re.compile("<!ENTITY", re.IGNORECASE)  # may expand to gigabytes; annotations have none
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ def is_voc_xml(path: Path) -> bool:
 def parse_xml(path: Path) -> XmlDocument | None:
     """A file's annotations; None if it is not VOC's XML."""
     try:
-        data = path.read_bytes()
-        root = None if ENTITY.search(data) else ElementTree.fromstring(data)
-    except (OSError, ElementTree.ParseError, LookupError, ValueError):
+        data = read_bytes(path)
+        text = data.decode(json.detect_encoding(data) if b"\0" in data else "latin-1")  # to look for entities
+        root = None if ENTITY.search(text) else ElementTree.fromstring(text if b"\0" in data else data)
+    except (UserError, ElementTree.ParseError, LookupError, ValueError):
         return None
     if root is None or root.tag != "annotation":
         return None

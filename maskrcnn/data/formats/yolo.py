@@ -6,6 +6,7 @@ of the labels and knows no splits, hence a reader of our own.
 
 import functools
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from pathlib import Path
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, split_of, unwrap, walk
+from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, read_text, split_of, unwrap, walk
 from maskrcnn.imaging.read import SUFFIXES
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
@@ -40,10 +41,10 @@ class Source:
 
     def images(self, finder: ImageFinder) -> Iterator[Path]:
         """The images, in a stable order."""
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             yield from walk(self.path, SUFFIXES)
             return
-        for line in _read_text(self.path).splitlines():
+        for line in read_text(self.path).splitlines():
             if line.strip() and (image := finder.find(line, self.path.parent)):
                 yield image
 
@@ -129,13 +130,9 @@ def _peek(folder: Path, sources: list[Source], finder: ImageFinder) -> Iterator[
     """The valid lines of each of a split's first label files; empty files are passed over."""
     images = islice(_images(sources, finder), PEEK_IMAGES)
     labels = (label for image in images if (label := _label_file(image, folder)))
-    texts = (text for label in labels if (text := _read_text(label)).strip())
+    texts = (text for label in labels if (text := read_text(label)).strip())
     for text in islice(texts, PEEK_LABELS):
         yield [line for line in _parse(text) if not line.problem]
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _parse(text: str) -> Iterator[Line]:
@@ -173,11 +170,11 @@ def _class_names(
         return yaml.names
     for name in NAME_FILES:
         if (folder / name).is_file():
-            lines = (line.strip() for line in _read_text(folder / name).splitlines())
+            lines = (line.strip() for line in read_text(folder / name).splitlines())
             return dict(enumerate(line for line in lines if line))
     images = (image for group in sources.values() for image in _images(group, finder))
     labels = {label for image in images if (label := _label_file(image, folder))}
-    lines = (line for label in labels for line in _parse(_read_text(label)))
+    lines = (line for label in labels for line in _parse(read_text(label)))
     return {id: f"class {id}" for id in sorted({line.class_id for line in lines if not line.problem})}
 
 
@@ -191,7 +188,7 @@ def _read(folder: Path, images: list[Path], names: dict[int, str], *, boxes: boo
             content.notes.add("unreadable images skipped", image)
             continue
         image_id = content.add_image(image, size)
-        for line in _parse(_read_text(label)) if label else ():
+        for line in _parse(read_text(label)) if label else ():
             example = f"{label}, line {line.number}"
             if line.problem:
                 content.notes.add(line.problem, example)

@@ -68,7 +68,7 @@ def train_dataset(
 
     specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
     if config.data.copy_paste:
-        specs |= {"source_span": tf.TensorSpec([None, 3], tf.int64), "source_size": tf.TensorSpec([None, 2], tf.int32)}
+        specs |= {"source_span": tf.TensorSpec([None, 4], tf.int64), "source_size": tf.TensorSpec([None, 2], tf.int32)}
     return _batches(split, config, order, _training_loader(split, config), size // shard.pieces, specs)
 
 
@@ -227,7 +227,7 @@ def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: in
         return tf.ensure_shape(tf.numpy_function(reader.read, [span], tf.string, stateful=False), [])
 
     signature = {
-        "span": tf.TensorSpec([None, 3], tf.int64),
+        "span": tf.TensorSpec([None, 4], tf.int64),
         "size": tf.TensorSpec([None, 2], tf.int32),
         "canvas": tf.TensorSpec([None, 2], tf.int32),
         **specs,

@@ -8,63 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from maskrcnn.config import Category
 from maskrcnn.data.coco.annotations import CocoDataset, warn
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import Problem, is_tolerable, refuse
 from maskrcnn.data.coco.segmentation import encode_rle
+from maskrcnn.data.records.converted import VERSION
 from maskrcnn.data.records.origin import Origin, skipped_files
 from maskrcnn.data.records.prepare import PreparedImage, prepare_images
 from maskrcnn.data.records.rasterize import MASK_SIZE
 from maskrcnn.data.records.shards import Part, PartialConversion, Record
-from maskrcnn.data.records.tfrecord import RecordIndex, object_area, record_spans, serialize
+from maskrcnn.data.records.tfrecord import object_area, serialize
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.files import claimed, replacing
 
-VERSION = 2  # of the index and of what the records hold
 SHARD_IMAGES = 1024  # about 150 MB of JPEGs
-
-
-@dataclasses.dataclass(frozen=True)
-class Converted:
-    """Records made of a split."""
-
-    index: RecordIndex
-    categories: tuple[Category, ...]
-    annotation_file: Path
-    facts: dict[str, Any]  # what the caller of `write_records` wants to know again without reading the annotations
-
-
-def read_converted(out_dir: Path, name: str, origin: Origin | None) -> Converted | None:
-    """Records converted earlier, or None if there are none, or none of this ``origin``.
-
-    Raises:
-        UserError: the records are there and damaged.
-    """
-    try:
-        content = json.loads((out_dir / f"{name}.json").read_bytes())
-        if content["version"] != VERSION or (origin is not None and not origin.made(content)):
-            return None
-        files = tuple(out_dir / file for file in content["files"])
-        image_ids, sizes = np.array(content["image_ids"], np.int64), np.array(content["sizes"], np.int32)
-        objects = np.array(content["objects"], np.int32)
-        categories = tuple(Category(**category) for category in content["categories"])
-        facts = content["facts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    annotation_file = out_dir / f"{name}_annotations.json"
-    if not annotation_file.is_file() or not all(file.is_file() for file in files):
-        return None
-    spans = record_spans(files)
-    if len(spans) != len(image_ids):
-        raise UserError(
-            f"{out_dir}: holds {len(spans)} records of {name}, expected {len(image_ids)}; delete the folder"
-        )
-    return Converted(RecordIndex(files, spans, sizes, image_ids, objects), categories, annotation_file, facts)
 
 
 def write_records(
@@ -88,7 +48,7 @@ def write_records(
             problems = [problem for part in parts for problem in part.problems]
             if not any(part.images for part in parts):
                 raise UserError(f"{dataset.path}: no image could be read, the first: {problems[0]}")
-            _publish(partial, files, parts, {"origin": origin.describe(), "facts": facts}, name)
+            _publish(partial, files, parts, (origin, facts), name)
         partial.remove()
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message
@@ -131,14 +91,14 @@ def _make_parts(
 
 
 def _record(image: PreparedImage, names: dict[int, str]) -> Record:
-    return serialize(image, names), image.entry, coco_entries(image)
+    return serialize(image, names), image, coco_entries(image)
 
 
 def _publish(
-    partial: PartialConversion, files: list[Path], parts: list[Part], about: dict[str, Any], name: str
+    partial: PartialConversion, files: list[Path], parts: list[Part], about: tuple[Origin, dict[str, Any]], name: str
 ) -> None:
     """Replaces an earlier conversion by the finished shards; the index, which makes them count, comes last."""
-    dataset, out_dir = partial.dataset, files[0].parent
+    dataset, out_dir, (origin, facts) = partial.dataset, files[0].parent, about
     images = [image for part in parts for image in part.images]
     annotations = [entry for part in parts for entry in part.annotations]
     categories = [dataclasses.asdict(category) for category in dataset.categories]
@@ -147,7 +107,8 @@ def _publish(
     index = {
         "version": VERSION,
         "mask_size": MASK_SIZE,
-        **about,
+        "origin": origin.describe(),
+        "facts": facts,
         "too_many_skipped": not is_tolerable(problems, dataset.totals),
         "skipped_files": skipped_files(dataset, problems),
         "files": [file.name for file in files],
@@ -155,6 +116,12 @@ def _publish(
         "image_ids": [image["id"] for image in images],
         "sizes": [(image["height"], image["width"]) for image in images],
         "objects": [objects[image["id"]] for image in images],
+        "checksums": [checksum for part in parts for checksum in part.checksums],
+        "sources": {
+            "folder": os.path.relpath(dataset.image_dir, origin.root),
+            "names": [image["file_name"] for image in images],
+            "states": [state for part in parts for state in part.sources],
+        },
     }
     with (
         replacing(out_dir / f"{name}.json") as index_file,

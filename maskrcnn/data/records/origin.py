@@ -65,6 +65,6 @@ def skipped_files(dataset: CocoDataset, problems: list[Problem]) -> list[list[An
 def _state(path: Path) -> list[int | None]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: not a path
         return [None, None]
     return [status.st_size, status.st_mtime_ns]

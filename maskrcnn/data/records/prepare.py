@@ -14,6 +14,7 @@ from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import Problem
 from maskrcnn.data.records.rasterize import frame_mask
 from maskrcnn.data.records.stored_images import StoredImage, WrongSizeError, store_image
+from maskrcnn.errors import UserError
 
 T = TypeVar("T")
 
@@ -35,10 +36,9 @@ def prepare_image(dataset: CocoDataset, entry: ImageEntry) -> tuple[PreparedImag
     path = dataset.image_dir / entry.file_name
     try:
         stored = store_image(path, entry.height, entry.width)
-    except WrongSizeError as error:
-        return None, [Problem("wrong image size", path, f"image {entry.id}", str(error))]
-    except ValueError as error:
-        return None, [Problem("damaged image", path, f"image {entry.id}", str(error))]
+    except UserError as error:
+        kind = "wrong image size" if isinstance(error, WrongSizeError) else "damaged image"
+        return None, [Problem(kind, path, f"image {entry.id}", str(error).removeprefix(f"{path}: "))]
     problems, usable, masks = [], [], []
     for annotation in dataset.annotations.get(entry.id, ()):
         try:

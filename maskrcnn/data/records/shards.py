@@ -6,6 +6,7 @@ They lie in a hidden folder beside the records to be, so that an interrupted con
 import dataclasses
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import tensorflow as tf
 from maskrcnn.data.coco.annotations import CocoDataset
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import Problem, Severity
+from maskrcnn.data.records.prepare import PreparedImage
+from maskrcnn.data.records.stored_images import SourceState
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 from maskrcnn.runtime.files import replacing
 
 
@@ -26,9 +30,11 @@ class Part:
     images: list[dict[str, Any]]  # fields of `ImageEntry`
     annotations: list[dict[str, Any]]  # COCO's
     problems: list[Problem]  # of what was skipped
+    sources: list[SourceState]  # of the images
+    checksums: list[int]  # CRC-32 of the serialized records
 
 
-Record = tuple[bytes, ImageEntry, list[dict[str, Any]]]  # serialized; annotations as COCO's
+Record = tuple[bytes, PreparedImage, list[dict[str, Any]]]  # serialized; annotations as COCO's
 
 
 class PartialConversion:
@@ -46,7 +52,7 @@ class PartialConversion:
     def finished(self, shard: Path, images: tuple[ImageEntry, ...]) -> Part | None:
         """The shard if it was written by an earlier start from the same annotations and the same image files."""
         try:
-            manifest = json.loads(self._manifest(shard).read_bytes())
+            manifest = read_json(self._manifest(shard), "a manifest", MAX_ANNOTATION_BYTES)
             if manifest["key"] != self.key or manifest["source"] != self._state(images):
                 return None
             if (self.folder / shard.name).stat().st_size != manifest["bytes"]:
@@ -55,22 +61,25 @@ class PartialConversion:
                 Problem(kind, Path(file), item, text, Severity(severity))
                 for kind, file, item, text, severity in manifest["problems"]
             ]
-            return Part(manifest["images"], manifest["annotations"], problems)
-        except (OSError, ValueError, KeyError, TypeError):
+            sources = [SourceState(*state) for state in manifest["sources"]]
+            return Part(manifest["images"], manifest["annotations"], problems, sources, manifest["checksums"])
+        except (OSError, UserError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, shard: Path, images: tuple[ImageEntry, ...], records: Callable[[list[Problem]], Iterator]) -> Part:
         """Writes the ``records`` of a shard, then its manifest, which makes the shard count."""
-        state, part = self._state(images), Part([], [], [])
+        state, part = self._state(images), Part([], [], [], [], [])
         with replacing(self.folder / shard.name) as temporary:
             with tf.io.TFRecordWriter(str(temporary)) as writer:
-                for serialized, entry, annotations in records(part.problems):
+                for serialized, image, annotations in records(part.problems):
                     writer.write(serialized)
-                    part.images.append(dataclasses.asdict(entry))
+                    part.images.append(dataclasses.asdict(image.entry))
                     part.annotations.extend(annotations)
+                    part.sources.append(image.stored.source)
+                    part.checksums.append(zlib.crc32(serialized))
             size = temporary.stat().st_size
         problems = [[p.kind, str(p.file), p.item, p.text, p.severity.value] for p in part.problems]
-        content = {"images": part.images, "annotations": part.annotations, "problems": problems}
+        content = {**vars(part), "problems": problems}
         with replacing(self._manifest(shard)) as temporary:
             temporary.write_text(json.dumps({"key": self.key, "source": state, "bytes": size, **content}))
         return part

@@ -2,16 +2,20 @@
 
 import dataclasses
 import logging
+import re
 from pathlib import Path
 
 from maskrcnn.config import Category, Config, DataConfig
-from maskrcnn.data.records.convert import read_converted
+from maskrcnn.data.records.converted import read_converted
 from maskrcnn.data.records.tfrecord import RecordIndex
 from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
+from maskrcnn.errors import UserError
 
 logger = logging.getLogger("maskrcnn")
 
 ANNOTATION_PATTERNS = ("annotations/instances_{name}*.json", "annotations/{name}*.json", "instances_{name}*.json")
+PATTERNS = ("{name}*.tfrecord", "{name}*.tfrecord-*-of-*", "{name}*.record-*-of-*")  # "val" begins "valid" too
+SHARD = re.compile(r"-(\d+)-of-(\d+)(?:\.\w+)?$")
 STEP = 20  # `max_instances` is a multiple of it, so that datasets that differ little have the same shapes
 MOST_INSTANCES = 300  # each costs memory in every batch
 
@@ -88,3 +92,28 @@ def _annotations_of_records(data_dir: Path, name: str, scanned: Scanned, cache_f
     if not path.is_file() or path.stat().st_mtime_ns < made_from.stat().st_mtime_ns:
         write_annotations(scanned, path)
     return path
+
+
+def find_record_files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The TFRecord files of each split that has any, sorted.
+
+    Raises:
+        UserError: shards are missing.
+    """
+    found = {}
+    for name in ("train", "val", "test"):
+        files = sorted({file for pattern in PATTERNS for file in folder.glob(pattern.format(name=name))})
+        _check_shards(folder, files)
+        if files:
+            found[name] = tuple(files)
+    return found
+
+
+def _check_shards(folder: Path, files: list[Path]) -> None:
+    shards = [match for file in files if (match := SHARD.search(file.name))]
+    for match in shards:
+        stem, total = match.string[: match.start()], int(match[2])
+        present = {int(other[1]) for other in shards if other.string.startswith(f"{stem}-") and int(other[2]) == total}
+        if missing := set(range(total)) - present:
+            listed = ", ".join(map(str, sorted(missing)[:5]))
+            raise UserError(f"{folder}: shards {listed} of {total} of {stem!r} are missing; copy or convert again")

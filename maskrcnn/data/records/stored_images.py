@@ -1,16 +1,33 @@
 """Image files as they go into records: encoded, 8-bit RGB, on the grid that the annotations were drawn on."""
 
 import io
-import warnings
+import os
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.read import DAMAGED, to_rgb
+from maskrcnn.imaging.read import open_image, orientation, to_rgb, turn_upright, upright_size
+from maskrcnn.input_files import read_bytes
 
-ORIENTATION = 0x0112  # EXIF tag
+MAX_IMAGE_BYTES = 1 << 29  # of an image file
+
+
+THREADS = 16  # that look at files, which may lie on a slow network
+SAMPLE = 64  # files whose contents are compared where very many have another mtime, as in a copied dataset
+
+
+class SourceState(NamedTuple):
+    """The facts by which a replaced image file is noticed."""
+
+    size: int  # bytes
+    mtime_ns: int
+    checksum: int  # CRC-32 of the contents
 
 
 @dataclass(frozen=True)
@@ -21,6 +38,7 @@ class StoredImage:
     format: str  # "jpeg" or "png"
     height: int
     width: int
+    source: SourceState
 
 
 def store_image(path: Path, height: int, width: int) -> StoredImage:
@@ -30,38 +48,61 @@ def store_image(path: Path, height: int, width: int) -> StoredImage:
     the pixels as stored.
 
     Raises:
-        ValueError: unreadable, truncated, or of another size than annotated.
+        UserError: unreadable, truncated, or (`WrongSizeError`) of another size than annotated.
     """
-    try:
-        data = path.read_bytes()
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore", UserWarning)  # odd EXIF blocks do not harm the pixels
-            turn = _must_turn(image, height, width)
-            if image.format in ("JPEG", "MPO") and image.mode == "RGB" and not turn:
-                image.draft("RGB", (1, 1))  # truncation shows in the entropy decoder; an eighth of the size will do
-                image.load()
-                return StoredImage(data, "jpeg", height, width)
-            pixels = to_rgb(ImageOps.exif_transpose(image) if turn else image, path)
-    except WrongSizeError:
-        raise
-    except UserError as error:
-        raise ValueError(str(error).removeprefix(f"{path}: ")) from error
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded ({error})") from error
+    mtime_ns = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+    data = read_bytes(path, MAX_IMAGE_BYTES)
+    source = SourceState(len(data), mtime_ns, zlib.crc32(data))
+    with open_image(path, data) as image:
+        turn = _must_turn(image, path, height, width)
+        if image.format in ("JPEG", "MPO") and image.mode == "RGB" and not turn:
+            image.draft("RGB", (1, 1))  # truncation shows in the entropy decoder; an eighth of the size will do
+            image.load()
+            return StoredImage(data, "jpeg", height, width, source)
+        pixels = to_rgb(turn_upright(image) if turn else image, path)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    return StoredImage(buffer.getvalue(), "png", height, width)
+    return StoredImage(buffer.getvalue(), "png", height, width, source)
 
 
-class WrongSizeError(ValueError):
+class WrongSizeError(UserError):
     """The image and its annotations disagree."""
 
 
-def _must_turn(image: Image.Image, height: int, width: int) -> bool:
-    orientation = image.getexif().get(ORIENTATION, 1)
-    upright = image.size[::-1] if orientation >= 5 else image.size  # 5..8 turn by 90 degrees
+def _must_turn(image: Image.Image, path: Path, height: int, width: int) -> bool:
+    upright = upright_size(image)
     if (width, height) == upright:
-        return orientation != 1
+        return orientation(image) != 1
     if (width, height) == image.size:
         return False
-    raise WrongSizeError(f"is {upright[0]} x {upright[1]} px, annotated as {width} x {height}")
+    raise WrongSizeError(f"{path}: is {upright[0]} x {upright[1]} px, annotated as {width} x {height}; correct one")
+
+
+def first_replaced(folder: Path, names: Sequence[str], states: Sequence[SourceState]) -> str | None:
+    """The name of an image file that is not the one that was stored; files that are gone do not count.
+
+    Sizes and mtimes of all are looked at, and the contents of up to `SAMPLE` whose mtime alone differs.
+    """
+
+    def look(start: int) -> list[tuple[int, bool]]:
+        """Position and "the size differs" of every ``THREADS``-th file that is not as it was."""
+        found = []
+        for position in range(start, len(names), THREADS):
+            try:
+                status = os.stat(folder / names[position])
+            except (OSError, ValueError):
+                continue
+            size, mtime_ns, _ = states[position]
+            if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+                found.append((position, status.st_size != size))
+        return found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        differing = sorted(entry for found in pool.map(look, range(THREADS)) for entry in found)
+    for position, resized in differing:
+        if resized:
+            return names[position]
+    for position, _ in differing[:: max(len(differing) // SAMPLE, 1)]:
+        if zlib.crc32(read_bytes(folder / names[position], MAX_IMAGE_BYTES)) != states[position].checksum:
+            return names[position]
+    return None

@@ -7,7 +7,8 @@ Our own records hold masks as ``image/object/mask_bits`` (see ``rasterize``); th
 import os
 import struct
 import weakref
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from maskrcnn.data.coco.annotations import Annotation
 from maskrcnn.data.records.prepare import PreparedImage
 from maskrcnn.data.records.rasterize import pack_masks
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import open_regular
 
 HEADER = struct.Struct("<QI")  # length of the data, its checksum
 FOOTER_BYTES = 4  # checksum of the data
+NO_CHECKSUM = -1  # in the span of a record of which none is known
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class RecordIndex:
     """Where records lie and what must be known of them before they are read."""
 
     files: tuple[Path, ...]
-    spans: np.ndarray  # int64 [N, 3]: position in ``files``, offset and length of the data in bytes
+    spans: np.ndarray  # int64 [N, 4]: position in ``files``, offset and length of the data in bytes, its CRC-32 or -1
     sizes: np.ndarray  # int32 [N, 2]: height and width of the image
     image_ids: np.ndarray  # int64 [N]
     objects: np.ndarray  # int32 [N]: of each image, crowds not counted
@@ -41,13 +44,23 @@ class RecordReader:
     """Reads single records; safe to call from many threads."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
-        self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
+        self._files, self._descriptors = files, [os.open(path, os.O_RDONLY | os.O_NONBLOCK) for path in files]
         weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
 
     def read(self, span: np.ndarray) -> bytes:
-        """The serialized example at ``span`` [3]: file, offset, length."""
-        file, offset, length = (int(value) for value in span)
-        return os.pread(self._descriptors[file], length, offset)
+        """The serialized example at ``span`` [4], see `RecordIndex`.
+
+        Raises:
+            UserError: it is not the one that the index was made of.
+        """
+        file, offset, length, checksum = (int(value) for value in span)
+        data = os.pread(self._descriptors[file], length, offset)
+        if len(data) != length or checksum not in (NO_CHECKSUM, zlib.crc32(data)):
+            raise UserError(
+                f"{self._files[file]}: the record at byte {offset} is damaged (its checksum differs); delete "
+                "the folder and convert or copy it again"
+            )
+        return data
 
 
 def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
@@ -98,7 +111,7 @@ def _floats(values: Iterable[float]) -> tf.train.Feature:
 
 
 def record_spans(files: tuple[Path, ...]) -> np.ndarray:
-    """Spans of all records, found by hopping from header to header: int64 [N, 3].
+    """Spans of all records, found by hopping from header to header, without checksums: int64 [N, 4].
 
     Raises:
         UserError: a file that cannot be read or ends within a record.
@@ -109,7 +122,7 @@ def record_spans(files: tuple[Path, ...]) -> np.ndarray:
 def _file_spans(number: int, path: Path) -> np.ndarray:
     spans, offset = [], 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             end = os.fstat(file.fileno()).st_size
             while offset < end:
                 header = os.pread(file.fileno(), HEADER.size, offset)
@@ -120,7 +133,23 @@ def _file_spans(number: int, path: Path) -> np.ndarray:
                         f"{path}: record {len(spans)}: the file is truncated or not a TFRecord; delete it and convert "
                         "or copy it again"
                     )
-                spans.append((number, start, length))
+                spans.append((number, start, length, NO_CHECKSUM))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
-    return np.array(spans, np.int64).reshape(-1, 3)
+    return np.array(spans, np.int64).reshape(-1, 4)
+
+
+def verified_records(path: Path) -> Iterator[bytes]:
+    """The serialized examples of a file, each compared with the checksums in it.
+
+    Raises:
+        UserError: one differs.
+    """
+    count = 0
+    try:
+        for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield data
+            count += 1
+    except tf.errors.OpError as error:
+        problem = f"record {count} is damaged (its checksum differs, or it cannot be read)"
+        raise UserError(f"{path}: {problem}; delete the file and convert or copy it again") from error

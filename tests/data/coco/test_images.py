@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.coco.images import ORIENTATION, check_images, read_size
-from maskrcnn.data.coco.problems import EntryError
+from maskrcnn.data.coco.images import check_images
+from maskrcnn.errors import UserError
+from maskrcnn.imaging.read import ORIENTATION, read_size
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_sizes_are_those_of_the_upright_image(files):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(files / "turned.jpg", exif=exif)
     assert read_size(files / "turned.jpg") == (30, 20)
     (files / "broken.jpg").write_bytes(b"no image")
-    with pytest.raises(EntryError, match="cannot be read"):
+    with pytest.raises(UserError, match="not a JPEG"):
         read_size(files / "broken.jpg")
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pycocotools.coco import COCO
 
 from maskrcnn.data.records import convert
-from maskrcnn.data.records.convert import read_converted
+from maskrcnn.data.records.converted import read_converted
 from maskrcnn.data.records.tfrecord import RecordReader, record_spans
 from maskrcnn.errors import UserError
 
@@ -192,7 +192,7 @@ def test_a_truncated_image_is_skipped_until_it_is_replaced(coco, tmp_path, caplo
     converted = run(coco, tmp_path / "out")
     assert converted.index.image_ids.tolist() == [100, 101, 102, 104]
     assert len(json.loads(converted.annotation_file.read_text())["annotations"]) == 3
-    assert "skipped: image 103: cannot be decoded" in caplog.text
+    assert "skipped: image 103: the image is damaged or truncated" in caplog.text
     path.write_bytes(whole)
     assert len(run(coco, tmp_path / "out").index) == 5
 
