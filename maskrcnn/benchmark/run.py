@@ -26,7 +26,6 @@ from maskrcnn.benchmark.batches import Batch, inference_batches, open_split, tra
 from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, make_record
 from maskrcnn.benchmark.step_clock import StepClock, summarize
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import to_original
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler, hardware

@@ -18,6 +18,7 @@ from maskrcnn.cli.flags import (
 )
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.environment import check_processes
 
 if TYPE_CHECKING:
     from maskrcnn.training.presets import Recipe
@@ -112,6 +113,7 @@ def train(options: argparse.Namespace) -> None:
         raise UserError("give either --data_dir or --use_synthetic_data")
     preset = _preset(options)
     make_config(options)  # wrong settings fail before anything heavy is imported
+    check_processes(options.coordinator, options.num_processes, options.process_id)
     use_backend(options)
     from maskrcnn.logs.dllogger import LogOptions
     from maskrcnn.runtime.distribution import connect

@@ -2,9 +2,10 @@
 
 import contextlib
 import fcntl
+import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskrcnn.errors import UserError
@@ -16,9 +17,14 @@ TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` to write to, and renames it at the end.
 
-    After an error the file is removed, and so are the folders that were created for it.
+    After an error the file is removed, and so are the folders that were created for it. Temporary files of the same
+    name that killed processes left are removed too.
     """
     with creating(path.parent):
+        for stale in path.parent.glob(f".*.{glob.escape(path.name)}"):
+            process = TEMPORARY.match(stale.name)
+            if process and not _is_alive(int(process[1])):
+                stale.unlink(missing_ok=True)
         temporary = temporary_name(path)
         try:
             yield temporary
@@ -59,8 +65,10 @@ def creating(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claimed(directory: Path) -> Iterator[None]:
+def claimed(directory: Path) -> Iterator[Callable[[], None]]:
     """Locks a folder for this process, and removes files that a killed process did not complete.
+
+    Yields a function that raises a `UserError` if the folder has been deleted or moved since.
 
     Raises:
         UserError: another process has locked it.
@@ -77,9 +85,18 @@ def claimed(directory: Path) -> Iterator[None]:
             except OSError:  # the file system has no locks
                 pass
             remove_stale(directory)
-            yield
+            yield lambda: _check_claim(directory, descriptor)
         finally:
             os.close(descriptor)  # releases the lock, as the end of the process does
+
+
+def _check_claim(directory: Path, descriptor: int) -> None:
+    try:
+        if os.path.samestat(os.stat(directory), os.fstat(descriptor)):
+            return
+    except OSError:
+        pass
+    raise UserError(f"{directory}: was deleted or moved while it was in use; start the run again")
 
 
 def _is_alive(process: int) -> bool:

@@ -42,6 +42,7 @@ def training_callbacks(
     ):
         yield [
             CountSteps(state),
+            StopOnLostFolder(session.check_folder),
             StopOnNonFinite(state, session.checkpoints, data.image_ids, devices),
             evaluator.log,
             ShowProgress(plan, state, bar, data.waited),
@@ -62,6 +63,17 @@ class CountSteps(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.state.step += 1
+
+
+class StopOnLostFolder(keras.callbacks.Callback):
+    """Ends a run whose folder is deleted, instead of training for hours to save into another folder of its name."""
+
+    def __init__(self, check: Callable[[], None]):
+        super().__init__()
+        self.check = check
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.check()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
