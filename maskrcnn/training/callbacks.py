@@ -42,12 +42,12 @@ def training_callbacks(
     ):
         yield [
             CountSteps(state),
-            StopOnLostFolder(session.check_folder),
             StopOnNonFinite(state, session.checkpoints, data.image_ids, devices),
             evaluator.log,
             ShowProgress(plan, state, bar, data.waited),
             EstimateDuration(plan, state),
             *others,
+            StopOnLostFolder(session.check_folder),  # before what writes into it
             SaveCheckpoints(plan, state, writer, train.checkpoint_every, session.interruption, devices),
             EvaluateEpochs(plan, state, evaluator, every=train.evaluate_every, patience=train.patience),
             StopAtTimeLimit(train.max_time, devices),
@@ -73,6 +73,9 @@ class StopOnLostFolder(keras.callbacks.Callback):
         self.check = check
 
     def on_train_batch_end(self, batch, logs=None):
+        self.check()
+
+    def on_epoch_end(self, epoch, logs=None):
         self.check()
 
 
