@@ -19,6 +19,7 @@ from maskrcnn.cli.flags import (
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.logs.trackers import require
+from maskrcnn.runtime.environment import check_processes
 
 if TYPE_CHECKING:
     from maskrcnn.training.presets import Recipe
@@ -122,6 +123,7 @@ def train(options: argparse.Namespace) -> None:
     preset = _preset(options)
     require(options.log)
     make_config(options)  # wrong settings fail before anything heavy is imported
+    check_processes(options.coordinator, options.num_processes, options.process_id)
     use_backend(options)
     from maskrcnn.logs.dllogger import LogOptions
     from maskrcnn.runtime.distribution import connect

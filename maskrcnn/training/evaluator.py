@@ -94,8 +94,8 @@ def summarize(metrics: Metrics, epoch: int) -> str:
 def keep_best(model: Any, config: Config, metrics: Metrics, directory: Path) -> None:
     """Saves a model as the best one, with its metrics, unless the saved one has at least the same mask AP."""
     best = -1.0
-    with contextlib.suppress(OSError, ValueError, KeyError):  # none yet
-        best = json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet
+        best = float(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0)
     if (metrics["segm"]["AP"] or 0.0) > best:
         save_model(model, config, directory)
         write_metrics(metrics, directory)  # last, since it marks the folder as complete
