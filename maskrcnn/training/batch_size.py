@@ -40,9 +40,9 @@ def with_largest_batch(config: Config, *, on_cpu: bool) -> Config:
     fitting = int((memory * USABLE["cpu" if on_cpu else "gpu"] - FIXED_BYTES) / each)
     if fitting < 1:
         raise UserError(
-            f"--train_batch_size auto: an image takes some {each / 1e9:.1f} GB, too much for {memory / 1e9:.0f} GB; "
+            f"--train_batch_size auto: an image takes some {each / 1e9:.2g} GB, too much for {memory / 1e9:.0f} GB; "
             "use smaller images (--set image.min_side=... --set image.max_side=...) or --precision bfloat16"
         )
     size = min(2 ** (fitting.bit_length() - 1), MOST_ON_CPU if on_cpu else MOST_ON_GPU)
-    logger.info("batches of %d: an image takes some %.1f of %.0f GB", size, each / 1e9, memory / 1e9)
+    logger.info("batches of %d: an image takes some %.2g of %.0f GB", size, each / 1e9, memory / 1e9)
     return config.override({"train.batch_size": size})
