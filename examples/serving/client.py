@@ -1,6 +1,6 @@
 """Sends images to the server and prints what it finds in them; needs the standard library only.
 
-    python client.py photo.jpg --url http://localhost:8000/predict
+python client.py photo.jpg --url http://localhost:8000/predict
 """
 
 import argparse
