@@ -20,6 +20,6 @@ RUN case "${VARIANT}" in cpu) extras=jax,onnx ;; gpu) extras=gpu,onnx ;; *) echo
 COPY . .
 RUN pip install --no-deps --force-reinstall . && maskrcnn --version
 
-USER maskrcnn
+USER 1000
 VOLUME ["/data", "/weights", "/results"]
 CMD ["bash"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskrcnn.inference.run import InferOptions, infer_folder
     from maskrcnn.inference.sources import load
     from maskrcnn.model import MaskRCNN
+    from maskrcnn.reports.evaluation_report import explain_folder
     from maskrcnn.training.presets import Recipe
     from maskrcnn.training.run import RunOptions, Start, train
 
@@ -31,6 +32,7 @@ __all__ = [
     "Start",
     "RunOptions",
     "evaluate_folder",
+    "explain_folder",
     "infer_folder",
     "InferOptions",
     "load",
@@ -56,6 +58,7 @@ _HOMES = {
     "Start": "training.run",
     "RunOptions": "training.run",
     "evaluate_folder": "evaluation.run",
+    "explain_folder": "reports.evaluation_report",
     "infer_folder": "inference.run",
     "InferOptions": "inference.run",
     "export_model": "export.run",

@@ -48,6 +48,8 @@ class FileServer:
             handler.end_headers()
             return
         handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         handler.send_header("Content-Length", str(len(body) - start))
         handler.end_headers()
         if self.drops:

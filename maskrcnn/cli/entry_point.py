@@ -116,10 +116,8 @@ def describe(error: BaseException) -> str | None:
     text = str(error)
     if raised_in_loader := re.search(r"UserError: (.+)", text):  # tf.data passes on Python's errors as text
         return one_line(raised_in_loader[1])
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "ResourceExhaustedError"
-        or "RESOURCE_EXHAUSTED" in text
-    ):
+    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in text:
         return OUT_OF_MEMORY
+    if isinstance(error, MemoryError):
+        return one_line(f"out of memory on the host ({text or 'no details'}); close other programs, or use less data")
     return None

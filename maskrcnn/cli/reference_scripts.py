@@ -96,7 +96,7 @@ def translate(command: str | None, arguments: Sequence[str]) -> list[str]:
         command, defaults = MODES[mode], MAIN
     else:
         defaults = SCRIPTS[command]
-    if "gpus" in flags:
+    if flags.get("gpus", 0) > 1:  # the command says it of one
         check_gpus(flags["gpus"])
     _set_defaults(command, flags, defaults, rest)
     unused = [f"--{name}" for name in flags if name not in ACCEPTED[command] | {"slurm_lock", "no_xla"}]

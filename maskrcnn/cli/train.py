@@ -18,6 +18,8 @@ from maskrcnn.cli.flags import (
 )
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+from maskrcnn.logs.trackers import require
+from maskrcnn.runtime.environment import check_processes
 
 if TYPE_CHECKING:
     from maskrcnn.training.presets import Recipe
@@ -75,6 +77,14 @@ def _add_train(commands: Any) -> None:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of the first process")
     group.add_argument("--num_processes", type=whole(1), metavar="N", help="number of processes")
     group.add_argument("--process_id", type=whole(0), metavar="I", help="rank of this process, from 0")
+    group = parser.add_argument_group("experiment trackers", "with accounts and offline modes by their own variables")
+    group.add_argument(
+        "--log",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also log to wandb, mlflow, comet or csv (MODEL_DIR/log.csv)",
+    )
     group = parser.add_argument_group("TensorBoard")
     group.add_argument("--log_tensorboard", metavar="DIR", help="write TensorBoard events to this folder")
     group.add_argument("--log_graph", action="store_true", help="write TensorFlow's graph for TensorBoard")
@@ -111,7 +121,9 @@ def train(options: argparse.Namespace) -> None:
     if bool(options.data_dir) == options.use_synthetic_data:
         raise UserError("give either --data_dir or --use_synthetic_data")
     preset = _preset(options)
+    require(options.log)
     make_config(options)  # wrong settings fail before anything heavy is imported
+    check_processes(options.coordinator, options.num_processes, options.process_id)
     use_backend(options)
     from maskrcnn.logs.dllogger import LogOptions
     from maskrcnn.runtime.distribution import connect
@@ -122,7 +134,12 @@ def train(options: argparse.Namespace) -> None:
 
     weights = _weights(options, preset)
     logs = LogOptions(
-        options.log_file, options.log_every, options.log_warmup_steps, options.log_tensorboard, options.log_graph
+        options.log_file,
+        options.log_every,
+        options.log_warmup_steps,
+        options.log_tensorboard,
+        options.log_graph,
+        tuple(options.log),
     )
     metrics = train(
         _config(options, preset, weights),

@@ -72,7 +72,7 @@ class Analysis:
     images: list[ImageOutcome]
     labels: list[dict[str, Any]]  # suspicious ones, see `_labels`
     matched: frozenset[int]  # rows of `CocoScorer.rows` that found an object
-    found: frozenset[int]  # ids of annotations that were found
+    found: frozenset[int]  # ids of annotations that were found at the threshold
 
 
 def analyze(scorer: CocoScorer) -> Analysis:
@@ -85,7 +85,6 @@ def analyze(scorer: CocoScorer) -> Analysis:
     for number, status in matches["dt_status"].items():  # detections are numbered from 1
         counted[number - 1], correct[number - 1] = True, status == "tp"
     objects = [entry for entry in truth["annotations"] if entry["id"] in matches["gt_status"] and not entry["iscrowd"]]
-    found = frozenset(number for number, status in matches["gt_status"].items() if status == "matched")
     curves = _curves(rows[counted], correct[counted], objects, truth["categories"])
     pooled = draw_curve(rows[counted, 5], correct[counted], len(objects))
     overall = pooled.best()
@@ -100,13 +99,14 @@ def analyze(scorer: CocoScorer) -> Analysis:
         "thresholds": {name: curve.best() for name, curve in curves.items()},
         "confusion": _confusion(masks, threshold),
         "calibration": _calibration(masks),
-        "by_size": _by_size(scorer, objects, found),
+        "by_size": _by_size(scorer, objects, matches["gt_match"]),
         "by_crowding": _by_crowding(masks, images),
         "worst_images": [_entry(image) for image in worst(images)[:LISTED]],
         "doubtful_images": [_entry(image) for image in doubtful(images)[:LISTED]],
         "label_errors": labels[:LISTED],
     }
     matched = frozenset(np.flatnonzero(correct).tolist())
+    found = frozenset(number for number, row in matches["gt_match"].items() if rows[row - 1, 5] >= threshold)
     return Analysis(summary, threshold, curves, pooled, images, labels, matched, found)
 
 
@@ -213,7 +213,7 @@ def _calibration(evaluation: Any) -> dict[str, Any]:
     return {"ECE": round(found["ece"], 4), "MCE": round(found["mce"], 4), "bins": bins}
 
 
-def _by_size(scorer: CocoScorer, objects: list[dict[str, Any]], found: frozenset[int]) -> list[dict[str, Any]]:
+def _by_size(scorer: CocoScorer, objects: list[dict[str, Any]], found: Mapping[int, int]) -> list[dict[str, Any]]:
     """Objects by area: how many, the fraction found at any score, and AP."""
     stats = {kind: dict(zip(SIZES, scorer.evaluation(kind).stats[3:6], strict=True)) for kind in KINDS}
     groups = []

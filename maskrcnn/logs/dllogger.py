@@ -22,6 +22,7 @@ class LogOptions:
     warmup_steps: int = 100  # excluded from the reported speed; reference
     tensorboard: str | Path | None = None  # folder for TensorBoard's event files
     graph: bool = False  # also write TensorFlow's graph of the model there, or into the model folder
+    trackers: tuple[str, ...] = ()  # names of experiment trackers, see `maskrcnn.logs.trackers`
 
 
 class DLLLog:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class ScalarWriter:
@@ -20,6 +21,9 @@ class ScalarWriter:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """The page of the run has the images."""
 
     def close(self) -> None:
         """Closes the file."""

@@ -90,9 +90,10 @@ def machine_facts() -> dict[str, str]:
     """The versions and hardware of `maskrcnn.runtime.hardware.describe_machine`, for people."""
     machine = describe_machine()
     versions = [f"{name} {version}" for name, version in machine["versions"].items()]
+    memory = f", {machine['memory_bytes'] / 1e9:.0f} GB" if machine["memory_bytes"] else ""
     return {
         "Software": ", ".join([f"Python {machine['python']}", *versions]),
         "Keras backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "System": machine["system"],
-        "Processor": f"{machine['processor']}, {machine['cores']} usable cores, {machine['memory_bytes'] / 1e9:.0f} GB",
+        "Processor": f"{machine['processor']}, {machine['cores']} usable cores{memory}",
     }

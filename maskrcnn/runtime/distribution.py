@@ -20,6 +20,7 @@ import numpy as np
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime import backend, compiler
+from maskrcnn.runtime.environment import check_processes
 from maskrcnn.runtime.replicated import BatchPredictor, JAXBatchPredictor, TensorFlowBatchPredictor
 
 HEARTBEAT_SECONDS = 30  # without a heartbeat of a JAX process, after which the others end
@@ -171,15 +172,12 @@ def connect(coordinator: str | None = None, num_processes: int | None = None, pr
     Raises:
         UserError: flags that do not fit together, or that the backend does not have.
     """
-    given = [value is not None for value in (coordinator, num_processes, process_id)]
-    if any(given) and not all(given):
-        raise UserError("--coordinator, --num_processes and --process_id belong together; give all three")
-    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+    slurm = check_processes(coordinator, num_processes, process_id)
     if backend.active_backend() == "jax":
-        if all(given) or slurm:
+        if coordinator or slurm:
             _initialize_jax(coordinator, num_processes, process_id)
         return _jax_devices()
-    if any(given):
+    if coordinator:
         raise UserError("--coordinator is for JAX; TensorFlow reads the processes of a run from the variable TF_CONFIG")
     return _tensorflow_devices(slurm)
 
@@ -228,14 +226,27 @@ def _jax_devices() -> Devices:
     return Devices(jax.device_count(), jax.process_count(), jax.process_index(), parallel)
 
 
+def _slurm_resolver() -> Any:
+    import tensorflow as tf
+
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
+    except Exception as error:  # it parses lists of nodes, and fails in many ways
+        raise UserError(f"the variables of SLURM describe no step of several tasks ({error}); use srun") from error
+
+
 def _tensorflow_devices(slurm: bool) -> Devices:
     import tensorflow as tf
 
-    if "TF_CONFIG" in os.environ or slurm:
+    if os.environ.get("TF_CONFIG") or slurm:
         resolver = None
-        if slurm and "TF_CONFIG" not in os.environ:
-            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        if slurm and not os.environ.get("TF_CONFIG"):
+            resolver = _slurm_resolver()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        except (ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(f"the processes of the run cannot be connected ({reason}); check TF_CONFIG") from error
         resolver = strategy.cluster_resolver
         processes = len(resolver.cluster_spec().as_dict().get("worker", [""]))
         if processes > 1:

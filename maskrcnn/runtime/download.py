@@ -1,27 +1,39 @@
-"""Downloads files: interrupted downloads resume, checksums are verified, and a per-user cache keeps the results."""
+"""Downloads files: interrupted downloads resume, checksums are verified, and a per-user cache keeps the results.
 
+A server is not trusted: addresses and redirects are HTTP only, and each answer has limits of time, rate and size.
+"""
+
+import contextlib
 import errno
 import hashlib
 import os
+import queue
 import shutil
 import socket
 import sys
+import threading
+import time
 import urllib.error
-import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.addresses import check_url, file_name, redirected
 from maskrcnn.runtime.files import locked
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 5  # in a row without receiving a byte
-TIMEOUT = 60  # seconds without an answer
-HUB = "https://huggingface.co"
+TIMEOUT = 60  # seconds without an answer, and over which the rate is measured
+MIN_RATE = 1000  # bytes a second
+PATIENCE = 60  # seconds for which the disk may take nothing
+MAX_BYTES = 64 << 30  # of a file; the largest, COCO's train2017.zip, has 19 GB
+MAX_REDIRECTS = 10
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def cache_dir() -> Path:
@@ -33,29 +45,6 @@ def cache_dir() -> Path:
     else:
         parent = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(parent) / "maskrcnn"
-
-
-def resolve_url(text: str) -> str | None:
-    """The address that ``text`` stands for: an http(s) URL, or ``hf://OWNER/REPOSITORY[@REVISION]/FILE``; else None.
-
-    Raises:
-        UserError: an ``hf://`` address without owner, repository and file.
-    """
-    if text.startswith(("http://", "https://")):
-        return text
-    if not text.startswith("hf://"):
-        return None
-    parts = text.removeprefix("hf://").split("/", 2)
-    if len(parts) < 3 or not all(parts):
-        raise UserError(f"{text}: expected hf://OWNER/REPOSITORY/FILE")
-    owner, repository, file = parts
-    repository, _, revision = repository.partition("@")
-    return f"{HUB}/{owner}/{repository}/resolve/{revision or 'main'}/{urllib.parse.quote(file)}"
-
-
-def file_name(url: str) -> str:
-    """The name of the file at a URL, without the query."""
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
 
 
 def fetch_once(
@@ -89,7 +78,7 @@ def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = 
         progress: whether to show a progress bar (on a terminal).
 
     Raises:
-        UserError: the server refuses or keeps failing, or the file is damaged.
+        UserError: the server refuses, keeps failing, is too slow or sends too much, or the file is damaged.
         OSError: the disk failed.
     """
     partial = path.with_name(path.name + ".partial")
@@ -100,12 +89,13 @@ def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = 
                 break
             reason, unreachable = "the connection was cut", False
         except urllib.error.HTTPError as error:
-            reason, unreachable = f"the server answers {error.code} {error.reason}", False
+            error.close()
+            reason, unreachable = f"the server answers {error.code} {str(error.reason)[:100]}", False
             if error.code < 500:
                 raise UserError(f"{url}: {reason}; check the address") from error
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
             cause = getattr(error, "reason", error)
-            reason, unreachable = str(cause), isinstance(cause, ConnectionRefusedError | socket.gaierror)
+            reason, unreachable = str(cause)[:200], isinstance(cause, ConnectionRefusedError | socket.gaierror)
         size = partial.stat().st_size if partial.exists() else 0
         failures, before = (failures + 1 if size == before else 1), size
         if unreachable and not size:
@@ -126,48 +116,132 @@ def _fetch_rest(url: str, partial: Path, progress: bool) -> bool:
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": "maskrcnn"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = _within(TIMEOUT, lambda: _open(url, headers))
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
+        error.close()
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):  # nothing is missing
             return True
         partial.unlink()  # longer than the file: another file's
         return False
-    with response:
+    with contextlib.ExitStack() as stack:
+        stack.callback(response.close)
         resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            partial.unlink(missing_ok=True)  # another part than the one asked for
+            return False
         have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None else None
+        total = _total(response, have, url)
         if total is not None and total - have > shutil.disk_usage(partial.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        bar = tqdm(
-            desc=file_name(url),
-            initial=have,
-            total=total,
-            unit="B",
-            unit_scale=True,
-            disable=None if progress else True,
-        )
+        hidden = None if progress else True
+        bar = tqdm(desc=file_name(url), initial=have, total=total, unit="B", unit_scale=True, disable=hidden)
+        stack.pop_all()  # from now on, the thread that reads closes it: a close waits for a read to end
         with partial.open("ab" if resumed else "wb") as file, bar:
-            have += _copy(response, file, bar)
+            for chunk in _chunks(response, url):
+                have += len(chunk)
+                if have > min(MAX_BYTES, total if total is not None else MAX_BYTES):
+                    raise UserError(f"{url}: the server sends more than {_size(have)}; check the address")
+                file.write(chunk)
+                bar.update(len(chunk))
     return total is None or have == total
 
 
-def _copy(response: HTTPResponse, file: IO[bytes], bar: Any) -> int:
-    """Copies until the end or until the connection breaks, and returns the number of bytes."""
-    copied = 0
-    while True:
+def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
+    """The answer of a server, behind redirects to other http or https addresses."""
+    opener = urllib.request.OpenerDirector()
+    for handler in ("ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler", "HTTPErrorProcessor"):
+        opener.add_handler(getattr(urllib.request, handler)())
+    target = check_url(url)
+    for _ in range(MAX_REDIRECTS):
         try:
-            chunk = response.read(CHUNK)
-        except (HTTPException, ConnectionError, TimeoutError):
-            return copied
-        if not chunk:
-            return copied
-        file.write(chunk)
-        copied += len(chunk)
-        bar.update(len(chunk))
+            return opener.open(urllib.request.Request(target, headers=headers), timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            location = error.headers.get("Location")
+            if error.code not in REDIRECTS or not location:
+                raise
+            error.close()
+            target = redirected(target, location)
+    raise UserError(f"{url}: more than {MAX_REDIRECTS} redirects; check the address")
+
+
+def _total(response: HTTPResponse, have: int, url: str) -> int | None:
+    """The size of the whole file, if the server states it."""
+    length = response.headers.get("Content-Length")
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdecimal() and len(length) < 20):
+        raise UserError(f"{url}: the server states a length of {ascii(length)[:40]}; check the address")
+    if have + int(length) > MAX_BYTES:
+        raise UserError(f"{url}: {_size(have + int(length))}, more than {_size(MAX_BYTES)}; check the address")
+    return have + int(length)
+
+
+def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
+    """Yields what a server sends until it ends.
+
+    Raises:
+        UserError: it sends too slowly, as a server does that never means to end.
+        Exception: the connection broke.
+    """
+    chunks: queue.Queue[bytes | Exception] = queue.Queue(4)
+    threading.Thread(target=_receive, args=(response, chunks), daemon=True).start()
+    began, received = time.monotonic(), 0
+    while chunk := _next(chunks):
+        yield chunk
+        received += len(chunk)
+        if (seconds := time.monotonic() - began) > TIMEOUT:
+            if received < MIN_RATE * seconds:
+                raise UserError(f"{url}: the server sends less than {MIN_RATE} bytes a second; try again later")
+            began, received = time.monotonic(), 0
+
+
+def _next(chunks: "queue.Queue[bytes | Exception]") -> bytes:
+    try:
+        chunk = chunks.get(timeout=TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError(f"nothing received for {TIMEOUT} s") from None
+    if isinstance(chunk, Exception):
+        raise chunk
+    return chunk
+
+
+def _receive(response: HTTPResponse, chunks: "queue.Queue[bytes | Exception]") -> None:
+    chunk = b"?"
+    with contextlib.closing(response), contextlib.suppress(queue.Full):  # Full: nobody takes them any more
+        while chunk:
+            try:
+                chunk = response.read1(CHUNK)
+            except (HTTPException, OSError, ValueError) as error:
+                chunks.put(ConnectionError(str(error)[:200] or "the connection was cut"), timeout=PATIENCE)
+                return
+            chunks.put(chunk, timeout=PATIENCE)
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """The result of a function that may wait for a server longer than any of its time-outs, e.g. byte by byte."""
+    results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            results.put((work(), None))
+        except BaseException as error:
+            results.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds} s") from None
+    if error is not None:
+        raise error
+    return result
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
 def _digest(path: Path, algorithm: str) -> str:

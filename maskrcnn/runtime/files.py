@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
+import glob
 import importlib
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskrcnn.errors import UserError
@@ -21,9 +22,14 @@ TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` to write to, and renames it at the end.
 
-    After an error the file is removed, and so are the folders that were created for it.
+    After an error the file is removed, and so are the folders that were created for it. Temporary files of the same
+    name that killed processes left are removed too.
     """
     with creating(path.parent):
+        for stale in path.parent.glob(f".*.{glob.escape(path.name)}"):
+            process = TEMPORARY.match(stale.name)
+            if process and not _is_alive(int(process[1])):
+                stale.unlink(missing_ok=True)
         temporary = temporary_name(path)
         try:
             yield temporary
@@ -64,8 +70,10 @@ def creating(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claimed(directory: Path) -> Iterator[None]:
+def claimed(directory: Path) -> Iterator[Callable[[], None]]:
     """Locks a folder for this process, and removes files that a killed process did not complete.
+
+    Yields a function that raises a `UserError` if the folder has been deleted or moved since.
 
     Raises:
         UserError: another process has locked it.
@@ -78,7 +86,8 @@ def claimed(directory: Path) -> Iterator[None]:
                 f"{directory}: another run is using this folder; wait until it ends, or give another folder"
             ) from error
         remove_stale(directory)
-        yield
+        claim = os.stat(directory)  # its number is not used again while the lock keeps the folder open
+        yield lambda: _check_claim(directory, claim)
 
 
 @contextlib.contextmanager
@@ -128,6 +137,13 @@ def _file_lock(descriptor: int, wait: bool) -> Iterator[None]:
         yield
     finally:
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+
+def _check_claim(directory: Path, claim: os.stat_result) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.stat(directory), claim):
+            return
+    raise UserError(f"{directory}: was deleted or moved while it was in use; start the run again")
 
 
 def _is_alive(process: int) -> bool:

@@ -5,10 +5,12 @@ them from running with any other. tests/runtime/test_keras_patches.py shows each
 """
 
 import functools
+import io
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import keras
+from keras.src.saving import saving_lib
 
 from maskrcnn.errors import UserError
 
@@ -36,6 +38,20 @@ def seen_in(version: str) -> Callable[[Callable[Arguments, None]], Callable[Argu
         return checked
 
     return decorate
+
+
+def weights_file(model: Any) -> bytes:
+    """The content of a model's ``.weights.h5``, without its optimizer.
+
+    `keras.Model.save_weights` lets HDF5 write to the disk, which ends the process with a segmentation fault when it is
+    full: its caches cannot be flushed, and are freed nevertheless.
+    """
+    content = io.BytesIO()
+    store = saving_lib.H5IOStore(content, mode="w")
+    visited = {id(model.optimizer)} if getattr(model, "optimizer", None) is not None else set()
+    saving_lib._save_state(model, store, None, inner_path="", visited_saveables=visited)
+    store.close()
+    return content.getvalue()
 
 
 def patch_distributed_training(model: Any, world_size: int) -> None:

@@ -47,6 +47,7 @@ def training_callbacks(
             ShowProgress(plan, state, bar, data.waited),
             EstimateDuration(plan, state),
             *others,
+            StopOnLostFolder(session.check_folder),  # before what writes into it
             SaveCheckpoints(plan, state, writer, train.checkpoint_every, session.interruption, devices),
             EvaluateEpochs(plan, state, evaluator, every=train.evaluate_every, patience=train.patience),
             StopAtTimeLimit(train.max_time, devices),
@@ -62,6 +63,20 @@ class CountSteps(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.state.step += 1
+
+
+class StopOnLostFolder(keras.callbacks.Callback):
+    """Ends a run whose folder is deleted, instead of training for hours to save into another folder of its name."""
+
+    def __init__(self, check: Callable[[], None]):
+        super().__init__()
+        self.check = check
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check()
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

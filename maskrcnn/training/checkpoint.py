@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from maskrcnn import settings
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import open_regular, parse_json
 from maskrcnn.runtime.files import replacing
 from maskrcnn.training.plan import State
 
@@ -99,7 +100,7 @@ def write_checkpoint(arrays: dict[str, np.ndarray], state: dict[str, Any], direc
             f"again{source}"
         ) from error
     for old in list_checkpoints(directory)[:-keep]:
-        old.unlink()
+        old.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
@@ -124,17 +125,35 @@ def restore_latest(model: keras.Model, directory: Path) -> State | None:
     paths = list_checkpoints(directory)
     for path in reversed(paths):
         try:
-            with path.open("rb") as stream, np.load(stream) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            logger.warning("%s: cannot be read; trying the checkpoint before it", path)
+            arrays, state = read_checkpoint(path)
+        except Exception as error:  # a damaged file can fail in any way
+            logger.warning("%s: cannot be read (%s); trying the checkpoint before it", path, error or type(error))
             continue
-        entries = json.loads(str(arrays.pop(STATE)))  # those of earlier versions hold more
         _assign(model, arrays, path)
-        return State(**{field.name: entries[field.name] for field in fields(State) if field.name in entries})
+        return state
     if paths:
         raise UserError(f"{directory}: no checkpoint can be read; delete the folder to start from scratch")
     return None
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], State]:
+    """The arrays and the state in a file, which take no more memory than it has bytes.
+
+    Raises:
+        Exception: it is damaged, or not a checkpoint.
+    """
+    with open_regular(path) as stream, np.load(stream) as file:
+        size = sum(entry.file_size for entry in file.zip.infolist())
+        if size > stream.seek(0, 2):
+            raise ValueError(f"{size} bytes of arrays in a smaller file")
+        arrays = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biufU" for array in arrays.values()):
+        raise ValueError("it holds something else than numbers")
+    entries = parse_json(str(arrays.pop(STATE)))  # those of earlier versions hold more
+    state = settings.build(State, {field.name: entries[field.name] for field in fields(State) if field.name in entries})
+    if path.stem != f"step-{state.step:08d}":
+        raise ValueError(f"it holds step {state.step}")
+    return arrays, state
 
 
 def _assign(model: keras.Model, arrays: dict[str, np.ndarray], path: Path) -> None:

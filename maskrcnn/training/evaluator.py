@@ -13,6 +13,7 @@ from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import METRICS_FILE, Evaluation, evaluate_split, flatten, open_scorer, write_metrics
 from maskrcnn.logs.history import read_evaluations, read_history
 from maskrcnn.reports.evaluation_report import explain
+from maskrcnn.reports.gallery import draw_first
 from maskrcnn.runtime import hardware
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
@@ -53,6 +54,8 @@ class Evaluator:
                 path = self.model_dir / METRICS_FILE
                 evaluation = Evaluation(metrics, scorer, self.split, self.config, path, self.data_dir)
                 metrics = explain(evaluation, read_history(self.log.file.path))
+                if self.log.trackers:
+                    self.log.write_images(epoch, draw_first(scorer, self.split, metrics["analysis"]["score_threshold"]))
         return metrics
 
     def evaluated_epochs(self) -> set[int]:
@@ -91,8 +94,8 @@ def summarize(metrics: Metrics, epoch: int) -> str:
 def keep_best(model: Any, config: Config, metrics: Metrics, directory: Path) -> None:
     """Saves a model as the best one, with its metrics, unless the saved one has at least the same mask AP."""
     best = -1.0
-    with contextlib.suppress(OSError, ValueError, KeyError):  # none yet
-        best = json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet
+        best = float(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0)
     if (metrics["segm"]["AP"] or 0.0) > best:
         save_model(model, config, directory)
         write_metrics(metrics, directory)  # last, since it marks the folder as complete

@@ -1,10 +1,10 @@
-"""The log of a training run: losses, speed and metrics in DLLogger's format and for TensorBoard."""
+"""The log of a training run: losses, speed and metrics in DLLogger's format, for TensorBoard and other trackers."""
 
 import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.progress import SpeedMeter
 from maskrcnn.logs.tensorboard import ScalarWriter
 from maskrcnn.logs.throughput import describe_speed
+from maskrcnn.logs.trackers import Images, Tracker, open_tracker
 from maskrcnn.runtime import compiler
 from maskrcnn.training.batches import TrainingData
 from maskrcnn.training.plan import Plan, State
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class WriteLog(keras.callbacks.Callback):
-    """Writes losses and speed to the log file, and to TensorBoard if there is a writer for it.
+    """Writes losses and speed to the log file and to trackers; a tracker that fails is given up, and training goes on.
 
     Args:
         plan: of the run.
@@ -31,7 +32,7 @@ class WriteLog(keras.callbacks.Callback):
         options: how often to write, and how many steps of this process `speed` leaves out.
         waited: seconds spent waiting for data so far.
         file: the log file.
-        scalars: for TensorBoard.
+        trackers: TensorBoard and the like.
     """
 
     def __init__(
@@ -41,10 +42,10 @@ class WriteLog(keras.callbacks.Callback):
         options: LogOptions,
         waited: Callable[[], float],
         file: DLLLog,
-        scalars: ScalarWriter | None = None,
+        trackers: Sequence[Tracker] = (),
     ):
         super().__init__()
-        self.plan, self.state, self.options, self.file, self.scalars = plan, state, options, file, scalars
+        self.plan, self.state, self.options, self.file, self.trackers = plan, state, options, file, list(trackers)
         self.meter = SpeedMeter(plan.batch_size, waited)
         self._step_seconds: list[float] = []
 
@@ -78,6 +79,10 @@ class WriteLog(keras.callbacks.Callback):
         """Writes the metrics after an epoch, from 1."""
         self._write((epoch,), epoch * self.plan.steps_per_epoch, metrics)
 
+    def write_images(self, epoch: int, images: Images) -> None:
+        """Gives the trackers images of the evaluation after an epoch, from 1."""
+        self._track(lambda tracker: tracker.write_images(epoch * self.plan.steps_per_epoch, images))
+
     def speed(self) -> dict[str, float]:
         """Throughput (images/s) and latency (s) of this process's steps after the warm-up; empty if there are none."""
         return describe_speed("train", self.plan.batch_size, self._step_seconds[self.options.warmup_steps :])
@@ -85,13 +90,19 @@ class WriteLog(keras.callbacks.Callback):
     def close(self) -> None:
         """Closes the files."""
         self.file.close()
-        if self.scalars:
-            self.scalars.close()
+        self._track(lambda tracker: tracker.close())
 
     def _write(self, position: tuple[int, ...], step: int, values: Mapping[str, float]) -> None:
         self.file.log(position, values)
-        if self.scalars:
-            self.scalars.write(step, values)
+        self._track(lambda tracker: tracker.write(step, values))
+
+    def _track(self, action: Callable[[Tracker], None]) -> None:
+        for tracker in list(self.trackers):
+            try:
+                action(tracker)
+            except Exception as error:  # each library has its own; a lost connection must not end a run
+                logger.warning("%s is given up: %s", type(tracker).__name__, error)
+                self.trackers.remove(tracker)
 
 
 def open_log(
@@ -105,8 +116,11 @@ def open_log(
     is_chief = data.devices.is_chief
     file = DLLLog(options.file or model_dir / LOG_FILE) if is_chief else DLLLog(os.devnull)
     file.parameters(dataclasses.asdict(config))
-    scalars = ScalarWriter(options.tensorboard) if options.tensorboard and is_chief else None
-    return WriteLog(plan, state, options, data.waited, file, scalars)
+    trackers: list[Tracker] = []
+    if is_chief:
+        trackers += [open_tracker(name, model_dir, dataclasses.asdict(config)) for name in options.trackers]
+        trackers += [ScalarWriter(options.tensorboard)] if options.tensorboard else []
+    return WriteLog(plan, state, options, data.waited, file, trackers)
 
 
 def write_graph(model: keras.Model, data: TrainingData, directory: Path) -> None:

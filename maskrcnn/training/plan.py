@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from maskrcnn import ranges
 from maskrcnn.config import TrainConfig
 from maskrcnn.data.splits import Split
 from maskrcnn.runtime.hardware import describe_devices
+from maskrcnn.settings import between
 from maskrcnn.training.schedule import make_schedule
 
 SYNTHETIC_STEPS = 100  # steps of an epoch of synthetic data, by default
@@ -43,9 +45,9 @@ class Plan:
 class State:
     """How far a run has come; a checkpoint holds it beside the variables."""
 
-    step: int  # batches trained on so far, and so the position in the data
-    data_seed: int  # of the order of the data
-    batch_size: int = 0  # images of a step, on all devices; 0 in checkpoints that do not hold it
+    step: Annotated[int, between(0, 10**12)]  # batches trained on so far, and so the position in the data
+    data_seed: ranges.Seed  # of the order of the data
+    batch_size: Annotated[int, between(0, 10**9)] = 0  # images of a step, on all devices; 0 if unknown
 
 
 def make_plan(config: TrainConfig, split: Split | None, replicas: int) -> Plan:

@@ -23,6 +23,8 @@ CHECKPOINTS = "checkpoints"  # folder in the model's folder
 FREE_SETTINGS = (
     "epochs", "evaluate_every", "eval_batch_size", "eval_samples", "xla", "eagerly", "precision", "keep",
     "checkpoint_every", "patience", "max_time",
+    # what is changed after a loss that was not finite
+    "init_learning_rate", "learning_rate_values", "learning_rate_boundaries", "clip_norm",
 )  # fmt: skip
 
 
@@ -43,7 +45,9 @@ def freeze_config(config: Config | Recipe, splits: Splits, model_dir: Path, *, w
     Raises:
         UserError: the folder holds a run with other categories or settings, or a model without checkpoints.
     """
-    resumes = bool(list_checkpoints(model_dir / CHECKPOINTS)) and (model_dir / CONFIG_FILE).is_file()
+    resumes = bool(list_checkpoints(model_dir / CHECKPOINTS))
+    if resumes and not (model_dir / CONFIG_FILE).is_file():
+        raise UserError(f"{model_dir}: has checkpoints but no {CONFIG_FILE}; put it back, or give another --model_dir")
     if isinstance(config, Recipe):
         config = _complete(config, splits, load_config(model_dir / CONFIG_FILE) if resumes else None)
     if splits.train:
@@ -85,10 +89,10 @@ def check_same_run(config: Config, model_dir: Path) -> None:
         )
     before, now = _leaves(dataclasses.asdict(earlier)), _leaves(dataclasses.asdict(config))
     free = {f"train.{name}" for name in FREE_SETTINGS}
-    changed = [
-        f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name] and name not in free
-    ]
-    if changed:
+    changes = {name: f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]}
+    if allowed := [change for name, change in changes.items() if name in free]:
+        logger.info("resuming with other settings: %s", ", ".join(allowed))
+    if changed := [change for name, change in changes.items() if name not in free]:
         raise UserError(
             f"{model_dir}: holds a run with other settings ({', '.join(changed)}); "
             "give the same ones, or another --model_dir"

@@ -65,6 +65,7 @@ def train(
             evaluator = Evaluator(devices.predictor(model), config, splits.val, log, model_dir, devices, data_path)
             with training_callbacks(plan, state, data, evaluator, session, callbacks) as all_callbacks:
                 fit(model, data, plan, state, all_callbacks)
+            session.check_folder()
             return evaluator.finish(plan.position(state.step)[0])
 
 

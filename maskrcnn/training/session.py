@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ class Session:
     def __init__(self, model_dir: Path, devices: Devices):
         self.model_dir, self.devices = model_dir, devices
         self.checkpoints = model_dir / CHECKPOINTS
+        self.check_folder: Callable[[], None] = lambda: None  # raises an error if the folder is deleted
         self.interruption = Interruption(has_checkpoint=lambda: bool(list_checkpoints(self.checkpoints)))
 
     def __enter__(self) -> "Session":
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.interruption)
             if self.devices.is_chief:
-                stack.enter_context(claimed(self.model_dir))
+                self.check_folder = stack.enter_context(claimed(self.model_dir))
             stack.enter_context(self.devices.scope())
             stack.enter_context(self.devices.report_lost_process())
             self._stack = stack.pop_all()

@@ -1,16 +1,15 @@
 """Builds models from checkpoints, in memory or as model folders."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, parse_json, read_bytes
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.resnet import resnet
-from maskrcnn.runtime.files import replacing
 from maskrcnn.weights.architectures import COCO_CHANNELS, ConvertedCheckpoint, read_checkpoint
 from maskrcnn.weights.coco_categories import NAMES, coco_categories
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
@@ -22,6 +21,7 @@ from maskrcnn.weights.model_folder import (
     prepare_backend,
     save_config,
     save_model,
+    save_weights,
 )
 from maskrcnn.weights.rules import DETECTRON2
 from maskrcnn.weights.variables import assign, model_variables
@@ -128,12 +128,12 @@ def read_labels(path: str | Path, num_classes: int) -> tuple[Category, ...]:
         UserError: the file cannot be read, or names another number of classes.
     """
     path = Path(path)
+    data = read_bytes(path, MAX_ANNOTATION_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8-sig")
         categories = _json_labels(text, num_classes) if text.lstrip().startswith("{") else _text_labels(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected class names") from error
-    except (ValueError, KeyError, TypeError) as error:
+        Config.from_dict({"categories": [dataclasses.asdict(category) for category in categories]})
+    except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
         raise UserError(f"{path}: no class names ({error}); write one per line, or give COCO annotations") from error
     channels = 1 + max((category.index for category in categories), default=0)
     if channels != num_classes:
@@ -142,7 +142,7 @@ def read_labels(path: str | Path, num_classes: int) -> tuple[Category, ...]:
 
 
 def _json_labels(text: str, num_classes: int) -> tuple[Category, ...]:
-    names = {int(row["id"]): str(row["name"]) for row in json.loads(text)["categories"]}
+    names = {int(row["id"]): str(row["name"]) for row in parse_json(text)["categories"]}
     by_id = max(names, default=0) == num_classes - 1
     return tuple(Category(id_ if by_id else i, id_, names[id_]) for i, id_ in enumerate(sorted(names), start=1))
 
@@ -169,5 +169,4 @@ def _import_backbone(checkpoint: ConvertedCheckpoint, config: Config, model_dir:
     variables = {f"resnet/{variable.path}": variable for variable in backbone.variables}
     assign(variables, checkpoint.tensors, path=path)
     save_config(config, model_dir)
-    with replacing(model_dir / BACKBONE_FILE) as temporary:
-        backbone.save_weights(temporary)
+    save_weights(backbone, model_dir / BACKBONE_FILE)

@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import open_regular
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.keras_patches import weights_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -27,17 +31,21 @@ def save_model(model: MaskRCNN, config: Config, model_dir: str | Path) -> None:
         UserError: the folder cannot be written, e.g. because the disk is full.
     """
     save_config(config, model_dir)
-    optimizer = getattr(model, "optimizer", None)  # absent in a model that was never compiled
-    model.optimizer = None  # Keras would save its variables too, which are as large as the model
-    file = Path(model_dir) / WEIGHTS_FILE
+    save_weights(model, Path(model_dir) / WEIGHTS_FILE)
+
+
+def save_weights(model: Any, file: Path) -> None:
+    """Writes the weights of a model or a part of one.
+
+    Raises:
+        UserError: the file cannot be written, e.g. because the disk is full.
+    """
     try:
         with replacing(file) as path:
-            model.save_weights(path)
-    except OSError as error:  # HDF5's messages are long
-        reason = os.strerror(error.errno) if error.errno else str(error).strip().splitlines()[0]
+            path.write_bytes(weights_file(model))
+    except OSError as error:
+        reason = error.strerror or error
         raise UserError(f"{file}: cannot be written ({reason}); free disk space and run the command again") from error
-    finally:
-        model.optimizer = optimizer
 
 
 def load_model_config(model_dir: str | Path) -> Config:
@@ -90,8 +98,34 @@ def load_weights(model: Any, path: Path) -> None:
     Raises:
         UserError: damaged, or weights of another architecture.
     """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
     try:
+        with h5py.File(path) as store:
+            _check_store(store, size)
         model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # a damaged file can fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: damaged, or weights of another architecture ({reason})") from error
+
+
+def _check_store(store: h5py.Group, size: int) -> int:
+    """Checks that all of a file's arrays lie in it, and returns how many of its ``size`` bytes are left.
+
+    Raises:
+        ValueError: a link, an array of another file, or more numbers than there are bytes.
+    """
+    for name in store:
+        size -= 16  # of the entry, at least; so that groups in themselves come to an end
+        if not isinstance(store.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link")
+        item = store[name]
+        if isinstance(item, h5py.Group):
+            size = _check_store(item, size)
+        elif isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual:
+            size -= item.size * item.dtype.itemsize if item.dtype.kind in "biufS" else size + 1
+        else:
+            raise ValueError(f"{name} is not an array of this file")
+        if size < 0:
+            raise ValueError(f"{name} is larger than the file, or has no numbers")
+    return size

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.errors import UserError
-from maskrcnn.runtime.download import cache_dir, fetch_once, file_name, resolve_url
+from maskrcnn.runtime.addresses import check_url, file_name, resolve_url
+from maskrcnn.runtime.download import cache_dir, fetch_once
 from maskrcnn.weights.formats.tensorflow import checkpoint_prefix
 
 SUFFIXES = (".pth", ".pkl", ".safetensors", ".h5")
@@ -99,7 +100,7 @@ def download(name: str, out_dir: str | Path | None = None, *, url: str | None = 
     item = PUBLISHED[name]
     path = (Path(out_dir) if out_dir is not None else cache_dir() / "weights") / file_name(item.url)
     if not path.is_file():
-        url = url or item.url
+        url = check_url(url or item.url)
         terms = f"from {item.source}, license {item.license}, {item.size_mib:.0f} MiB"
         logger.info("downloading %s (%s): %s -> %s", name, terms, url, path)
         fetch_once(url, path, md5=item.md5, sha256=item.sha256)

@@ -10,13 +10,21 @@ def test_eval_leaves_the_metrics_of_the_run_alone(model_dir, shapes_dir, tmp_pat
     before = (model_dir / "metrics.json").read_bytes()
     command = f"eval --data_dir {shapes_dir} --model_dir {model_dir} --log_file {tmp_path / 'log.json'}"
     assert main([*command.split(), "--log_every", "1", "--log_warmup_steps", "1", "--eval_batch_size", "1"]) == 0
-    assert "3 images" in capsys.readouterr().out
-    assert json.loads((model_dir / "metrics_val.json").read_text())["images"] == 3
+    output = capsys.readouterr().out
+    assert "3 images" in output
+    assert "mask AP50 lost to: " in output
+    metrics = json.loads((model_dir / "metrics_val.json").read_text())
+    assert metrics["images"] == 3
+    assert metrics["analysis"]["errors"].keys() == {"bbox", "segm"}
+    assert len(json.loads((model_dir / "predictions_val.json").read_text())) == 3
+    assert "Where AP is lost" in (model_dir / "report_val.html").read_text()
     lines = read_log(tmp_path / "log.json")
     assert [line["step"] for line in lines] == ["PARAMETER", [1, 1], [1, 2], [1, 3], []]
     assert {"bbox_AP", "segm_AP", "predict_throughput"} <= set(lines[-1]["data"])
     out = tmp_path / "out" / "two.json"
-    assert main([*command.split(), "--eval_samples", "2", "--out", str(out)]) == 0
+    assert main([*command.split(), "--eval_samples", "2", "--out", str(out), "--no_analysis"]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["two.json"]
+    assert "analysis" not in json.loads(out.read_text())
     assert json.loads(out.read_text())["images"] == 2
     assert json.loads((model_dir / "metrics_val.json").read_text())["images"] == 3
     assert (model_dir / "metrics.json").read_bytes() == before

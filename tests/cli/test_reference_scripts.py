@@ -77,8 +77,8 @@ EVAL_FILE = "D/annotations/instances_val2017.json"
         (
             "benchmark training",
             "--gpus 1 --batch_size 2 --amp --no_xla --data_dir D --weights_dir W --steps_per_epoch 5 --log_every 1",
-            "benchmark training --data_dir D --gpus 1 --no_xla --amp --batch_size 2 --steps 5 "
-            f"--weights_dir {CHECKPOINT}",
+            f"benchmark training --data_dir D --gpus 1 --no_xla --amp --batch_size 2 --weights_dir {CHECKPOINT} "
+            "--steps 5",
         ),
         (
             "benchmark inference",

@@ -8,7 +8,7 @@ import pytest
 
 from maskrcnn.evaluation.analysis import Analysis, analyze, doubtful, draw_curve, worst
 from maskrcnn.evaluation.coco_metrics import CocoScorer
-from tests.evaluation.fabricated import scorer_of, write_truth
+from tests.evaluation.fabricated import CAT, scorer_of, write_truth
 from tests.parity.cocoeval_oracle import random_dataset
 
 pytestmark = pytest.mark.no_backend
@@ -106,6 +106,16 @@ def test_no_detections_are_explained_too(tmp_path: Path) -> None:
     assert analysis.summary["errors"]["segm"]["counts"]["missed"] == 7
     assert [image.id for image in worst(analysis.images)] == [1, 2, 5, 3]
     assert analyze(scorer_of(write_truth(tmp_path / "none.json", {1: []}), {1: []})).threshold == 0.5
+
+
+def test_objects_found_below_the_threshold_are_missed(tmp_path: Path) -> None:
+    path = write_truth(tmp_path / "val.json", {1: [(CAT, 0, 0), (CAT, 100, 0)]})
+    wrong = [(CAT, 0, 100, 0.8), (CAT, 100, 100, 0.7), (CAT, 50, 150, 0.6)]
+    analysis = analyze(scorer_of(path, {1: [(CAT, 0, 0, 0.9), *wrong, (CAT, 100, 0, 0.1)]}))
+    assert analysis.threshold == pytest.approx(0.9, abs=1e-3)
+    assert analysis.found == {1}
+    assert analysis.images[0].missed == 1
+    assert analysis.summary["by_size"][1]["found"] == 1  # at any score
 
 
 def test_equal_scores_are_one_threshold() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime import download
-from maskrcnn.runtime.download import cache_dir, fetch, fetch_once, file_name, resolve_url
+from maskrcnn.runtime.addresses import file_name, resolve_url
+from maskrcnn.runtime.download import cache_dir, fetch, fetch_once
 from tests.file_server import FileServer
 
 CONTENT = bytes(range(250)) * 20

@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import maskrcnn
 from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.errors import UserError
+from maskrcnn.reports.run_report import machine_facts
 from maskrcnn.runtime import backend, files, hardware
 
 pytestmark = pytest.mark.no_backend
@@ -28,6 +30,16 @@ def test_no_module_needs_what_only_unix_has():
         imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not imported & UNIX_ONLY, path
+
+
+def test_no_process_is_forked():
+    """Windows and macOS start processes anew; the package has threads only, and its programs guard their entry."""
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"os\.fork|multiprocessing|ProcessPoolExecutor|os\.killpg|preexec_fn", text), path
+    for path in (PACKAGE.parent / "main.py", *(PACKAGE.parent / "scripts").glob("*.py")):
+        if path.name != "mkdocs_links.py" and path.exists():  # not beside an installed package
+            assert 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"), path
 
 
 def test_records_without_pread(tmp_path, monkeypatch):
@@ -124,6 +136,7 @@ def test_hardware_on_windows(windows, monkeypatch):
     assert hardware.available_cores() == os.cpu_count()
     assert hardware.instruction_sets() is None
     assert hardware.describe_processor()
+    assert machine_facts()["Processor"].endswith(f"{os.cpu_count()} usable cores")
 
 
 def test_gpus_of_a_mac_are_unknown(monkeypatch):

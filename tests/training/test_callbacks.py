@@ -58,7 +58,7 @@ def test_log_entries_every_n_steps_and_at_the_end_of_an_epoch(tmp_path, monkeypa
     clock, state, scalars = [0.0], State(1, data_seed=5), Scalars()
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     options = LogOptions(every=3, warmup_steps=1)
-    log = WriteLog(make_plan(), state, options, lambda: 0.0, DLLLog(tmp_path / "log"), scalars)
+    log = WriteLog(make_plan(), state, options, lambda: 0.0, DLLLog(tmp_path / "log"), [scalars])
     log.on_epoch_begin(0)
     for batch, mean in enumerate([1.0, 2.0, 4.0]):
         clock[0] += 1.0
@@ -203,3 +203,17 @@ def test_weights_that_are_not_finite_are_not_saved(model, writer):
     with pytest.raises(UserError, match=r"step 0: after the update .*kernel is not finite"):
         callback.on_epoch_end(0)
     assert not names(writer)
+
+
+def test_a_tracker_that_fails_is_given_up(tmp_path, caplog):
+    class Lost(Scalars):
+        def write(self, step, values):
+            raise ConnectionError("no route")
+
+    kept = Scalars()
+    log = WriteLog(make_plan(), State(1, 5), LogOptions(), lambda: 0.0, DLLLog(tmp_path / "log"), [Lost(), kept])
+    for _ in range(2):
+        log.write_metrics(1, {"bbox_AP": 0.5})
+    log.close()
+    assert kept.values == [*[(4, {"bbox_AP": 0.5})] * 2, "closed"]
+    assert caplog.messages == ["Lost is given up: no route"]

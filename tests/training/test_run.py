@@ -237,6 +237,52 @@ def test_non_finite_loss_stops_the_run(train, config, shapes_dir, tmp_path):
         train(config, shapes_dir, tmp_path, evaluate=False)
 
 
+def test_a_lower_rate_in_the_same_folder_resumes_after_a_loss_that_was_not_finite(
+    train, weights, config, shapes_dir, tmp_path, caplog
+):
+    """As the error advises; the first epoch, which was saved, is not repeated."""
+
+    class Explode(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer._iterations == 6:
+                self.model.dense.kernel.assign(self.model.dense.kernel * 1e30)
+
+    with pytest.raises(UserError, match=r"lower --learning_rate_values"):
+        train(config, shapes_dir, tmp_path, [Explode()], evaluate=False)
+    caplog.set_level("INFO", logger="maskrcnn")
+    lower = config.override({"train.learning_rate_values": [1e-4, 1e-5, 1e-6], "train.clip_norm": 1.0})
+    train(lower, shapes_dir, tmp_path, evaluate=False)
+    assert "resuming from step 4 of 8" in caplog.text
+    assert "resuming with other settings: train.learning_rate_values" in caplog.text
+    assert all(np.isfinite(value).all() for value in weights(tmp_path))
+
+
+@pytest.mark.parametrize("moment", ["step", "end"])
+def test_a_run_whose_folder_is_deleted_stops(train, config, shapes_dir, tmp_path, moment):
+    folder, steps = tmp_path / "m", []
+
+    class Delete(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+            if len(steps) == (2 if moment == "step" else 8):
+                shutil.rmtree(folder)
+
+    with pytest.raises(UserError, match=r"m: was deleted or moved while it was in use"):
+        train(config, shapes_dir, folder, [Delete()], evaluate=False)
+    assert len(steps) == (2 if moment == "step" else 8)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("missing", ["checkpoints", "config.json"])
+def test_a_finished_model_is_not_trained_over(train, weights, config, shapes_dir, tmp_path, missing):
+    train(config.override({"train.epochs": 1}), shapes_dir, tmp_path, evaluate=False)
+    before = (tmp_path / "model.weights.h5").read_bytes()
+    shutil.rmtree(tmp_path / missing) if missing == "checkpoints" else (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=rf"{tmp_path}: .*give another --model_dir"):
+        train(config, shapes_dir, tmp_path, evaluate=False)
+    assert (tmp_path / "model.weights.h5").read_bytes() == before
+
+
 def test_accumulation_updates_at_every_second_step(train, weights, config, shapes_dir, tmp_path):
     kernels = {}
     for accumulate, steps in [(1, 1), (1, 2), (2, 1), (2, 2)]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.runtime.download import file_name
+from maskrcnn.runtime.addresses import file_name
 from maskrcnn.weights import published
 from maskrcnn.weights.published import PUBLISHED, Published, download, find_weights, format_published
 from tests.file_server import FileServer

@@ -73,15 +73,19 @@ def _unpack(file: Path, out_dir: Path, folder: str, progress: bool) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with zipfile.ZipFile(file) as archive:
-            members = [name for name in archive.namelist() if name.startswith(f"{folder}/")]
-            for name in tqdm(members, desc=f"unpacking {file.name}", unit=" files", disable=not progress):
-                archive.extract(name, temporary)
-    except (zipfile.BadZipFile, EOFError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+            members = [item for item in archive.infolist() if item.filename.startswith(f"{folder}/")]
+            if sum(item.file_size for item in members) > shutil.disk_usage(out_dir).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for item in tqdm(members, desc=f"unpacking {file.name}", unit=" files", disable=not progress):
+                archive.extract(item, temporary)
+            if not members:
+                raise UserError(f"{file}: holds no folder {folder}; check the address it came from")
+            os.replace(temporary / folder, out_dir / folder)
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # a damaged archive can fail in any way
         file.unlink()
         raise UserError(f"{file}: the archive is damaged ({error}) and was removed; start again") from error
-    if not members:
-        raise UserError(f"{file}: holds no folder {folder}; check the address it came from")
-    os.replace(temporary / folder, out_dir / folder)
-    shutil.rmtree(temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     file.unlink()

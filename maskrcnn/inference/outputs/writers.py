@@ -15,6 +15,7 @@ from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.inference.outputs.labelme import writing_labelme
 from maskrcnn.inference.outputs.table import writing_csv
 from maskrcnn.inference.outputs.yolo import writing_yolo
+from maskrcnn.runtime.files import remove_stale
 
 if TYPE_CHECKING:
     from maskrcnn.inference.detections import Detections
@@ -61,11 +62,14 @@ class Saving:
 def writing_outputs(saving: Saving, categories: tuple[Category, ...]) -> Iterator[Writer]:
     """Gives a function that writes an image's detections in all forms; the files are complete at the end.
 
+    What a killed run left in the folder is removed.
+
     Raises:
         UserError: an unknown format or class, or a file that cannot be written.
     """
     saving.check(categories)
     out_dir = saving.out_dir
+    remove_stale(out_dir)
     try:
         with contextlib.ExitStack() as stack:
             add_result = stack.enter_context(writing_results(out_dir))

@@ -3,6 +3,7 @@
 A pickle describes the tensors. Their numbers are beside it, in "storages" that several tensors may share.
 """
 
+import io
 import math
 import pickle
 import struct
@@ -15,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
-from maskrcnn.weights.formats.pickles import Known, RestrictedUnpickler, StateDict, Token, numpy_names, read_pickle
+from maskrcnn.weights.formats.pickles import (
+    Budget,
+    Known,
+    RestrictedUnpickler,
+    StateDict,
+    Token,
+    checked_sizes,
+    numpy_names,
+    read_pickle,
+)
 
 Array = NDArray[Any]
 
@@ -48,8 +58,8 @@ class Described:
 class Storage(Described):
     """A block of numbers, which are read after the pickle."""
 
-    def __init__(self, kind: Token, key: str, size: int):
-        self.key, self.size = key, size
+    def __init__(self, kind: Token, key: str, size: Any):
+        self.key, (self.size,) = key, checked_sizes([size])
         self.dtype = STORAGE_DTYPES[kind.name]
         self.numbers: Array | None = None
 
@@ -59,64 +69,77 @@ class Storage(Described):
         return self.size * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
 
     def fill(self, data: bytes) -> None:
-        """Sets the numbers."""
+        """Sets the numbers, floating-point ones as float32."""
         if len(data) != self.num_bytes:
             raise ValueError(f"storage {self.key} has {len(data)} bytes, expected {self.num_bytes}")
-        self.numbers = bfloat16(data) if self.dtype == "bfloat16" else np.frombuffer(data, self.dtype)
+        self.numbers = numbers_of(data, self.dtype)
 
 
 class Tensor(Described):
     """A view of a storage."""
 
     def __init__(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any):
-        self.storage, self.offset = storage, int(offset)
-        self.shape, self.strides = tuple(map(int, shape)), tuple(map(int, strides))
+        self.storage, (self.offset,) = storage, checked_sizes([offset])
+        self.shape, self.strides = checked_sizes(shape), checked_sizes(strides)
         size = math.prod(self.shape)
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        outside = min((self.offset, *self.shape, *self.strides)) < 0 or (size and last >= storage.size)
-        if outside or size > storage.size:
+        if (size and last >= storage.size) or size > storage.size:
             raise pickle.UnpicklingError(f"a tensor of shape {self.shape} reaches beyond its storage")
 
-    def array(self) -> Array:
-        """Copies the numbers of the view."""
+    @property
+    def value(self) -> Array:
+        """A view of the numbers; tensors that share a storage share its memory."""
         numbers = self.storage.numbers
         assert numbers is not None
         strides = tuple(step * numbers.itemsize for step in self.strides)
-        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
+        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
 
 
-def bfloat16(data: bytes) -> Array:
-    """Converts bfloat16 numbers to float32."""
-    return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+def numbers_of(data: bytes | memoryview, dtype: str) -> Array:
+    """The numbers in some bytes, floating-point ones as float32."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    numbers = np.frombuffer(data, dtype)
+    return numbers.astype(np.float32, copy=False) if numbers.dtype.kind == "f" else numbers
 
 
-def read_torch_zip(path: Path) -> Any:
-    """Reads what ``torch.save`` wrote, with arrays for tensors.
+def read_torch_zip(file: IO[bytes], path: Path) -> Any:
+    """Reads what ``torch.save`` wrote.
 
     Raises:
-        UserError: damaged, not a checkpoint, or a pickle that names something that weights do not need.
+        UserError: not a checkpoint, or a pickle that names something that weights do not need.
+        Exception: damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            descriptions = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if len(descriptions) != 1:
-                raise UserError(f"{path}: a zip file without PyTorch's data.pkl; give a checkpoint")
-            root = descriptions[0].removesuffix("data.pkl")
-            if archive.getinfo(descriptions[0]).file_size > MAX_PICKLE:
-                raise UserError(f"{path}: its data.pkl is too large for a description of tensors")
-            if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-                raise UserError(f"{path}: written on a big-endian machine; save it again on a little-endian one")
-            storages: dict[str, Storage] = {}
-            with archive.open(descriptions[0]) as file:
-                content = read_pickle(RestrictedUnpickler(file, _names(), _registry(storages)), path)
-            for storage in storages.values():
-                entry = archive.getinfo(f"{root}data/{storage.key}")
-                if entry.file_size != storage.num_bytes:  # checked before a compressed entry could fill the memory
-                    raise ValueError(f"storage {storage.key} has {entry.file_size} bytes")
-                storage.fill(archive.read(entry))
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path}: damaged or truncated ({error}); download or copy it again") from error
-    return _with_arrays(content)
+    with zipfile.ZipFile(file) as archive:
+        descriptions = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(descriptions) != 1:
+            raise UserError(f"{path}: a zip file without PyTorch's data.pkl; give a checkpoint")
+        root = descriptions[0].removesuffix("data.pkl")
+        if f"{root}byteorder" in archive.namelist() and _read_entry(archive, f"{root}byteorder", 6) != b"little":
+            raise UserError(f"{path}: written on a big-endian machine; save it again on a little-endian one")
+        size = archive.getinfo(descriptions[0]).file_size
+        if size > MAX_PICKLE:
+            raise UserError(f"{path}: its data.pkl is too large for a description of tensors")
+        description = io.BytesIO(_read_entry(archive, descriptions[0], size))
+        storages: dict[str, Storage] = {}
+        unpickler = RestrictedUnpickler(description, _names(Budget(description)), _registry(storages))
+        content = read_pickle(unpickler, path)
+        total = sum(storage.num_bytes for storage in storages.values())
+        if total > file.seek(0, 2):  # compressed, or one entry under several names
+            raise ValueError(f"{total} bytes of tensors in a smaller file")
+        for storage in storages.values():
+            storage.fill(_read_entry(archive, f"{root}data/{storage.key}", storage.num_bytes))
+    return content
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """The content of an entry, whose size is checked before a compressed one could fill the memory."""
+    entry = archive.getinfo(name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others choose how much memory they take
+        raise ValueError(f"{name} is compressed in an unusual way")
+    if entry.file_size != size:
+        raise ValueError(f"{name} has {entry.file_size} bytes, expected {size}")
+    return archive.read(entry)
 
 
 def read_torch_legacy(file: IO[bytes], path: Path) -> Any:
@@ -130,25 +153,24 @@ def read_torch_legacy(file: IO[bytes], path: Path) -> Any:
     machine = read_pickle(RestrictedUnpickler(file, {}), path)
     if protocol != LEGACY_PROTOCOL or not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise UserError(f"{path}: an unknown variant of PyTorch's old format; save it again with PyTorch 1.6 or newer")
-    content = read_pickle(RestrictedUnpickler(file, _names(), _registry(storages)), path)
+    content = read_pickle(RestrictedUnpickler(file, _names(Budget(file)), _registry(storages)), path)
     keys = read_pickle(RestrictedUnpickler(file, {}), path)
-    try:
-        for key in keys:
-            storage = storages[key]
-            (size,) = struct.unpack("<q", file.read(8))
-            if size != storage.size:
-                raise ValueError(f"storage {key} has {size} numbers, expected {storage.size}")
-            storage.fill(file.read(storage.num_bytes))
-        if any(storage.numbers is None for storage in storages.values()):
-            raise ValueError("a storage is missing")
-    except (struct.error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged or truncated ({error}); download or copy it again") from error
-    return _with_arrays(content)
+    left = Budget(file)
+    for key in keys:
+        storage = storages[key]
+        (size,) = struct.unpack("<q", file.read(8))
+        if size != storage.size:
+            raise ValueError(f"storage {key} has {size} numbers, expected {storage.size}")
+        left.spend(storage.num_bytes)
+        storage.fill(file.read(storage.num_bytes))
+    if any(storage.numbers is None for storage in storages.values()):
+        raise ValueError("a storage is missing")
+    return content
 
 
-def _names() -> Mapping[tuple[str, str], Any]:
+def _names(budget: Budget) -> Mapping[tuple[str, str], Any]:
     names = {
-        **numpy_names(),  # training loops save them beside the tensors
+        **numpy_names(budget),  # training loops save them beside the tensors
         ("collections", "OrderedDict"): Known(StateDict),
         ("torch._utils", "_rebuild_tensor_v2"): Known(Tensor),
         ("torch._utils", "_rebuild_parameter"): Known(lambda tensor, *_: tensor),
@@ -165,14 +187,6 @@ def _registry(storages: dict[str, Storage]) -> Any:
         tag, kind, key, _location, size, *view = description
         if tag != "storage" or not isinstance(kind, Token) or view not in ([], [None]):
             raise pickle.UnpicklingError(f"an unknown kind of storage: {tag!r}")
-        return storages.setdefault(str(key), Storage(kind, str(key), int(size)))
+        return storages.setdefault(str(key), Storage(kind, str(key), size))
 
     return storage_of
-
-
-def _with_arrays(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.array()
-    if isinstance(value, dict):
-        return {key: _with_arrays(item) for key, item in value.items()}
-    return value

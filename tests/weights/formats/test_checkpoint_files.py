@@ -1,5 +1,6 @@
 """Reads checkpoints that PyTorch itself wrote, and refuses malicious and damaged ones."""
 
+import io
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ import pytest
 
 from maskrcnn.errors import UserError
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
-from maskrcnn.weights.formats.pickles import numpy_names
+from maskrcnn.weights.formats.pickles import Budget, numpy_names
 
 CHECKPOINTS = Path(__file__).parents[2] / "fixtures" / "checkpoints"
 PYTORCH_FILES = ("zip.pth", "legacy.pth", "training_loop.pth")
@@ -170,7 +171,7 @@ def test_known_functions_cannot_be_changed_by_a_pickle(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x02cnumpy\ndtype\n(N}X\x05\x00\x00\x00_callX\x01\x00\x00\x00xstb.")
     with pytest.raises(UserError, match="damaged"):
         read_tensors(path)
-    assert numpy_names()["numpy", "dtype"]("f4").dtype == np.float32
+    assert numpy_names(Budget(io.BytesIO()))["numpy", "dtype"]("f4").dtype == np.float32
 
 
 @pytest.mark.parametrize("array", [np.array([{}], dtype=object), np.array(["text"]), np.array([1j])])
@@ -209,7 +210,7 @@ def test_tensor_by_opcodes(tmp_path: Path) -> None:
 def test_tensor_beyond_its_storage_is_refused(offset, shape, strides, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     write_zip(path, tensor_pickle(6, offset, shape, strides), {"0": bytes(24)})
-    with pytest.raises(UserError, match="beyond its storage"):
+    with pytest.raises(UserError, match=r"beyond its storage|an array of shape"):
         read_tensors(path)
 
 
@@ -227,7 +228,7 @@ def test_checked_tensor_cannot_be_changed(attribute: str, tmp_path: Path) -> Non
 def test_storage_of_another_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)), {"0": bytes(20)})
-    with pytest.raises(UserError, match="storage 0 has 20 bytes"):
+    with pytest.raises(UserError, match="data/0 has 20 bytes, expected 24"):
         read_tensors(path)
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)))
     with pytest.raises(UserError, match="damaged or truncated"):
@@ -238,8 +239,13 @@ def test_a_storage_that_is_too_large_is_not_unpacked(tmp_path: Path, monkeypatch
     path = tmp_path / "a.pth"
     write_zip(path, tensor_pickle(6, 0, (2,), (1,)), {"0": bytes(25)})
     read = zipfile.ZipFile.read
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda archive, entry: read(archive, entry)[:24])
-    with pytest.raises(UserError, match="storage 0 has 25 bytes"):
+
+    def read_small(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+        assert entry.filename != "archive/data/0"
+        return read(archive, entry)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", read_small)
+    with pytest.raises(UserError, match="data/0 has 25 bytes, expected 24"):
         read_tensors(path)
 
 
@@ -268,5 +274,5 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_missing_file_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.pth: cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
         read_tensors(tmp_path / "nowhere.pth")
