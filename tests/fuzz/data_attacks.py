@@ -34,8 +34,8 @@ from maskrcnn.evaluation.coco_metrics import CocoScorer, ground_truth_detections
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.imaging.canvas import resized_size
 from maskrcnn.imaging.read import load_image
+from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.results import find_images
 from tests.fuzz.attacks import BROKEN_FILES, HOSTILE, RAW, Attack, Log, Silent, mutated
 
 HEIGHT, WIDTH, IMAGES, OBJECTS = 24, 32, 4, 4
@@ -707,7 +707,7 @@ def images() -> Iterator[Attack]:
             f"infer, {name}",
             lambda root, make=make: (
                 make(root / "x.jpg"),
-                [load_image(path) for path in find_images([root / "x.jpg"])],
+                [load_image(path) for path in find_inputs([root / "x.jpg"]).images],
             ),
         )
 
@@ -723,7 +723,7 @@ def images() -> Iterator[Attack]:
         yield Attack(
             "images: paths",
             f"infer {path[:20]!r}",
-            lambda root, path=path: [load_image(p) for p in find_images([path])],
+            lambda root, path=path: [load_image(p) for p in find_inputs([path]).images],
         )
 
 
@@ -1053,7 +1053,7 @@ def other() -> Iterator[Attack]:
     yield Attack("data shapes", "into no folder", must_raise(lambda root: small(Path(""))))
     yield Attack("data shapes", "twice", lambda root: (small(root / "d"), small(root / "d")))
     for paths in ([""], ["", "x.jpg"], ["a\0b"], ["\ud800"], []):
-        yield Attack("infer: paths", repr(paths), must_raise(lambda root, paths=paths: find_images(paths)))
+        yield Attack("infer: paths", repr(paths), must_raise(lambda root, paths=paths: find_inputs(paths)))
     for name in ("", "a\0b", "\ud800", "/dev/null", "x" * 5000):
         yield Attack(
             "dataset folders",

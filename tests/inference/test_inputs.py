@@ -54,7 +54,7 @@ def test_missing_inputs_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no image in this folder"):
         find_inputs([tmp_path / "empty"])
-    for name in ("nowhere", "*.jpg"):
+    for name in ("nowhere", "*.jpg", "x" * 5000, "a\0b"):
         with pytest.raises(UserError, match="no such file or folder"):
             find_inputs([tmp_path / name])
     with pytest.raises(UserError, match="no image given"):
