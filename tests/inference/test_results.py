@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.results import find_images, infer_batches, infer_images
+from maskrcnn.inference.results import find_images, infer_batches, infer_images, writing_results
 
 CONFIG = Config(model=Config.tiny().model, categories=(Category(1, 4, "cat"),))
 
@@ -146,3 +146,10 @@ def test_images_without_objects_make_valid_json(tmp_path: Path, predictor: Predi
 
     infer_images(Predictor(NothingModel(), CONFIG), [_save(tmp_path / "a.png")], tmp_path / "out", progress=False)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".999999999.predictions.json").write_text("[")
+    with pytest.raises(UserError, match="no image to predict"), writing_results(tmp_path / "predictions.json"):
+        pass
+    assert not list(tmp_path.iterdir())
