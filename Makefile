@@ -1,7 +1,8 @@
 # make demo   train on drawn shapes and look at the result (runs/demo/report.html)
 # make test   the tests, on both backends
 # make check  format, lint, types, import rules and the tests: what CI runs
-# make parity, make soak, make test-isa   the long checks: torchvision's numbers; kills, devices, memory; processors
+# make parity, make soak, make test-isa, make fuzz   the long checks: torchvision's numbers; kills, devices, memory;
+#             processors; hostile files
 # Needs Python 3.11 or newer and make; everything else goes into .venv. Another Python: make PYTHON=/path/to/python demo
 
 SHELL := /bin/bash
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do $$python $(NEW_ENOUGH) && { co
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 # `make .venv` alone sets everything up; it is rebuilt when the requirements change.
 .PHONY: .venv
@@ -116,6 +117,13 @@ wheels:
 .PHONY: performance
 performance: .venv/.installed  # docs/performance.md and its plots from the saved measurements; measures nothing
 	@$(BIN)/python -m benchmarks.performance
+
+# Hypothesis over the doors for files from outside, FUZZ_SECONDS for each target; then all attacks, counted by kind
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: .venv/.installed
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/fuzz/fuzz_*.py
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m tests.fuzz
 
 # Breaks the ops one line at a time, and counts the faults that the tests catch; some: make mutations WORDS="nms.py"
 .PHONY: mutations

@@ -16,7 +16,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import FORMAT_NAMES, list_images, load_image
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Predictor, image_batches, predict_batches
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import remove_stale, replacing
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -45,9 +45,12 @@ class ResultWriter:
 def writing_results(path: Path) -> Iterator[ResultWriter]:
     """Gives a writer of ``path``, a file that appears once it is complete and has at least one image.
 
+    What a killed run left in its folder is removed.
+
     Raises:
         UserError: no image was added, or the file cannot be written.
     """
+    remove_stale(path.parent)
     try:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             writer = ResultWriter(file)

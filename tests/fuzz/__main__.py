@@ -1,4 +1,4 @@
-"""Counts what is held, by kind: `python -m tests.fuzz [WORD ...]`; with words, only the attacks whose names have them."""
+"""Counts what is held, by kind: `python -m tests.fuzz [WORD ...]`; words choose attacks by their names."""
 
 import os
 import sys

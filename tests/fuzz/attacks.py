@@ -32,6 +32,10 @@ class Silent(AssertionError):  # noqa: N818
     """The attack had an effect that nothing told of."""
 
 
+class Late(BaseException):  # no Exception, so that nothing takes it for a fault of a file
+    """The attack makes the program wait."""
+
+
 class Log(logging.Handler):
     """Collects what the package logs."""
 
@@ -47,7 +51,7 @@ def verdict(attack: Attack, folder: Path) -> str | None:
     """Why an attack was not held; None if it was."""
 
     def late(*_: Any) -> None:
-        raise TimeoutError(f"hangs for {SECONDS} s")
+        raise Late(f"hangs for {SECONDS} s")
 
     previous = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskrcnn.config import Category, Config
+from maskrcnn.data.coco.ids import LARGEST
 from maskrcnn.data.records.origin import Origin
 from maskrcnn.data.records.stored_images import SourceState, first_replaced
 from maskrcnn.data.records.tfrecord import NO_CHECKSUM, RecordIndex, record_spans
@@ -43,18 +45,20 @@ def read_converted(out_dir: Path, name: str, origin: Origin | None) -> Converted
         image_ids = np.array(content["image_ids"], np.int64)
         checksums = np.array(content.get("checksums") or [NO_CHECKSUM] * len(image_ids), np.int64)
         shapes = sizes.shape, image_ids.shape, objects.shape, checksums.shape
+        categories = Config.from_dict({"categories": content["categories"]}).categories
         if shapes != ((len(sizes), 2), *[(len(sizes),)] * 3) or min(sizes.min(), objects.min() + 1) < 1:
             return None
-        categories = Config.from_dict({"categories": content["categories"]}).categories
-        facts = content["facts"]
+        if not files or not all(0 <= category.id < LARGEST for category in categories):
+            return None
+        facts = {"images": {name: int(count) for name, count in content["facts"]["images"].items()}}
         replaced = _replaced_image(content, origin) if origin is not None else None
-    except (OSError, UserError, OverflowError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, UserError, OverflowError, ValueError, LookupError, TypeError, AttributeError):
         return None
     if replaced is not None:
         logger.info("%s: replaced since its conversion; the %s split is converted again", replaced, name)
         return None
     annotation_file = out_dir / f"{name}_annotations.json"
-    if not annotation_file.is_file() or not all(file.is_file() for file in files):
+    if not annotation_file.is_file() or not all(map(os.path.isfile, files)):
         return None
     spans = record_spans(files)
     if len(spans) != len(image_ids):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from maskrcnn.data.coco.annotations import CocoDataset
 from maskrcnn.data.coco.problems import Problem
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, open_regular
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ class Origin:
         states = [[os.path.relpath(path, self.root), *_state(path)] for path in sorted(set(self.files))]
         for name, size, _ in states:
             if size is None:
-                raise UserError(f"{self.root / name}: cannot be read; put the file back")
+                raise UserError(f"{self.root / name}: not a file that can be read; put it back or remove it")
+            if size > MAX_ANNOTATION_BYTES:
+                raise UserError(f"{self.root / name}: {size / 1e6:.0f} MB are too large for annotations; remove it")
         return states
 
     def _digest(self) -> str:
         total = hashlib.sha256()
         for path in sorted(set(self.files)):
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()
 
@@ -67,4 +71,4 @@ def _state(path: Path) -> list[int | None]:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: not a path
         return [None, None]
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns] if stat.S_ISREG(status.st_mode) else [None, None]

@@ -83,7 +83,7 @@ def _read_cache(
         content = read_json(cache_file, "an index of records", MAX_ANNOTATION_BYTES)
         current = content["version"] == VERSION and content["source"] == source
         return _scanned(content, files, spans) if current else None
-    except (UserError, OverflowError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, OverflowError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
