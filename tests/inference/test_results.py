@@ -153,5 +153,5 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
     out_dir.mkdir()
     (out_dir / ".999999999.predictions.json").write_text("[")
-    infer_inputs(Predictor(LeftBoxModel(), CONFIG), find_inputs([_save(tmp_path / "a.png")]), Saving(out_dir))
+    infer_inputs(Predictor(WholeImageModel(), CONFIG), find_inputs([_save(tmp_path / "a.png")]), Saving(out_dir))
     assert not [path for path in out_dir.iterdir() if path.name.startswith(".")]
