@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -127,13 +126,12 @@ def test_a_wrong_path_is_one_line(refused, command, flag, path):
         refused(*command, path, *required)
 
 
-def test_a_mistake_takes_less_than_a_third_of_a_second():
-    code = "import sys; from maskrcnn.cli import main; sys.exit(main(sys.argv[1:]))"
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        command = [sys.executable, "-c", code, *TRAIN, "--accumulate", "-1"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - began)
-        assert result.returncode == 2, result.stderr
-    assert min(seconds) < 0.3
+def test_a_mistake_is_found_before_anything_heavy_is_imported():
+    code = (
+        "import sys; from maskrcnn.cli import main; status = main(sys.argv[1:]); "
+        "print(*sorted({'keras', 'tensorflow', 'jax', 'hotcoco', 'matplotlib'} & set(sys.modules))); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, *TRAIN, "--accumulate", "-1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert not result.stdout.strip()

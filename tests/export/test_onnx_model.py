@@ -8,7 +8,8 @@ import pytest
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
-from maskrcnn.export.onnx_model import InputShape, build_onnx, hash_weights
+from maskrcnn.export.metadata import hash_weights
+from maskrcnn.export.onnx_model import InputShape, build_onnx
 
 
 def shapes(values):
