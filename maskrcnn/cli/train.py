@@ -19,7 +19,6 @@ from maskrcnn.cli.flags import (
 )
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
-from maskrcnn.logs.trackers import require
 from maskrcnn.runtime.environment import check_processes
 
 if TYPE_CHECKING:
@@ -78,6 +77,11 @@ def _add_train(commands: Any) -> None:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of the first process")
     group.add_argument("--num_processes", type=whole(1), metavar="N", help="number of processes")
     group.add_argument("--process_id", type=whole(0), metavar="I", help="rank of this process, from 0")
+    _add_trackers(parser)
+    parser.set_defaults(action=train)
+
+
+def _add_trackers(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("experiment trackers", "with accounts and offline modes by their own variables")
     group.add_argument(
         "--log",
@@ -89,7 +93,6 @@ def _add_train(commands: Any) -> None:
     group = parser.add_argument_group("TensorBoard")
     group.add_argument("--log_tensorboard", metavar="DIR", help="write TensorBoard events to this folder")
     group.add_argument("--log_graph", action="store_true", help="write TensorFlow's graph for TensorBoard")
-    parser.set_defaults(action=train)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +126,8 @@ def train(options: argparse.Namespace) -> None:
     """Trains and prints the metrics."""
     if bool(options.data_dir) == options.use_synthetic_data:
         raise UserError("give either --data_dir or --use_synthetic_data")
+    from maskrcnn.logs.trackers import require
+
     preset = _preset(options)
     require(options.log)
     make_config(options)  # wrong settings fail before anything heavy is imported

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.analysis import Analysis, Curve, ImageOutcome, analyze, doubtful, worst
 from maskrcnn.evaluation.coco_metrics import CocoScorer, Metrics
 from maskrcnn.evaluation.predictions import sibling, write_predictions
 from maskrcnn.evaluation.run import Evaluation, evaluate_model, write_json
-from maskrcnn.reports.gallery import Figure, figures
+from maskrcnn.imaging.draw import Instance, color_of, draw_instances
+from maskrcnn.imaging.mask_paste import decode_rles
+from maskrcnn.reports.gallery import Figure, figures, read_images
 from maskrcnn.reports.run_report import Report, write_report
 
 FIRST, WORST, DOUBTFUL, SUSPICIOUS = 12, 24, 12, 24  # images on the page
@@ -56,6 +59,22 @@ def explain(evaluation: Evaluation, history: Sequence[Mapping[str, float]] = ())
     page = write_report(report, path.parent, file_name=sibling(path, "report", ".html").name)
     logger.info("explained in %s; detections in %s", page, predictions)
     return metrics
+
+
+def draw_first(scorer: CocoScorer, split: Split, threshold: float, count: int = 8) -> dict[str, NDArray[np.uint8]]:
+    """The first images [H, W, 3] with their detections from a score on, by name, for experiment trackers."""
+    names = {category["id"]: category["name"] for category in scorer.ground_truth["categories"]}
+    numbers = {category_id: position for position, category_id in enumerate(names)}
+    rows, drawn = scorer.rows, {}
+    for image_id, pixels in read_images(split, scorer.image_ids[:count]):
+        instances = []
+        for i in np.flatnonzero((rows[:, 0] == image_id) & (rows[:, 5] >= threshold)):
+            box = np.concatenate([rows[i, 1:3], rows[i, 1:3] + rows[i, 3:5]]).astype(np.float32)
+            mask, category_id = decode_rles([scorer.rles[i]], *pixels.shape[:2])[0], int(rows[i, 6])
+            label = f"{names[category_id]} {rows[i, 5]:.2f}"
+            instances.append(Instance(box, mask, label, color_of(numbers[category_id])))
+        drawn[f"image {image_id}"] = np.asarray(draw_instances(pixels, instances))
+    return drawn
 
 
 def _data(evaluation: Evaluation) -> dict[str, Any]:

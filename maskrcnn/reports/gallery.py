@@ -14,7 +14,6 @@ from PIL import Image
 from maskrcnn.data.records.split import Split
 from maskrcnn.evaluation.analysis import Analysis
 from maskrcnn.evaluation.coco_metrics import CocoScorer
-from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.imaging.mask_paste import RLE, decode_rles
 from maskrcnn.reports.contact_sheet import read_instances
 
@@ -54,22 +53,6 @@ def read_images(split: Split, image_ids: Iterable[int]) -> Iterator[tuple[int, N
     for image_id in image_ids:
         if image_id in positions:
             yield image_id, read_instances(split, positions[image_id])[0]
-
-
-def draw_first(scorer: CocoScorer, split: Split, threshold: float, count: int = 8) -> dict[str, NDArray[np.uint8]]:
-    """The first images [H, W, 3] with their detections from a score on, by name, for experiment trackers."""
-    names = {category["id"]: category["name"] for category in scorer.ground_truth["categories"]}
-    numbers = {category_id: position for position, category_id in enumerate(names)}
-    rows, drawn = scorer.rows, {}
-    for image_id, pixels in read_images(split, scorer.image_ids[:count]):
-        instances = []
-        for i in np.flatnonzero((rows[:, 0] == image_id) & (rows[:, 5] >= threshold)):
-            box = np.concatenate([rows[i, 1:3], rows[i, 1:3] + rows[i, 3:5]]).astype(np.float32)
-            mask, category_id = decode_rles([scorer.rles[i]], *pixels.shape[:2])[0], int(rows[i, 6])
-            label = f"{names[category_id]} {rows[i, 5]:.2f}"
-            instances.append(Instance(box, mask, label, color_of(numbers[category_id])))
-        drawn[f"image {image_id}"] = np.asarray(draw_instances(pixels, instances))
-    return drawn
 
 
 def thumbnail(image: NDArray[np.uint8]) -> tuple[str, float]:

@@ -12,8 +12,7 @@ from maskrcnn.data.splits import Split
 from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.evaluation.run import METRICS_FILE, Evaluation, evaluate_split, flatten, open_scorer, write_metrics
 from maskrcnn.logs.history import read_evaluations, read_history
-from maskrcnn.reports.evaluation_report import explain
-from maskrcnn.reports.gallery import draw_first
+from maskrcnn.reports.evaluation_report import draw_first, explain
 from maskrcnn.runtime import hardware
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
