@@ -1,6 +1,7 @@
-"""Exported files beside the live TensorFlow model (ResNet-50-FPN, generated weights), turn by turn; writes a JSON file.
+"""Exported files beside the live TensorFlow model, turn by turn; writes a JSON file.
 
-    python -m benchmarks.export
+    python -m benchmarks.export                             # ResNet-50-FPN with generated weights, float32
+    python -m benchmarks.export --trained runs/demo         # a model folder with the files that it was exported to
 
 Turns go A B C A B C, each in a process of its own that is started anew and bound to ``--threads`` cores. A turn's
 processor time is that of all its threads and hardly changes with what else runs on the machine.
@@ -25,7 +26,14 @@ from maskrcnn.imaging.canvas import resize
 from maskrcnn.runtime.hardware import peak_resident
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
-CONTESTANTS = {"tensorflow": "", "onnxruntime": "export/model.onnx", "openvino": "export/model.xml"}
+CONTESTANTS = {
+    "tensorflow": "",
+    "onnxruntime": "export/model.onnx",
+    "onnxruntime int8": "export/model.int8.onnx",
+    "openvino": "export/model.xml",
+    "openvino int8": "export/model.int8.xml",
+    "saved_model": "export/saved_model",
+}
 
 
 def main() -> None:
@@ -36,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured in each turn")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--trained", type=Path, metavar="DIR", help="a model folder with exported files")
     parser.add_argument("--turn", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--model_dir", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -43,11 +52,14 @@ def main() -> None:
         print(json.dumps(run_turn(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), options.size)
+        model_dir = options.trained or Path(folder)
+        if not options.trained:
+            prepare(model_dir, options.size)
+        present = [name for name, file in CONTESTANTS.items() if (model_dir / file).exists()]
         turns = [
-            {"contestant": name, **start_turn(name, Path(folder), options)}
+            {"contestant": name, **start_turn(name, model_dir, options)}
             for _ in range(options.rounds)
-            for name in CONTESTANTS
+            for name in present
         ]
     rows = summarize(turns)
     print(format_table(rows))
@@ -116,7 +128,7 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
 def summarize(turns: list[dict[str, Any]]) -> list[Row]:
     """Medians over all turns of each contestant."""
     rows = []
-    for name in CONTESTANTS:
+    for name in dict.fromkeys(turn["contestant"] for turn in turns):
         own = [turn for turn in turns if turn["contestant"] == name]
         rows.append(
             {

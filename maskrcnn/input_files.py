@@ -9,8 +9,9 @@ import gc
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from maskrcnn.errors import UserError
 
@@ -23,7 +24,7 @@ BRACKETS = b"[]{}"
 OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Opens a regular file to read it, without waiting for the other end of a pipe.
 
     Raises:

@@ -3,7 +3,6 @@
 #   bash scripts/test_wheel.sh [PYTHON ...]     default: those of python3.11, python3.12 and python3.13 that exist
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-root=$PWD
 
 pythons=("$@")
 if [ $# -eq 0 ]; then
@@ -30,7 +29,7 @@ for python in "${pythons[@]}"; do
     cd "$environment/run" # not in the repository, whose package would be imported instead
     "$environment/bin/maskrcnn" --version
     "$environment/bin/maskrcnn" doctor >/dev/null
-    cp -r "$root"/{tests,benchmarks,pyproject.toml} .
+    cp -r "$work/source"/{tests,benchmarks,pyproject.toml} .
     KERAS_BACKEND=tensorflow "$environment/bin/python" -m pytest -q -p no:cacheprovider tests/imaging tests/logs \
       tests/cli/test_doctor.py tests/cli/test_flags.py tests/cli/test_reference_scripts.py tests/data/formats \
       tests/runtime/test_portability.py tests/runtime/test_files.py tests/weights/formats | tail -n 5

@@ -21,6 +21,7 @@ class Flag:
     field: str
     help: str
     metavar: str | None = None
+    auto: bool = False  # "auto" is a value too, which the command has to take care of
 
     @property
     def key(self) -> str:
@@ -28,10 +29,17 @@ class Flag:
         return self.name.removeprefix("--")
 
 
+AUTO = "auto"
 TRAINING = (
     Flag("--epochs", "train.epochs", "passes over the training split", "N"),
     Flag("--steps_per_epoch", "train.steps_per_epoch", "batches per epoch (default: one pass)", "N"),
-    Flag("--train_batch_size", "train.batch_size", "images per batch on each device", "N"),
+    Flag(
+        "--train_batch_size",
+        "train.batch_size",
+        "images per batch on each device, or auto: as many as fit",
+        "N",
+        auto=True,
+    ),
     Flag("--accumulate", "train.accumulate", "batches whose gradients are averaged into one update", "N"),
     Flag("--init_learning_rate", "train.init_learning_rate", "learning rate at the start of warm-up", "RATE"),
     Flag(
@@ -110,9 +118,14 @@ def add_flags(
             group.add_argument(flag.name, action="store_true", default=None, help=flag.help)
         else:
             kind, several = item_type(hint_of(Config, flag.field))
+            parse = argument(kind)
             text = flag.help + (_default(flag, defaults) if defaults is not None else "")
             group.add_argument(
-                flag.name, type=argument(kind), nargs="+" if several else None, metavar=flag.metavar, help=text
+                flag.name,
+                type=_or_auto(parse) if flag.auto else parse,
+                nargs="+" if several else None,
+                metavar=flag.metavar,
+                help=text,
             )
 
 
@@ -126,6 +139,10 @@ def argument(hint: Any) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return parse
+
+
+def _or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: AUTO if text == AUTO else parse(text)
 
 
 def whole(low: int, high: int = 10**6) -> Callable[[str], int]:
@@ -213,7 +230,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     values |= {
         flag.field: given[flag.key]
         for flag in (*TRAINING, *DATA, *SPLIT, *EVALUATION, *RUNTIME)
-        if given.get(flag.key) is not None
+        if given.get(flag.key) not in (None, AUTO)
     }
     if options.amp and options.precision not in (None, "float16"):
         raise UserError(f"--amp means float16, but --precision is {options.precision}; give one of them")

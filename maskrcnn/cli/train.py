@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.cli.flags import (
+    AUTO,
     DATA,
     EVALUATION,
     SCHEDULES,
@@ -108,6 +109,8 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """Runs the demonstration and prints the metrics."""
+    if options.train_batch_size == AUTO:
+        raise UserError("--train_batch_size auto: the demonstration has a recipe of its own; give a number of images")
     changes = settings(options)
     use_backend(options)
     from maskrcnn.demo import demo_config, run_demo
@@ -160,6 +163,8 @@ def _preset(options: argparse.Namespace) -> str:
     """
     if options.config and options.preset:
         raise UserError(f"--preset {options.preset} and --config {options.config} exclude each other; give one of them")
+    if options.config and options.train_batch_size == AUTO:
+        raise UserError("--train_batch_size auto goes with a preset, not with --config; give a number of images")
     from maskrcnn.training.presets import PRESETS
 
     if options.preset and options.preset not in PRESETS:
@@ -184,4 +189,5 @@ def _config(options: argparse.Namespace, preset: str, weights: str | None) -> "C
 
     if options.config:
         return make_config(options)
-    return Recipe(preset, settings(options), weights_config(weights) if weights else None)
+    pretrained = weights_config(weights) if weights else None
+    return Recipe(preset, settings(options), pretrained, largest_batch=options.train_batch_size == AUTO)

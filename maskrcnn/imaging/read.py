@@ -117,7 +117,8 @@ def _has_late_exif(image: Any) -> bool:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened image once it is turned upright."""
-    return image.size[::-1] if orientation(image) >= 5 else image.size  # 5..8 turn by 90 degrees
+    width, height = image.size
+    return (height, width) if orientation(image) >= 5 else (width, height)  # 5..8 turn by 90 degrees
 
 
 def turn_upright(image: Image.Image) -> Image.Image:

@@ -18,7 +18,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -220,23 +219,28 @@ def _receive(response: HTTPResponse, chunks: "queue.Queue[bytes | Exception]") -
             chunks.put(chunk, timeout=PATIENCE)
 
 
-def _within(seconds: float, work: Callable[[], Any]) -> Any:
-    """The result of a function that may wait for a server longer than any of its time-outs, e.g. byte by byte."""
-    results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+def _within(seconds: float, work: Callable[[], HTTPResponse]) -> HTTPResponse:
+    """The answer of a function that may wait for a server longer than any of its time-outs, e.g. byte by byte."""
+    results: queue.Queue[HTTPResponse | Exception] = queue.Queue()
+    late = threading.Event()
 
     def run() -> None:
         try:
-            results.put((work(), None))
-        except BaseException as error:
-            results.put((None, error))
+            result: HTTPResponse | Exception = work()
+        except Exception as error:
+            result = error
+        results.put(result)
+        if late.is_set() and isinstance(result, HTTPResponse | urllib.error.HTTPError):
+            result.close()
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        result, error = results.get(timeout=seconds)
+        result = results.get(timeout=seconds)
     except queue.Empty:
+        late.set()
         raise TimeoutError(f"no answer within {seconds} s") from None
-    if error is not None:
-        raise error
+    if isinstance(result, Exception):
+        raise result
     return result
 
 

@@ -57,6 +57,18 @@ def machine_memory() -> int | None:
         return None
 
 
+def device_memory(*, on_cpu: bool) -> int | None:
+    """Bytes of memory of the machine, or of the GPU that has least; None where the system does not report it."""
+    if on_cpu:
+        return machine_memory()
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+        return min(int(mebibytes) for mebibytes in listed) << 20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
 def available_cores() -> int:
     """The number of cores that this process may use, or that the machine has where the system does not restrict it."""
     if hasattr(os, "sched_getaffinity"):

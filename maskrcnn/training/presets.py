@@ -83,6 +83,7 @@ class Recipe:
     preset: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)  # dotted config fields; they override the preset's
     pretrained: ModelConfig | None = None  # architecture of the weights to fine-tune; None trains from scratch
+    largest_batch: bool = False  # the batch size is the largest that fits the memory
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

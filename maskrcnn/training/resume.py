@@ -10,6 +10,7 @@ from maskrcnn.config import Category, Config, load_config
 from maskrcnn.data.records.split import fit_config
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.hardware import computes_on_cpu
+from maskrcnn.training.batch_size import with_largest_batch
 from maskrcnn.training.checkpoint import list_checkpoints
 from maskrcnn.training.presets import Recipe, describe_recipe
 from maskrcnn.training.splits import Splits
@@ -70,6 +71,8 @@ def _complete(recipe: Recipe, splits: Splits, earlier: Config | None) -> Config:
         return earlier.override(dict(recipe.settings))
     images = splits.train.num_examples if splits.train else 0
     config = recipe.complete(images=images, on_cpu=computes_on_cpu())
+    if recipe.largest_batch:
+        config = with_largest_batch(config, on_cpu=computes_on_cpu())
     logger.info("preset %s: %s", recipe.preset, describe_recipe(config))
     return config
 

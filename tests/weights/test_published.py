@@ -49,7 +49,7 @@ def test_a_url_is_downloaded_once_and_keeps_its_file_name(server: FileServer, tm
 
 
 def test_an_address_of_the_hub_is_resolved(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskrcnn.runtime.download.HUB", server.url)
+    monkeypatch.setattr("maskrcnn.runtime.addresses.HUB", server.url)
     server.files["/me/masks/resolve/main/model.safetensors"] = b"tensors"
     assert find_weights("hf://me/masks/model.safetensors").read_bytes() == b"tensors"
 

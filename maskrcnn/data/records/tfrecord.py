@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -159,7 +160,8 @@ def verified_records(path: Path) -> Iterator[bytes]:
     """
     count = 0
     try:
-        for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        records: Any = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        for data in records:
             yield data
             count += 1
     except tf.errors.OpError as error:

@@ -9,7 +9,7 @@ import math
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,8 +111,8 @@ def _scan(file: IO[bytes]) -> None:
     Python's unpickler makes room for as many objects as the largest number that it is told to give one.
     """
     start = file.tell()
-    for count, (operation, argument, _) in enumerate(pickletools.genops(_Rest(file))):
-        number = int(argument) if operation.name in MEMO else 0
+    for count, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Rest(file)))):
+        number = int(argument or 0) if operation.name in MEMO else 0
         if count > MAX_OPERATIONS or not 0 <= number <= MAX_OPERATIONS:
             raise pickle.UnpicklingError("it is too long for weights")
     file.seek(start)

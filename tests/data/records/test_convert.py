@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from pycocotools.coco import COCO
 
 from maskrcnn.data.records import convert
@@ -227,3 +228,31 @@ def test_a_truncated_record_file_is_named(coco, tmp_path):
     file.write_bytes(b"this is not a record file at all")
     with pytest.raises(UserError, match="not a TFRecord"):
         run(coco, tmp_path / "out")
+
+
+def test_a_replaced_image_is_converted_again(coco, caplog):
+    before = opened(coco)
+    path = coco.images / "101.jpg"
+    Image.fromarray(np.zeros((64, 40, 3), np.uint8)).save(path)
+    with caplog.at_level("INFO", "maskrcnn"):
+        after = opened(coco)
+    assert "101.jpg: replaced since its conversion; the train split is converted again" in caplog.text
+    assert before.index.spans.tolist() != after.index.spans.tolist()
+
+
+def test_inverted_masks_are_found_when_they_are_read(coco):
+    index = opened(coco).index
+    number = int(np.argmax(index.objects))
+    path, span = index.files[0], index.spans[number]
+    data = bytearray(path.read_bytes())
+    for place in range(span[1] + span[2] - 900, span[1] + span[2] - 100):
+        data[place] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"is damaged .its checksum differs.; delete the folder and convert"):
+        RecordReader(index.files).read(span)
+
+
+def opened(coco):
+    dataset = coco.dataset()
+    dataset.convert("train", progress=False)
+    return dataset.open("train")

@@ -1,10 +1,12 @@
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.records.stored_images import store_image
+from maskrcnn.data.records import stored_images
+from maskrcnn.data.records.stored_images import first_replaced, store_image
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import ORIENTATION
 
@@ -87,3 +89,38 @@ def test_what_is_no_image_is_found(tmp_path):
     (tmp_path / "a.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"damaged or truncated|not a JPEG"):
         store_image(tmp_path / "a.jpg", 13, 20)
+
+
+@pytest.fixture
+def stored_files(tmp_path):
+    names = [f"{number}.png" for number in range(200)]
+    Image.fromarray(PIXELS).save(tmp_path / names[0])
+    for name in names[1:]:
+        (tmp_path / name).write_bytes((tmp_path / names[0]).read_bytes())
+    return names, [store_image(tmp_path / name, 12, 20).source for name in names]
+
+
+def replace(path, data):
+    """Other contents with another mtime."""
+    path.write_bytes(data)
+    os.utime(path, ns=(1, 1))
+
+
+def test_a_replaced_image_is_noticed_whatever_its_size(tmp_path, stored_files):
+    assert first_replaced(tmp_path, *stored_files) is None
+    path = tmp_path / "7.png"
+    data = path.read_bytes()
+    replace(path, data[:-1] + b"x")
+    assert first_replaced(tmp_path, *stored_files) == "7.png"
+    replace(path, data + b"x")
+    assert first_replaced(tmp_path, *stored_files) == "7.png"
+
+
+def test_copied_and_missing_images_are_not_replaced(tmp_path, stored_files, monkeypatch):
+    for name in stored_files[0]:
+        os.utime(tmp_path / name, ns=(1, 1))
+    (tmp_path / "9.png").unlink()
+    read = []
+    monkeypatch.setattr(stored_images, "read_bytes", lambda path, limit: read.append(path) or path.read_bytes())
+    assert first_replaced(tmp_path, *stored_files) is None
+    assert 60 <= len(read) <= 70  # a sample of them

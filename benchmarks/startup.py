@@ -1,0 +1,105 @@
+"""Installing, starting and one image: a model folder beside its exported files; writes a JSON file.
+
+    maskrcnn demo --out_dir runs/demo
+    for format in onnx openvino saved_model; do maskrcnn export --model_dir runs/demo --format $format; done
+    python -m benchmarks.startup runs/demo photo.jpg
+
+Install sizes are those of the files of all packages that an extra requires here. The others are medians of processes of
+their own, in turns; processor time hardly changes with what else runs on the machine.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from benchmarks.result import Row, format_table, save_result
+
+RESULTS = Path(__file__).parent / "results" / "startup.json"
+CONTESTANTS = {  # name -> the file in the model's folder, the extra that it needs
+    "live model": ("", "tensorflow"),
+    "ONNX Runtime": ("export/model.onnx", "runtime"),
+    "OpenVINO": ("export/model.xml", "openvino"),
+    "SavedModel": ("export/saved_model", "tensorflow"),
+}
+TURN = """
+import json, os, sys, time
+began, cpu = time.perf_counter(), time.process_time()
+import maskrcnn
+predictor = maskrcnn.load(sys.argv[1])
+loaded, loaded_cpu = time.perf_counter() - began, time.process_time() - cpu
+found = len(predictor.predict(sys.argv[2]))
+from maskrcnn.runtime.hardware import peak_resident
+print(json.dumps({"load": loaded, "load processor": loaded_cpu, "first image": time.perf_counter() - began,
+                  "first image processor": time.process_time() - cpu, "peak": peak_resident(), "detections": found}))
+"""
+
+
+def main() -> None:
+    """Measures in turns and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model_dir", type=Path)
+    parser.add_argument("image")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
+    options = parser.parse_args()
+    present = [name for name, (file, _) in CONTESTANTS.items() if (options.model_dir / file).exists()]
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in present}
+    for _ in range(options.rounds):
+        for name in present:
+            turns[name].append(run_turn(options.model_dir / CONTESTANTS[name][0], options.image))
+    rows = [summarize(name, turns[name]) for name in present]
+    print(format_table(rows))
+    save_result(options.out, "Installing, starting, and the first image", rows, turns=turns)
+
+
+def run_turn(path: Path, image: str) -> dict[str, Any]:
+    """Loads and predicts in a process of its own."""
+    command = [sys.executable, "-c", TURN, str(path), image]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def summarize(name: str, turns: list[dict[str, float]]) -> Row:
+    """A contestant's medians."""
+    median = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+    return {
+        "": name,
+        "install, MB": install_size(CONTESTANTS[name][1]) / 1e6,
+        "import and load, s": median["load"],
+        "of processor": median["load processor"],
+        "and one image, s": median["first image"],
+        "of processor, with it": median["first image processor"],
+        "peak memory, MB": median["peak"] / 1e6,
+        "detections": median["detections"],
+    }
+
+
+def install_size(extra: str) -> int:
+    """Bytes of all packages that this one requires with an extra."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"][extra])]
+    sizes: dict[str, int] = {}
+    while waiting:
+        name = waiting.pop().name.lower()
+        if name in sizes:
+            continue
+        package = distribution(name)
+        files = (Path(str(package.locate_file(file))) for file in package.files or ())
+        sizes[name] = sum(file.stat().st_size for file in files if file.is_file())
+        required = (Requirement(text) for text in package.requires or ())
+        waiting += [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return sum(sizes.values())
+
+
+if __name__ == "__main__":
+    main()
