@@ -2,7 +2,7 @@
 
 EXTRAS = {  # the extra of this package that installs what `import` did not find
     **dict.fromkeys(("tensorflow", "keras", "tensorboard", "hotcoco", "jinja2", "matplotlib", "yaml"), "tensorflow"),
-    "contourpy": "tensorflow",
+    "contourpy": "polygons",
     "jax": "jax",
     "onnxruntime": "runtime",
     "onnx": "onnx",

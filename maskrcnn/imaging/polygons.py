@@ -8,8 +8,9 @@ import itertools
 from typing import Any
 
 import numpy as np
-from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
+
+from maskrcnn.runtime.extras import import_extra
 
 Polygon = NDArray[np.float64]  # [N, 2] x and y; pixel i reaches from i to i + 1
 
@@ -24,12 +25,16 @@ def trace_polygons(mask: NDArray[np.bool_], tolerance: float | None = None) -> l
         mask: bool.
         tolerance: how far the polygons may lie from the mask's outline, px; None is 1 % of the mask's diameter, at most
             half a pixel.
+
+    Raises:
+        UserError: contourpy is not installed.
     """
     if tolerance is None:
         tolerance = min(0.01 * float(np.sqrt(mask.sum())), 0.5)
     zoom = 2 if min(mask.shape, default=0) < SMALL else 1  # contours cut off half a pixel at corners
     enlarged = np.pad(mask.repeat(zoom, 0).repeat(zoom, 1), 1).astype(np.float32)
-    found: Any = contour_generator(z=enlarged, fill_type=FillType.OuterOffset).filled(0.5, 2)
+    contourpy = import_extra("contourpy")
+    found: Any = contourpy.contour_generator(z=enlarged, fill_type=contourpy.FillType.OuterOffset).filled(0.5, 2)
     polygons = []
     for points, offset in zip(*found, strict=True):
         points = (points.astype(np.float64) - 0.5) / zoom
