@@ -30,15 +30,10 @@ class CheckpointWriter:
 
     Args:
         directory: of the checkpoints.
-        keep: number of checkpoints kept, the newest ones.
-
-    Raises:
-        UserError: ``keep`` is below 1.
+        keep: number of checkpoints kept, the newest ones; at least 1.
     """
 
     def __init__(self, directory: Path, keep: int):
-        if keep < 1:
-            raise UserError(f"--keep {keep}: at least one checkpoint must be kept")
         self.directory, self.keep = directory, keep
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None

@@ -8,20 +8,13 @@ import keras
 import numpy as np
 
 from maskrcnn.config import TrainConfig
-from maskrcnn.errors import UserError
 from maskrcnn.runtime.keras_patches import moving_averages
 
 
 def make_optimizer(
     config: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule
 ) -> keras.optimizers.Optimizer:
-    """SGD with momentum, or Adam; weight decay is a loss term of the model, which excludes norms and biases.
-
-    Raises:
-        UserError: a decay of the averages that is not between 0 and 1.
-    """
-    if config.ema is not None and not 0 < config.ema < 1:
-        raise UserError(f"--ema {config.ema}: must be between 0 and 1, e.g. 0.999")
+    """SGD with momentum, or Adam; weight decay is a loss term of the model, which excludes norms and biases."""
     settings = {
         "learning_rate": schedule,
         "global_clipnorm": config.clip_norm,

@@ -54,6 +54,7 @@ def freeze_config(config: Config | Recipe, splits: Splits, model_dir: Path, *, w
     if splits.train:
         config = fit_config(config, splits.train)
     config = dataclasses.replace(config, categories=splits.categories)
+    config = Config.from_dict(dataclasses.asdict(config))  # one that a program made is checked here
     if resumes:
         check_same_run(config, model_dir)
     elif (model_dir / WEIGHTS_FILE).exists():

@@ -14,7 +14,7 @@ from maskrcnn.weights.model_folder import load_model_config
 
 pytestmark = pytest.mark.no_backend
 
-DEEP = 100_000
+DEEP = 20_000
 CONTENTS = {
     "nothing": b"",
     "space": b" \n",

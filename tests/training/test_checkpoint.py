@@ -83,8 +83,6 @@ def test_the_writer_keeps_n(tmp_path):
         writer.write(make_model(), State(step, 0))
     writer.close()
     assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-0000000{step}.npz" for step in (2, 3, 4)]
-    with pytest.raises(UserError, match="--keep 0"):
-        CheckpointWriter(tmp_path, keep=0)
 
 
 def test_the_variables_are_those_at_the_time_of_the_call(tmp_path, monkeypatch):
