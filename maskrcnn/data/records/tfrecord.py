@@ -141,7 +141,7 @@ def _file_spans(number: int, path: Path) -> np.ndarray:
                 header = file.read(HEADER.size)
                 length = HEADER.unpack(header)[0] if len(header) == HEADER.size else end
                 start, offset = offset + HEADER.size, offset + HEADER.size + length + FOOTER_BYTES
-                if offset > end:
+                if offset > end or length == 0:  # a hole in the file, or what is none of records
                     raise UserError(
                         f"{path}: record {len(spans)}: the file is truncated or not a TFRecord; delete it and convert "
                         "or copy it again"
