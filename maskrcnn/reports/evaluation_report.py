@@ -15,7 +15,7 @@ from maskrcnn.evaluation.predictions import sibling, write_predictions
 from maskrcnn.evaluation.run import Evaluation, evaluate_model, write_json
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.imaging.mask_paste import decode_rles
-from maskrcnn.reports.gallery import Figure, draw_first, figures, read_images
+from maskrcnn.reports.gallery import Figure, figures, read_images
 from maskrcnn.reports.run_report import Report, write_report
 
 FIRST, WORST, DOUBTFUL, SUSPICIOUS = 12, 24, 12, 24  # images on the page
@@ -36,11 +36,6 @@ def explain_folder(model: str | Path, data_dir: str | Path, **options: Any) -> M
     metrics = explain(evaluation)
     write_json(metrics, evaluation.path)
     return metrics
-
-
-def first_images(evaluation: Evaluation, metrics: Metrics) -> dict[str, NDArray[np.uint8]]:
-    """The first images with what `explain` counts as found drawn on them, by name."""
-    return draw_first(evaluation.scorer, evaluation.split, metrics["analysis"]["score_threshold"])
 
 
 def explain(evaluation: Evaluation, history: Sequence[Mapping[str, float]] = ()) -> Metrics:
