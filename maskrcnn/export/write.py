@@ -30,7 +30,8 @@ def write_file(model: "MaskRCNN", config: Config, path: Path, options: "ExportOp
     if options.format == "saved_model":
         from maskrcnn.export.saved_model import write_saved_model
 
-        write_saved_model(model, config, path, (options.batch, *(options.size or (None, None))))
+        height, width = options.size or (None, None)
+        write_saved_model(model, config, path, (options.batch, height, width))
         return
     import onnx
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,7 @@ def _contrast(color: Color) -> Color:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> Any:
     """DejaVu, which matplotlib ships; without matplotlib Pillow's own font, which has Latin letters only."""
     try:
         from matplotlib import get_data_path
