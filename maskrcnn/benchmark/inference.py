@@ -62,7 +62,7 @@ def benchmark_inference(config: Config, options: BenchmarkOptions) -> Record:
 def _open_model(config: Config, options: BenchmarkOptions) -> tuple[Forward, Config, Record | None]:
     """The function that is measured, the config that it was made with, and what computes it if that is not Keras."""
     if options.model_file:
-        file = load_exported(options.model_file).model
+        file: Any = load_exported(options.model_file).model
         engine = {"backend": file.runtime, "precision": file.metadata["precision"], "xla": False}
         return file.predict_on_batch, config, engine
     from maskrcnn.benchmark.live import live_model  # imports Keras

@@ -81,8 +81,7 @@ def _detect_encoded(model: "MaskRCNN", encoded: Any, config: ImageConfig) -> dic
     numerator = tf.where(limits, config.min_side, config.max_side)
     size = tf.maximum(original * numerator // tf.where(limits, short, long), 1)  # as `imaging.canvas.resized_size`
     is_wide = original[1] >= original[0]
-    wide, tall = (tf.constant(canvas_size(*sides, config)) for sides in ((1, 1), (2, 1)))
-    canvas = tf.where(is_wide, wide, tall)
+    canvas = tf.where(is_wide, canvas_size(1, 1, config), canvas_size(2, 1, config))
     example = resize_to_canvas({"image": image}, size, canvas)
     outputs = model({"images": example["image"][None], "image_sizes": example["image_sizes"][None]}, training=False)
     outputs = {name: value[0] for name, value in outputs.items()}

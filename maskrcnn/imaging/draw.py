@@ -183,7 +183,7 @@ def _contrast(color: Color) -> Color:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> Any:  # FreeTypeFont; Pillow's stubs do not say so of load_default(size)
+def _font(size: int) -> Any:
     """DejaVu, which matplotlib ships; without matplotlib Pillow's own font, which has Latin letters only."""
     try:
         from matplotlib import get_data_path
