@@ -1,4 +1,4 @@
-"""The commands ``train`` and ``demo``."""
+"""The command ``train``."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -26,27 +26,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Adds both commands to the parser."""
-    _add_demo(commands)
-    _add_train(commands)
-
-
-def _add_demo(commands: Any) -> None:
-    parser = commands.add_parser(
-        "demo",
-        usage="%(prog)s [--out_dir DIR] [FLAG ...]",
-        help="train on drawn shapes, evaluate, and write a report",
-        description="Draws a dataset, trains a small model on it in minutes, and writes OUT_DIR/report.html.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--out_dir", default="runs/demo", metavar="DIR", help="output folder (default: %(default)s)")
-    add_flags(parser, "training", TRAINING)
-    add_flags(parser, "evaluation", EVALUATION)
-    add_runtime(parser)
-    parser.set_defaults(action=demo)
-
-
-def _add_train(commands: Any) -> None:
+    """Adds the command to the parser."""
     parser = commands.add_parser(
         "train",
         usage="%(prog)s --data_dir DIR --model_dir DIR [FLAG ...]",
@@ -108,18 +88,6 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="initialize the whole model: a published name, a URL, a checkpoint or a folder; none: start from scratch",
     )
-
-
-def demo(options: argparse.Namespace) -> None:
-    """Runs the demonstration and prints the metrics."""
-    if options.train_batch_size == AUTO:
-        raise UserError("--train_batch_size auto: the demonstration has a recipe of its own; give a number of images")
-    changes = settings(options)
-    use_backend(options)
-    from maskrcnn.demo import demo_config, run_demo
-    from maskrcnn.evaluation.coco_metrics import format_metrics
-
-    print(format_metrics(run_demo(options.out_dir, demo_config().override(changes))))
 
 
 def train(options: argparse.Namespace) -> None:
