@@ -192,7 +192,7 @@ def test_errors_of_libraries_are_translated():
     in_loader = RuntimeError("{{function_node}} UserError: train.tfrecord: truncated; copy it again\nTraceback ...")
     assert describe(in_loader) == "train.tfrecord: truncated; copy it again"
     assert "--train_batch_size" in str(describe(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")))
-    assert "--train_batch_size" in str(describe(MemoryError()))
+    assert describe(MemoryError()) == "out of memory on the host (no details); close other programs, or use less data"
     assert describe(ValueError("no idea")) is None
 
 
