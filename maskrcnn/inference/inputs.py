@@ -81,7 +81,7 @@ def _expand(name: str) -> Iterator[str]:
         yield from map(str, found)
     elif os.path.exists(path):
         yield name
-    elif matches := sorted(glob.glob(name, recursive=True)):
+    elif matches := sorted({*glob.glob(name, recursive=True)} - {name}):  # a dead link matches itself
         for match in matches:
             yield from _expand(match)
     else:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import maskrcnn
-from maskrcnn.data.records.tfrecord import RecordReader
+from maskrcnn.data.records.tfrecord import NO_CHECKSUM, RecordReader
 from maskrcnn.errors import UserError
 from maskrcnn.reports.run_report import machine_facts
 from maskrcnn.runtime import backend, files, hardware
@@ -49,7 +49,7 @@ def test_records_without_pread(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "pread", raising=False)
     reader = RecordReader((path,))
     read = {}
-    spans = [np.array([0, offset, 16]) for offset in range(0, len(content), 16)]
+    spans = [np.array([0, offset, 16, NO_CHECKSUM]) for offset in range(0, len(content), 16)]
 
     def read_all(part):
         for span in spans[part::4]:
