@@ -9,6 +9,8 @@ from maskrcnn.export.backbone import normalize, resnet
 from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.model.mask_rcnn import normalize as normalize_in_keras
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize("bgr", [False, True])
 def test_pixels_are_normalized_inside_the_image_and_zero_outside(run_graph, bgr):

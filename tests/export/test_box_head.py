@@ -11,6 +11,8 @@ from maskrcnn.export.rpn import Proposals
 from maskrcnn.model.structures import Proposals as KerasProposals
 from tests.export.conftest import channels_first
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize(
     "changes", [{}, {"box_head.convolutions": 2, "box_head.conv_channels": 6, "box_head.norm": True}]

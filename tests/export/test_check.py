@@ -16,6 +16,8 @@ from maskrcnn.export.check import (
     refuse,
 )
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 def outputs(scores, classes=(1, 2, 1)):
     """Three detections, then padding."""

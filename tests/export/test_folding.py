@@ -4,6 +4,8 @@ import pytest
 from maskrcnn.errors import UserError
 from maskrcnn.export.folding import FoldedWeights
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 def test_a_batch_norm_becomes_part_of_the_kernel_and_a_bias():
     values = {

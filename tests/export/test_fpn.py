@@ -4,6 +4,8 @@ import pytest
 from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.fpn import fpn
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_pyramid_equals_that_of_the_keras_layer(run_graph, config, make_model, weights_of, norm):

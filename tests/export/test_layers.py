@@ -8,6 +8,8 @@ from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.layers import convolution
 from maskrcnn.model.layers import ConvNorm
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize("side", [1, 3, 7])
 @pytest.mark.parametrize("strides", [1, 2])

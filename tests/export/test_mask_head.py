@@ -10,6 +10,8 @@ from maskrcnn.export.mask_head import mask_head, masks
 from maskrcnn.model.structures import Detections as KerasDetections
 from tests.export.conftest import channels_first
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_logits_are_those_of_each_rois_class(run_graph, config, make_model, weights_of, monkeypatch, norm):

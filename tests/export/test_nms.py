@@ -8,6 +8,8 @@ from maskrcnn.export.nms import Suppression
 from maskrcnn.export.nms import suppress as suppress_in_graph
 from maskrcnn.ops.nms import suppress
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 def random_boxes(batch, count, seed):
     rng = np.random.default_rng(seed)

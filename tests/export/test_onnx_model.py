@@ -11,6 +11,8 @@ from maskrcnn.errors import UserError
 from maskrcnn.export.metadata import hash_weights
 from maskrcnn.export.onnx_model import InputShape, build_onnx
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 def shapes(values):
     return {

@@ -20,6 +20,8 @@ from maskrcnn.inference.exported import load_exported
 from maskrcnn.weights.model_folder import save_model
 from tests.conftest import MICRO
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.fixture(scope="module")
 def model_dir(make_model, shapes_dir, tmp_path_factory):

@@ -7,6 +7,8 @@ from maskrcnn.export.roi_align import RoIs, assign_levels, roi_align
 from maskrcnn.ops.roi_align import assign_levels as assign_in_keras
 from maskrcnn.ops.roi_align import multilevel_roi_align
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 BOXES = np.array(
     [
         [[3, 5, 40, 30], [0, 0, 500, 500], [100, 20, 400, 300], [-20, -20, 60, 700], [0, 0, 0, 0]],

@@ -8,6 +8,8 @@ from maskrcnn.export.folding import FoldedWeights
 from maskrcnn.export.rpn import propose
 from tests.export.conftest import channels_first
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 
 @pytest.mark.parametrize(
     "changes", [{}, {"rpn.convolutions": 2, "anchors.rounded": False}, {"rpn.test_proposals": 200}]

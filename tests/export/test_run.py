@@ -13,6 +13,8 @@ from maskrcnn.export import write as writing
 from maskrcnn.export.run import ExportOptions, export_model
 from maskrcnn.weights.model_folder import save_model
 
+pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
+
 VERSION_2 = {
     "fpn": FPNConfig(channels=8, norm=True),
     "rpn": RPNConfig(convolutions=2, test_candidates=20, test_proposals=16),
