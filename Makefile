@@ -82,7 +82,7 @@ soak: .venv/.installed
 	check() { "$$@" || failed="$$failed; $$*"; }; \
 	for backend in $(BACKENDS); do \
 	  KERAS_BACKEND=$$backend check $(BIN)/python -m pytest -q -m slow; \
-	  for name in "kill --kills $(KILLS)" devices memory overfit; do \
+	  for name in "kill --kills $(KILLS)" trouble devices memory overfit; do \
 	    check $(BIN)/python -m tests.soak.$$name --backend $$backend 2> >(tail -n 20 >&2); \
 	  done; \
 	done; \
@@ -123,11 +123,13 @@ wheels:
 performance: .venv/.installed  # docs/performance.md and its plots from the saved measurements; measures nothing
 	@$(BIN)/python -m benchmarks.performance
 
-# Hypothesis over the doors for files from outside, FUZZ_SECONDS for each target; then all attacks, counted by kind
+# Hypothesis over the doors for files from outside, FUZZ_SECONDS or FUZZ_EXAMPLES for each target; then all attacks, by kind
 FUZZ_SECONDS ?= 60
+FUZZ_EXAMPLES ?= 2000
 .PHONY: fuzz
 fuzz: .venv/.installed
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/fuzz/fuzz_*.py
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/fuzz/test_guards.py
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m tests.fuzz
 
 # Breaks the ops one line at a time, and counts the faults that the tests catch; some: make mutations WORDS="nms.py"
