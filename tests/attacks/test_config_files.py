@@ -95,10 +95,8 @@ def test_config_file(name, refused, tmp_path):
 def test_config_of_a_model_folder(name, tmp_path):
     (tmp_path / "model.weights.h5").write_bytes(b"")
     write(tmp_path / "config.json", name)
-    began = time.perf_counter()
     with pytest.raises(UserError, match=r"config\.json"):
         load_model_config(tmp_path)
-    assert time.perf_counter() - began < 2
 
 
 def as_labels(name: str) -> bytes:

@@ -78,10 +78,8 @@ def _impatient(monkeypatch):
 
 
 def refused(url: str, path, **options) -> str:
-    began = time.perf_counter()
     with pytest.raises(UserError) as error:
         fetch(url, path, progress=False, **options)
-    assert time.perf_counter() - began < 10
     assert not path.exists()
     return str(error.value)
 
