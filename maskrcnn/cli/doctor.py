@@ -85,9 +85,9 @@ def _packages() -> list[Line]:
     for requirement in requires("maskrcnn") or ():
         name = re.split(r"[^\w.-]", requirement)[0]
         extra = requirement.partition("extra ==")[2].strip(" '\"")
-        if extra:
+        if extra and name != "maskrcnn":  # an extra may name another one of its own
             extras.setdefault(extra, []).append(name)
-        else:
+        elif not extra:
             problem = "" if _version(name) else f"{name} is not installed; run: pip install {name}"
             lines.append(Line(name, _version(name) or "missing", problem))
     for extra, names in extras.items():

@@ -17,7 +17,7 @@ def test_the_report(capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = {line.split("  ")[0] for line in lines}
-    expected = {"maskrcnn", "Python", "keras", "[jax]", "backend", "memory", "NVIDIA GPUs", "disk, this folder"}
+    expected = {"maskrcnn", "Python", "numpy", "[jax]", "backend", "memory", "NVIDIA GPUs", "disk, this folder"}
     assert expected <= names
     assert lines[-1] == "no problem found"
 

@@ -159,6 +159,7 @@ def test_ctrl_c_leaves_files_that_are_complete(film, tmp_path):
 
 
 def test_a_second_ctrl_c_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
     with stopping() as stopped:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopped.is_set()
