@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import time
 
 import pytest
 
