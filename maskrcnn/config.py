@@ -248,6 +248,8 @@ class Config:
         Raises:
             UserError: an unknown field, or a value of the wrong type or out of range.
         """
+        if not isinstance(values, dict):
+            raise UserError("expected a JSON object of config fields")
         try:
             return settings.build(cls, values)._consistent()
         except settings.SettingError as error:
@@ -287,8 +289,6 @@ def load_config(path: str | Path) -> Config:
         UserError: the file is missing, not JSON, or holds a wrong field.
     """
     values = read_json(path, "a config file")
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object of config fields")
     try:
         return Config.from_dict(values)
     except UserError as error:

@@ -19,6 +19,8 @@ MAX_DOCUMENT_BYTES = 1 << 26  # 64 MiB: configs, indices, one image's annotation
 MAX_ANNOTATION_BYTES = 1 << 31  # 2 GiB: annotations of a whole dataset; COCO 2017's are 448 MB
 MAX_DEPTH = 64  # of nested lists and objects; COCO has 5
 MAX_DIGITS = 19  # of an integer of 64 bits and its sign
+# The other end of a pipe is not waited for; Windows has no such flag, and would translate line ends.
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NOT_REGULAR = "not a regular file but a pipe, socket or device"
 BRACKETS = b"[]{}"
 OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
@@ -31,7 +33,7 @@ def open_regular(path: str | Path) -> BufferedReader:
         UserError: there is none, it may not be read, or it is a folder, pipe, socket or device.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, READ_FLAGS)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
     except OSError as error:

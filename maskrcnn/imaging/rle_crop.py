@@ -1,5 +1,7 @@
 """Masks as crops: the part of a run-length code inside a rectangle, decoded without the rest of the image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,12 @@ def mask_place(rle: RLE) -> Rectangle:
     """The smallest rectangle with all pixels of a mask; zeros if it has none."""
     x, y, width, height = (round(value) for value in coco_mask.toBbox(rle))
     return x, y, x + width, y + height
+
+
+def bounding(places: Sequence[Rectangle]) -> Rectangle:
+    """The smallest rectangle that holds all of several."""
+    lefts, tops, rights, bottoms = zip(*places, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def decode_crop(rle: RLE, place: Rectangle) -> NDArray[np.bool_]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskrcnn.imaging.mask_paste import RLE, coco_mask, encode_crop
-from maskrcnn.imaging.rle_crop import decode_crop, mask_place
-from maskrcnn.inference.detections import Detections
+from maskrcnn.imaging.rle_crop import bounding, decode_crop, mask_place
+from maskrcnn.inference.detections import Detections, Object, collect
 
 SAME_OBJECT = 0.5  # IoU of masks
 
@@ -40,7 +40,7 @@ def merge_variants(found: Sequence[Detections]) -> Detections:
     )
     rles = [rle for one in found for rle in one.rles]
     free = np.ones(len(rles), np.bool_)
-    merged: list[tuple[np.ndarray, int, float, RLE]] = []
+    merged: list[Object] = []
     for i in np.argsort(-scores, kind="stable"):
         if not free[i]:
             continue
@@ -56,22 +56,13 @@ def merge_variants(found: Sequence[Detections]) -> Detections:
         weights = scores[group] / scores[group].sum()
         score = float(scores[group].sum()) / len(found)
         merged.append((weights @ boxes[group], int(classes[i]), score, _vote([rles[k] for k in group], weights)))
-    merged.sort(key=lambda one: -one[2])
-    return Detections(
-        np.array([one[0] for one in merged], np.float32).reshape(-1, 4),
-        np.array([one[1] for one in merged], np.int32),
-        np.array([one[2] for one in merged], np.float32),
-        [one[3] for one in merged],
-        found[0].image_size,
-        found[0].categories,
-    )
+    return collect(merged, found[0].image_size, found[0].categories)
 
 
 def _vote(rles: list[RLE], weights: np.ndarray) -> RLE:
     """The mask of the pixels that masks with at least half of the weight have."""
-    places = np.array([mask_place(rle) for rle in rles])
-    left, top, right, bottom = (*places[:, :2].min(axis=0).tolist(), *places[:, 2:].max(axis=0).tolist())
+    left, top, right, bottom = place = bounding([mask_place(rle) for rle in rles])
     votes = np.zeros((bottom - top, right - left))
     for weight, rle in zip(weights, rles, strict=True):
-        votes += weight * decode_crop(rle, (left, top, right, bottom))
-    return encode_crop(votes >= 0.5, (left, top, right, bottom), *rles[0]["size"])
+        votes += weight * decode_crop(rle, place)
+    return encode_crop(votes >= 0.5, place, *rles[0]["size"])

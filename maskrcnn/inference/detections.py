@@ -21,6 +21,7 @@ from maskrcnn.inference.outputs.writers import Item, Saving, writing_outputs
 
 Outputs = dict[str, NDArray[Any]]  # the model's outputs, see MaskRCNN
 CHANNELS = ((), (1,), (3,), (4,))  # the part of an array's shape after height and width
+Object = tuple[NDArray[np.float32], int, float, RLE]  # box, class index, score, mask
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
 
@@ -199,6 +200,19 @@ class Detections:
             label = f"#{numbers[i]} {label}" if self.track_ids is not None and numbers[i] > 0 else label
             instances.append(Instance(self.boxes[i], decode_crop(self.rles[i], place), label, color, place[:2]))
         return instances
+
+
+def collect(objects: Sequence[Object], image_size: tuple[int, int], categories: tuple[Category, ...]) -> Detections:
+    """Single objects as the detections of an image, in descending order of score."""
+    ordered = sorted(objects, key=lambda one: -one[2])
+    return Detections(
+        np.array([box for box, *_ in ordered], np.float32).reshape(-1, 4),
+        np.array([index for _, index, *_ in ordered], np.int32),
+        np.array([score for *_, score, _ in ordered], np.float32),
+        [rle for *_, rle in ordered],
+        image_size,
+        categories,
+    )
 
 
 def read_source(image: ImageSource) -> NDArray[np.uint8]:

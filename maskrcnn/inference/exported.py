@@ -1,6 +1,5 @@
 """Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO or, SavedModel only, TensorFlow."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.input_files import parse_json, read_bytes
 from maskrcnn.runtime.backend import import_tensorflow
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import sums_int8_exactly
@@ -68,13 +68,16 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
     path = Path(path)
     if is_saved_model(path):
         model = _open_saved_model(path, threads)
-        return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
-    if path.suffix not in SUFFIXES:
+    elif path.suffix not in SUFFIXES:
         raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(SUFFIXES)}")
-    if not path.is_file():
+    elif not path.is_file():
         raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
-    model = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
-    return Predictor(model, Config.from_dict(json.loads(model.metadata["config"])))
+    else:
+        model = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+    try:
+        return Predictor(model, Config.from_dict(parse_json(model.metadata["config"])))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: holds no valid config ({error}); export the model again") from error
 
 
 def is_saved_model(path: Path) -> bool:
@@ -138,7 +141,7 @@ def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     try:
-        metadata = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+        metadata = parse_json(read_bytes(path / METADATA_FILE))
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"].structured_input_signature
     except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:

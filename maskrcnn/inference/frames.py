@@ -95,7 +95,7 @@ class FrameWriter:
 
 
 def infer_video(
-    predictor: Predictor, video: Video, saving: Saving, add: Writer, options: tuple[VideoOptions, Views]
+    predictor: Predictor, video: Video, saving: Saving, add: Writer, chosen: VideoOptions, views: Views
 ) -> tuple[int, int]:
     """Predicts a video until its end, or until Ctrl-C; what was written by then is complete.
 
@@ -106,7 +106,6 @@ def infer_video(
         UserError: the video cannot be opened, or none of its frames decoded.
         KeyboardInterrupt: a video file was interrupted; to interrupt a camera or stream is the way to end it.
     """
-    chosen, views = options
     live = is_live(video.source)
     with stopping() as stopped, contextlib.ExitStack() as stack:
         reader = stack.enter_context(reading_video(video.source, video.path))

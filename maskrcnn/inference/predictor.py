@@ -1,6 +1,5 @@
 """A trained model that predicts single images, lists of them, and evaluation batches."""
 
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,15 +97,14 @@ class Predictor:
         found: dict[int, Detections] = {}  # by number of the view
 
         def prepared() -> Iterator[tuple[int, Prepared]]:
-            numbers = itertools.count()
-            count = 0
+            number = 0
             for image_id, image in images:
                 size = image.shape[0], image.shape[1]
                 shown = list_views(size, views)
-                count += len(shown)
-                waiting[count - 1] = image_id, size, shown
+                waiting[number + len(shown) - 1] = image_id, size, shown
                 for view in shown:
-                    yield next(numbers), view.prepare(image, self.config.model.image)
+                    yield number, view.prepare(image, self.config.model.image)
+                    number += 1
 
         batches = stack_batches(prepared(), batch_size or self.config.train.eval_batch_size)
         for number, detections, _ in predict_batches(self.model, batches, self.config.categories):

@@ -44,16 +44,14 @@ def infer_inputs(
         KeyboardInterrupt: a video was interrupted; the files are complete.
     """
     views, video = views or Views(), video or VideoOptions()
-    problems: list[str] = []
-    names = inputs.names
-    count, interrupted = 0, False
+    names, interrupted = inputs.names, False
     with tempfile.TemporaryDirectory() as folder, writing_outputs(saving, predictor.config.categories) as add:
-        count += _infer_images(predictor, inputs.images, names, (add, views, Path(folder), problems))
+        count, problems = _infer_images(predictor, inputs.images, names, add, views, Path(folder))
         first_id = len(inputs.images) + 1
         for source, name in zip(inputs.videos, names[len(inputs.images) :], strict=True):
             try:
                 one = Video(source, local_file(source, Path(folder)), name, first_id)
-                frames, broken = infer_video(predictor, one, saving, add, (video, views))
+                frames, broken = infer_video(predictor, one, saving, add, video, views)
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -72,9 +70,10 @@ def infer_inputs(
 
 
 def _infer_images(
-    predictor: Predictor, files: Sequence[str], names: Sequence[str], rest: tuple[Writer, Views, Path, list[str]]
-) -> int:
-    add, views, folder, problems = rest
+    predictor: Predictor, files: Sequence[str], names: Sequence[str], add: Writer, views: Views, folder: Path
+) -> tuple[int, list[str]]:
+    """The number of images predicted, and a line for each that could not be read."""
+    problems: list[str] = []
     originals: dict[int, Pixels] = {}  # images that are being predicted
 
     def read() -> Iterator[tuple[int, Pixels]]:
@@ -93,7 +92,7 @@ def _infer_images(
         image = originals.pop(image_id)
         add(Item(image_id, names[image_id - 1], files[image_id - 1], detections, lambda image=image: image))
         count += 1
-    return count
+    return count, problems
 
 
 def infer_batches(

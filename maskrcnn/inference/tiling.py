@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.imaging.mask_paste import RLE, Rectangle, encode_crop
-from maskrcnn.imaging.rle_crop import decode_crop, mask_place
-from maskrcnn.inference.detections import Detections
+from maskrcnn.imaging.rle_crop import bounding, decode_crop, mask_place
+from maskrcnn.inference.detections import Detections, Object, collect
 
 if TYPE_CHECKING:
     from maskrcnn.inference.views import Views
@@ -85,15 +85,7 @@ def merge_tiles(tiles: Sequence[Tile], found: Sequence[Detections], image_size: 
                 groups[k] = groups[i]
     distinct = {id(group): group for k, group in enumerate(groups) if not dropped[k]}.values()
     objects = [_join(pieces, group, image_size) for group in distinct]
-    objects.sort(key=lambda one: -one[2])
-    return Detections(
-        np.array([one[0] for one in objects], np.float32).reshape(-1, 4),
-        np.array([one[1] for one in objects], np.int32),
-        np.array([one[2] for one in objects], np.float32),
-        [one[3] for one in objects],
-        image_size,
-        found[0].categories,
-    )
+    return collect(objects, image_size, found[0].categories)
 
 
 def _gather(tiles: NDArray[np.int64], found: Sequence[Detections], image_size: tuple[int, int]) -> Pieces:
@@ -159,15 +151,15 @@ def _may_join(pieces: Pieces, first: list[int], second: list[int], overlap: floa
     return overlap >= CONTAINED and bool(pieces.cut[first].all() or pieces.cut[second].all())
 
 
-def _join(pieces: Pieces, group: list[int], image_size: tuple[int, int]) -> tuple[NDArray[np.float32], int, float, RLE]:
+def _join(pieces: Pieces, group: list[int], image_size: tuple[int, int]) -> Object:
     """Box, class, score and mask of a group: those of its best whole piece, or the union where all are cut."""
     best = max(group, key=lambda k: (not pieces.cut[k], pieces.scores[k]))
     used = group if pieces.cut[best] else [best]
-    places = np.array([pieces.place(k) for k in used])
-    left, top, right, bottom = (*places[:, :2].min(axis=0).tolist(), *places[:, 2:].max(axis=0).tolist())
+    places = [pieces.place(k) for k in used]
+    left, top, right, bottom = place = bounding(places)
     mask = np.zeros((bottom - top, right - left), np.bool_)
-    for k, (x1, y1, x2, y2) in zip(used, places.tolist(), strict=True):
+    for k, (x1, y1, x2, y2) in zip(used, places, strict=True):
         mask[y1 - top : y2 - top, x1 - left : x2 - left] |= pieces.crop(k, (x1, y1, x2, y2))
     box = np.concatenate([pieces.boxes[used][:, :2].min(axis=0), pieces.boxes[used][:, 2:].max(axis=0)])
     score = float(pieces.scores[group].max())
-    return box, int(pieces.classes[best]), score, encode_crop(mask, (left, top, right, bottom), *image_size)
+    return box, int(pieces.classes[best]), score, encode_crop(mask, place, *image_size)

@@ -137,3 +137,13 @@ def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime is not installed; run: pip install 'maskrcnn\[runtime\]'"):
         load_exported(path)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", "1", '{"model": 3}', "[" * 1000], ids=len)
+def test_a_config_that_is_none_is_named(tmp_path, monkeypatch, config):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    opened = ExportedModel(lambda *_: {}, (1, 64, 64, 3), {"config": config}, path, "onnxruntime")
+    monkeypatch.setattr("maskrcnn.inference.exported._open_onnx", lambda path, threads: opened)
+    with pytest.raises(UserError, match=r"model\.onnx: holds no valid config"):
+        load_exported(path)

@@ -32,6 +32,13 @@ def test_no_module_needs_what_only_unix_has():
         assert not imported & UNIX_ONLY, path
 
 
+def test_flags_of_unix_are_asked_for():
+    for path in PACKAGE.rglob("*.py"):
+        assert not re.search(r"os\.O_(NONBLOCK|CLOEXEC|DIRECTORY|NOFOLLOW|SYNC)", path.read_text(encoding="utf-8")), (
+            path
+        )
+
+
 def test_no_process_is_forked():
     """Windows and macOS start processes anew; the package has threads only, and its programs guard their entry."""
     for path in PACKAGE.rglob("*.py"):

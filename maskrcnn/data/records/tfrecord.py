@@ -21,11 +21,10 @@ from maskrcnn.data.coco.annotations import Annotation
 from maskrcnn.data.records.prepare import PreparedImage
 from maskrcnn.data.records.rasterize import pack_masks
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import open_regular
+from maskrcnn.input_files import READ_FLAGS, open_regular
 
 HEADER = struct.Struct("<QI")  # length of the data, its checksum
 FOOTER_BYTES = 4  # checksum of the data
-BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 NO_CHECKSUM = -1  # in the span of a record of which none is known
 
 
@@ -47,8 +46,7 @@ class RecordReader:
     """Reads single records; safe to call from many threads."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
-        self._files, flags = files, os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0)
-        self._descriptors = [os.open(path, flags) for path in files]
+        self._files, self._descriptors = files, [os.open(path, READ_FLAGS) for path in files]
         self._lock = threading.Lock()
         weakref.finalize(self, lambda descriptors: [os.close(number) for number in descriptors], self._descriptors)
 
