@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import add_verbose
+from maskrcnn.cli.flags import add_verbose, whole
 from maskrcnn.errors import UserError
 
 
@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--data_dir", metavar="DIR", help="the dataset, if its images are no longer where they were")
     parser.add_argument(
         "--bootstrap",
-        type=int,
+        type=whole(0, 100_000),
         default=200,
         metavar="N",
         help="resamplings for the intervals (default: %(default)s; 0: none)",
@@ -39,8 +39,6 @@ def run(options: argparse.Namespace) -> None:
     """Compares, writes the page and prints the table."""
     if len(options.runs) < 2:
         raise UserError("give at least two runs to compare")
-    if options.bootstrap < 0:
-        raise UserError(f"--bootstrap {options.bootstrap}: give 0 or more")
     from maskrcnn.runtime.backend import select_backend
 
     select_backend(None, gpus=0, verbose=options.verbose)  # images are decoded on the CPU

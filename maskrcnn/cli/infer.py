@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from maskrcnn import ranges
-from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, argument, settings, use_backend
+from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, argument, settings, use_backend, whole
+from maskrcnn.config import CANVAS_STRIDE
 from maskrcnn.errors import UserError
 from maskrcnn.inference.outputs import FORMATS
+from maskrcnn.settings import between
 
 
 def add_commands(commands: Any) -> None:
@@ -52,7 +54,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=argument(ranges.Fraction),
         default=0.5,
         metavar="S",
-        help="lowest score that is drawn and saved, but in predictions.json (default: %(default)s)",
+        help="lowest score that is drawn and saved; predictions.json has all (default: %(default)s)",
     )
     parser.add_argument(
         "--save",
@@ -67,17 +69,21 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_views(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("views of an image")
-    group.add_argument("--tile", type=int, metavar="PX", help="cut larger images into overlapping tiles of this side")
+    group.add_argument(
+        "--tile", type=whole(CANVAS_STRIDE), metavar="PX", help="cut larger images into overlapping tiles of this side"
+    )
     group.add_argument(
         "--overlap",
-        type=float,
+        type=argument(Annotated[float, between(0, 0.9)]),
         default=0.2,
         metavar="F",
         help="fraction of a tile that the next one repeats (default: %(default)s)",
     )
     group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
     group = parser.add_argument_group("videos")
-    group.add_argument("--every", type=int, default=1, metavar="N", help="predict only every N-th frame (default: all)")
+    group.add_argument(
+        "--every", type=whole(1), default=1, metavar="N", help="predict only every N-th frame (default: all)"
+    )
     group.add_argument(
         "--track", action="store_true", help="give objects ids and write NAME_tracks.csv (MOT Challenge)"
     )

@@ -1,7 +1,6 @@
 """Compares evaluations of the same images: metrics with bootstrap intervals, classes, images, settings."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.evaluation.analysis import Analysis, analyze
 from maskrcnn.evaluation.coco_metrics import KINDS, METRIC_NAMES, CocoScorer, Metrics
 from maskrcnn.evaluation.predictions import read_predictions, sibling
+from maskrcnn.input_files import read_json
 from maskrcnn.settings import field_paths
 
 REMEDY = "run `maskrcnn eval --data_dir DIR --model_dir DIR` again, without --no_analysis"
@@ -115,10 +115,7 @@ def _metrics_file(path: Path, split: str | None) -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+    content = read_json(file, "metrics, as `maskrcnn eval` writes them")
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         raise UserError(f"{file}: does not say which images were evaluated; {REMEDY}")
     return content

@@ -11,6 +11,7 @@ from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import CocoScorer
 from maskrcnn.inference.detections import Detections
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 from maskrcnn.runtime.files import replacing
 
 
@@ -50,12 +51,10 @@ def read_predictions(path: Path, scorer: CocoScorer, image_ids: list[int] | None
     Raises:
         UserError: the file cannot be read, is not a list of COCO results with masks, or has other images or categories.
     """
+    results = read_json(path, "COCO results, as `maskrcnn eval` writes them", MAX_ANNOTATION_BYTES)
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
         rows = [(int(row["image_id"]), int(row["category_id"]), *row["bbox"], row["score"]) for row in results]
         rles = [{**row["segmentation"], "counts": row["segmentation"]["counts"].encode()} for row in results]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run `maskrcnn eval` again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not COCO results with masks ({error!r}); run `maskrcnn eval` again") from error
     truth = scorer.ground_truth

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_json
 from maskrcnn.runtime.files import replacing
 
 IDS_FILE = "trackers.json"  # in the model folder: the id of the run by the name of its tracker
@@ -77,12 +78,9 @@ def open_tracker(name: str, model_dir: Path, config: Mapping[str, Any]) -> Track
 
 def _read_ids(model_dir: Path) -> dict[str, str]:
     path = model_dir / IDS_FILE
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it to start a new entry") from error
+    ids = read_json(path, "ids of runs; delete it to start new entries")
     return ids if isinstance(ids, dict) else {}
 
 
