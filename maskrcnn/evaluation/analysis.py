@@ -114,7 +114,10 @@ def describe(summary: dict[str, Any]) -> str:
     """The most important lines of a summary."""
     errors = summary["errors"]["segm"]["lost"]
     costly = sorted((name for name in errors if errors[name] > 0), key=lambda name: -errors[name])
-    lines = ["mask AP50 lost to: " + (", ".join(f"{name} {errors[name]:.3f}" for name in costly) or "nothing")]
+    lines = [
+        "mask AP50 lost to: "
+        + (", ".join(f"{name} {errors[name]:.3f}" for name in costly) or "no single kind of error")
+    ]
     if summary["overall"]:
         values = ", ".join(f"{name} {summary['overall'][name]:.2f}" for name in ("F1", "precision", "recall"))
         lines.append(f"best score threshold: {summary['score_threshold']:.2f} ({values})")

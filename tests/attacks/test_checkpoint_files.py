@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pickle
 import random
 import struct
@@ -16,6 +15,7 @@ import pytest
 
 from maskrcnn.errors import UserError
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
+from tests.special_files import SPECIAL, make_special
 from tests.weights.formats.test_checkpoint_files import tensor_pickle, write_safetensors, write_zip
 
 pytestmark = pytest.mark.no_backend
@@ -358,21 +358,10 @@ def test_damaged_compressed_entries(method, tmp_path):
         read_or_refused(path)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "folder", "device", "broken link", "link to a device", "sparse", "no rights"])
+@pytest.mark.parametrize("kind", SPECIAL)
 def test_not_a_file(kind, tmp_path):
     path = tmp_path / "a.pth"
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "sparse":
-        path.touch()
-        os.truncate(path, 1 << 40)
-    elif kind == "no rights":
-        path.write_bytes(b"")
-        path.chmod(0)
-    else:
-        path.symlink_to({"broken link": "nowhere", "link to a device": "/dev/zero"}.get(kind, "/dev/full"))
+    make_special(path, kind)
     with pytest.raises(UserError, match=r"a\.pth"):
         read_tensors(path)
 

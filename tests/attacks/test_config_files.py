@@ -1,7 +1,6 @@
 """Hostile JSON wherever a config, class names or the processes of a run are read from it."""
 
 import json
-import os
 
 import pytest
 
@@ -10,6 +9,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.runtime.environment import check_processes
 from maskrcnn.weights.importing import read_labels
 from maskrcnn.weights.model_folder import load_model_config
+from tests.special_files import SPECIAL, make_special
 
 pytestmark = pytest.mark.no_backend
 
@@ -55,42 +55,22 @@ CONTENTS = {
     "yaml": b"train:\n  epochs: 3\n",
     "sampling_ratio": b'{"model": {"roi_align": {"sampling_ratio": 1000000}}}',
 }
-KINDS = ("fifo", "folder", "zero", "full", "tty", "broken link", "circular link", "sparse", "no rights", "socket")
 
 
 def write(path, name):
-    import socket
-
     if name in CONTENTS:
         path.write_bytes(CONTENTS[name])
-    elif name == "fifo":
-        os.mkfifo(path)
-    elif name == "folder":
-        path.mkdir()
-    elif name == "sparse":
-        path.touch()
-        os.truncate(path, 1 << 40)
-    elif name == "no rights":
-        path.write_bytes(b"")
-        path.chmod(0)
-    elif name == "socket":
-        place = os.getcwd()
-        os.chdir(path.parent)  # its path has at most 107 characters
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(path.name)
-        os.chdir(place)
     else:
-        targets = {"zero": "/dev/zero", "full": "/dev/full", "tty": "/dev/tty", "circular link": path.name}
-        path.symlink_to(targets.get(name, "nowhere"))
+        make_special(path, name)
 
 
-@pytest.mark.parametrize("name", [*CONTENTS, *KINDS])
+@pytest.mark.parametrize("name", [*CONTENTS, *SPECIAL])
 def test_config_file(name, refused, tmp_path):
     write(tmp_path / "c.json", name)
     assert "c.json" in refused("train", "--data_dir", "d", "--model_dir", "m", "--config", "c.json")
 
 
-@pytest.mark.parametrize("name", [*CONTENTS, *KINDS])
+@pytest.mark.parametrize("name", [*CONTENTS, *SPECIAL])
 def test_config_of_a_model_folder(name, tmp_path):
     (tmp_path / "model.weights.h5").write_bytes(b"")
     write(tmp_path / "config.json", name)
@@ -111,7 +91,7 @@ def test_class_names_in_json(name, tmp_path):
         read_labels(path, 3)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPECIAL)
 def test_class_names_that_are_no_file(name, tmp_path):
     write(tmp_path / "labels.txt", name)
     with pytest.raises(UserError, match=r"labels\.txt"):

@@ -16,7 +16,7 @@ from maskrcnn.data.coco.boxes import Box, box_alone, clip, fit_box, numbers, tex
 from maskrcnn.data.coco.classes import MOSTLY_CROWDS, unify_classes
 from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of, shown
 from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
-from maskrcnn.data.coco.problems import EntryError, Problem, Severity, refuse, summarize
+from maskrcnn.data.coco.problems import WHILE_READING, EntryError, Problem, Severity, refuse, summarize
 from maskrcnn.data.coco.segmentation import (
     Segmentation,
     bounding_box,
@@ -110,7 +110,7 @@ def check_split(
     raw: RawSplit, path: Path, classes: SplitClasses, rules: Rules, *, need_files: bool = True
 ) -> CocoDataset:
     """The usable part of a split, and all problems of its annotations (pixels are not looked at)."""
-    notes = [Problem("while reading", path, "file", note, Severity.REPAIRED) for note in raw.notes]
+    notes = [Problem(WHILE_READING, path, "file", note, Severity.REPAIRED) for note in raw.notes]
     crowds_wanted = rules.crowds_as_objects
     problems = notes + [
         problem for problem in classes.problems if not (crowds_wanted and problem.kind == MOSTLY_CROWDS)

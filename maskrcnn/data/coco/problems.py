@@ -18,6 +18,7 @@ TOLERATED_FRACTION = 0.01  # ... or this fraction of all, if that is more ...
 MOST_TOLERATED = 0.25  # ... but never more than this fraction
 EXAMPLES = 3  # of each kind, in summaries
 NO_MASK = "no mask"
+WHILE_READING = "while reading"  # what a reader repaired or skipped, in lines that have its counts
 BOXES_ONLY = (
     "boxes without masks, as an object-detection export has; export it as instance segmentation (in Roboflow "
     "'COCO Segmentation', in CVAT and Label Studio polygons or brush masks), or pass --masks_from_boxes to train on "
@@ -144,9 +145,12 @@ def _refusal(lost: list[Problem], total: int) -> str:
 
 def summarize(problems: Iterable[Problem]) -> list[str]:
     """One line for each kind: how many there are, what was done, and the first of them."""
-    lines = []
+    lines: list[str] = []
     for group in group_by_kind(problems):
         first = group.problems[0]
+        if group.kind == WHILE_READING:
+            lines += dict.fromkeys(problem.text for problem in group.problems)
+            continue
         done = "skipped" if first.is_loss else group.severity.value
         count = len(group.problems)
         if count == 1:

@@ -4,6 +4,7 @@ import pytest
 
 from maskrcnn.data.coco.problems import (
     NO_MASK,
+    WHILE_READING,
     Problem,
     Severity,
     group_by_kind,
@@ -64,4 +65,6 @@ def test_a_line_for_each_kind_the_most_frequent_first():
         "repaired 3 x flat polygon, the first: annotation 0: is wrong (train.json)",
         "skipped: annotation 0: is wrong (train.json)",
     ]
+    read = [Problem(WHILE_READING, Path("a"), "file", text, Severity.REPAIRED) for text in ("2 skipped", "3 turned")]
+    assert summarize([*read, *read]) == ["2 skipped", "3 turned"]
     assert [(group.kind, len(group.examples())) for group in group_by_kind(problems(9))] == [("bad polygon", 3)]
