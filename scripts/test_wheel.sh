@@ -23,7 +23,7 @@ echo "built $(basename "$wheel")"
 for python in "${pythons[@]}"; do
   environment=$work/$("$python" -c 'import sys; print("py%d%d" % sys.version_info[:2])')
   "$python" -m venv "$environment"
-  "$environment/bin/pip" install --quiet "$wheel[onnx]" pytest hypothesis safetensors
+  "$environment/bin/pip" install --quiet "$wheel[tensorflow,onnx]" pytest hypothesis safetensors
   mkdir "$environment/run"
   (
     cd "$environment/run" # not in the repository, whose package would be imported instead
