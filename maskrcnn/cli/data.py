@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import DATA, add_flags, data_config, whole
+from maskrcnn.cli.flags import DATA, add_flags, add_verbose, data_config, whole
 from maskrcnn.errors import UserError
 
-DATASET = "a dataset of any format that is understood: COCO, YOLO, labelme, VIA, Pascal VOC, PNG masks, TFRecords"
+DATASET = "a dataset in any supported format: COCO, YOLO, labelme, VIA, Pascal VOC, PNG masks, TFRecords"
 
 
 def add_commands(commands: Any) -> None:
@@ -19,9 +19,7 @@ def add_commands(commands: Any) -> None:
     convert_parser.add_argument(
         "--to", choices=("tfrecord", "coco", "yolo"), default="tfrecord", help="default: %(default)s"
     )
-    convert_parser.add_argument(
-        "--out_dir", metavar="DIR", help="gets the result (default for TFRecords: DIR/tfrecords)"
-    )
+    convert_parser.add_argument("--out_dir", metavar="DIR", help="output folder (default for TFRecords: DIR/tfrecords)")
     add_flags(convert_parser, "data", DATA)
 
     check_parser = _add_action(actions, "check", "say what a dataset holds and what is wrong with it", check)
@@ -31,7 +29,7 @@ def add_commands(commands: Any) -> None:
         "--out",
         metavar="FILE",
         default="problems.txt",
-        help="gets all problems if not all are shown (default: %(default)s)",
+        help="file for the full list of problems if not all are shown (default: %(default)s)",
     )
     add_flags(check_parser, "data", DATA)
 
@@ -49,7 +47,7 @@ def add_commands(commands: Any) -> None:
 
 def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
-    shapes_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
+    shapes_parser.add_argument("out_dir", metavar="DIR", help="output folder")
     shapes_parser.add_argument("--train_images", type=whole(1), default=400, metavar="N", help="default: %(default)s")
     shapes_parser.add_argument("--val_images", type=whole(0), default=64, metavar="N", help="default: %(default)s")
     shapes_parser.add_argument(
@@ -60,7 +58,7 @@ def _add_sources(actions: Any) -> None:
     )
 
     coco_parser = _add_action(actions, "coco", "download COCO 2017 (20 GB)", coco)
-    coco_parser.add_argument("out_dir", metavar="DIR", help="gets the dataset")
+    coco_parser.add_argument("out_dir", metavar="DIR", help="output folder")
     coco_parser.add_argument(
         "--splits", nargs="+", choices=("train", "val"), default=("train", "val"), help="default: both"
     )
@@ -131,7 +129,7 @@ def coco(options: argparse.Namespace) -> None:
 
 def _add_action(actions: Any, name: str, help: str, action: Any) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=help, allow_abbrev=False)
-    parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
+    add_verbose(parser)
     parser.set_defaults(action=lambda options: _run(action, options))
     return parser
 

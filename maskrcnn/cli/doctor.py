@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskrcnn.cli.flags import add_backend, add_verbose
 from maskrcnn.errors import UserError
 
 GIB = 1 << 30
@@ -37,8 +38,8 @@ def add_commands(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--devices", action="store_true", help="import the backend and list its devices (some seconds)")
-    parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show library logs and tracebacks")
+    add_backend(parser)
+    add_verbose(parser)
     parser.set_defaults(action=doctor)
 
 

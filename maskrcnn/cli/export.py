@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import whole
+from maskrcnn.cli.flags import add_backend, add_verbose, whole
 
 FORMATS = ("onnx", "openvino", "saved_model")
 
@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
         type=whole(1, 4096),
         nargs=2,
         metavar=("H", "W"),
-        help="the only canvas, px (default: landscape and portrait)",
+        help="fix the canvas of the images, px (default: any landscape or portrait one)",
     )
     parser.add_argument(
         "--int8",
@@ -38,8 +38,8 @@ def add_commands(commands: Any) -> None:
         metavar="IMAGE",
         help="images that the file is compared with the model on (default: drawn shapes, or those of --int8)",
     )
-    parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; also by KERAS_BACKEND")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the libraries' logs, and tracebacks")
+    add_backend(parser)
+    add_verbose(parser)
     parser.set_defaults(action=export)
 
 

@@ -163,7 +163,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of all commands that run a model."""
     add_flags(parser, "execution", RUNTIME)
     group = parser.add_argument_group("device and settings")
-    group.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
+    add_backend(group)
     group.add_argument("--gpus", type=whole(0), metavar="N", help="use the first N GPUs (0: the CPU; default: all)")
     group.add_argument(
         "--precision",
@@ -186,6 +186,11 @@ def add_assignments(parser: Any, example: str) -> None:
         dest="assignments",
         help=f"set any config field, such as {example}; can be repeated",
     )
+
+
+def add_backend(parser: Any) -> None:
+    """Adds ``--backend``."""
+    parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
 
 
 def add_verbose(parser: Any) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from maskrcnn.cli.flags import add_assignments, add_verbose, settings
+from maskrcnn.cli.flags import add_assignments, add_backend, add_verbose, settings
 from maskrcnn.errors import UserError
 
 
@@ -57,7 +57,7 @@ def download_file(options: argparse.Namespace) -> None:
 
 def _add_import_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="FILE", help="class names, one per line, or COCO annotations")
-    parser.add_argument("--backend", metavar="NAME", help="tensorflow (default) or jax; KERAS_BACKEND sets it too")
+    add_backend(parser)
     add_assignments(parser, "norm.epsilon=0")
     add_verbose(parser)
     parser.set_defaults(amp=False, precision=None)
