@@ -144,7 +144,7 @@ def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
         metadata = parse_json(read_bytes(path / METADATA_FILE))
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"].structured_input_signature
-    except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+    except (UserError, OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
     shape = tuple(signature[1]["images"].shape)
 
