@@ -140,6 +140,12 @@ MUTATIONS = (
     ),
     Mutation("fast/bilinear_average", "ops.fori_loop(0, rows", "ops.fori_loop(1, rows"),
     Mutation("fast/bilinear_average", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
+    # kernel_gradient, cpu_convolution
+    Mutation("fast/kernel_gradient", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
+    Mutation("fast/kernel_gradient", "(margin, margin), (margin, margin)", "(2 * margin, 0), (margin, margin)"),
+    Mutation("fast/kernel_gradient", "ops.transpose(inputs, (3, 1, 2, 0))", "ops.transpose(inputs, (3, 2, 1, 0))"),
+    Mutation("fast/cpu_convolution", "(0, 1, 3, 2, 4, 5)", "(0, 1, 4, 2, 3, 5)"),
+    Mutation("fast/cpu_convolution", "ops.add(outputs, self.bias)", "outputs"),
     # winograd
     Mutation("fast/winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
     Mutation("fast/winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),

@@ -7,7 +7,7 @@ from keras import ops
 
 from maskrcnn.config import NormConfig, RoIAlignConfig
 from maskrcnn.model.structures import Boxes, Pyramid
-from maskrcnn.ops.fast.winograd import WinogradConv2D
+from maskrcnn.ops.fast.cpu_convolution import CpuConv2D
 from maskrcnn.ops.roi_align import multilevel_roi_align
 from maskrcnn.ops.typing import Float, Tensor
 
@@ -41,7 +41,7 @@ class ConvNorm(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.relu = relu
         self.padding = kernel_size // 2 if strides > 1 else 0
-        self.conv = WinogradConv2D(
+        self.conv = CpuConv2D(
             filters,
             kernel_size,
             strides=strides,

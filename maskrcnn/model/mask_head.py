@@ -9,6 +9,7 @@ from maskrcnn.config import ModelConfig
 from maskrcnn.model.layers import conv_stack, pool
 from maskrcnn.model.losses import mask_loss
 from maskrcnn.model.structures import Boxes, Detections, Loss, Pyramid, RoIs, Targets
+from maskrcnn.ops.fast.cpu_convolution import CpuConv2D, UpsamplingConv2D
 from maskrcnn.ops.fast.padding_buckets import run_on_bucket
 from maskrcnn.ops.masks import crop_masks, select_class_masks
 from maskrcnn.ops.typing import Float, Int, Tensor
@@ -25,11 +26,11 @@ class MaskHead(keras.layers.Layer):
         self.num_classes, self.channels = num_classes, model.fpn.channels
         config, dtype, norm = self.config, self.dtype_policy, model.norm if self.config.norm else None
         self.convolutions = conv_stack(config.convolutions, config.channels, norm=norm, dtype=dtype)
-        self.upsample = keras.layers.Conv2DTranspose(
+        self.upsample = UpsamplingConv2D(
             config.channels, 2, 2, activation="relu", kernel_initializer="he_normal", dtype=dtype, name="upsample"
         )
         start = keras.initializers.RandomNormal(stddev=0.001)
-        self.mask_logits = keras.layers.Conv2D(num_classes, 1, kernel_initializer=start, dtype=dtype, name="masks")
+        self.mask_logits = CpuConv2D(num_classes, 1, kernel_initializer=start, dtype=dtype, name="masks")
 
     def build(self, input_shape=None) -> None:
         channels = self.channels

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from maskrcnn.config import NormConfig
 from maskrcnn.model.layers import ConvNorm
-from maskrcnn.ops.fast.winograd import MIN_CHANNELS, convolve3x3
+from maskrcnn.ops.fast.cpu_convolution import MIN_WINOGRAD_CHANNELS
+from maskrcnn.ops.fast.winograd import convolve3x3
 
 
 def pad(layer, inputs):
@@ -39,33 +39,12 @@ def test_a_norm_that_learns_uses_the_batch():
     assert np.abs(np.asarray(layer.norm.moving_mean)).max() > 0.01
 
 
-@pytest.mark.parametrize("channels", [MIN_CHANNELS, MIN_CHANNELS - 1])
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"kernel_size": 1}, {"strides": 2}, pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.bfloat16)],
-)
-def test_winograd_is_for_many_channels_in_float32(monkeypatch, channels, settings):
-    calls = []
-    monkeypatch.setattr(
-        "maskrcnn.ops.fast.winograd.convolve3x3", lambda *inputs: calls.append(1) or convolve3x3(*inputs)
-    )
+def test_many_channels_are_convolved_by_winograd(monkeypatch):
     monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: True)
-    layer = ConvNorm(MIN_CHANNELS, **{"kernel_size": 3, **settings})
-    layer.build((None, None, None, channels))
-    assert layer.conv.uses_winograd == (channels == MIN_CHANNELS and not settings)
-    if "dtype" in settings:
-        return  # oneDNN has no bfloat16 convolution below AVX-512
-    inputs = np.random.default_rng(0).normal(size=(1, 4, 4, channels)).astype("float32")
+    layer = ConvNorm(MIN_WINOGRAD_CHANNELS, 3)
+    layer.build((None, None, None, MIN_WINOGRAD_CHANNELS))
+    assert layer.conv.algorithm is convolve3x3
+    inputs = np.random.default_rng(0).normal(size=(1, 4, 4, MIN_WINOGRAD_CHANNELS)).astype("float32")
     outputs = layer(inputs)
-    assert len(calls) == (channels == MIN_CHANNELS and not settings)
-    layer.conv.uses_winograd = False
-    plain = layer.conv(pad(layer, inputs))
-    np.testing.assert_allclose(ops.cast(outputs, "float32"), ops.cast(plain, "float32"), atol=1e-4)
-
-
-def test_winograd_is_not_for_a_gpu(monkeypatch):
-    monkeypatch.setattr("maskrcnn.ops.fast.winograd.convolve3x3", None)
-    monkeypatch.setattr("maskrcnn.runtime.hardware.computes_on_cpu", lambda: False)
-    layer = ConvNorm(MIN_CHANNELS, 3)
-    layer.build((None, None, None, MIN_CHANNELS))
-    assert layer(ops.ones((1, 4, 4, MIN_CHANNELS))).shape == (1, 4, 4, MIN_CHANNELS)
+    layer.conv.algorithm = None
+    np.testing.assert_allclose(outputs, layer.conv(pad(layer, inputs)), atol=1e-4)

@@ -16,14 +16,11 @@ Legend: B images, H x W locations, C channels in, D channels out; a strip has T 
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 from keras import ops
 
 from maskrcnn.ops.typing import Float, Int, Size, Tensor
-from maskrcnn.runtime import compiler, hardware
-
-MIN_CHANNELS = 128  # in and out; with fewer the transforms take the time that the products leave
+from maskrcnn.runtime import compiler
 
 Map = Float[Tensor, "B H W C"]
 Kernel = Float[Tensor, "3 3 C D"]
@@ -53,27 +50,6 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 # B^T d B is linear in d: one matrix of 36 rows, and 36 columns for the inputs of a tile. The others likewise.
 _INPUTS, _KERNEL, _OUTPUTS = (np.kron(matrix, matrix) for matrix in _matrices())  # [36, 36], [36, 9], [16, 36]
-
-
-class WinogradConv2D(keras.layers.Conv2D):
-    """A `keras.layers.Conv2D` that uses Winograd's algorithm where it is faster, which is decided when it is built.
-
-    That is on a CPU, where oneDNN and XLA compute all products; a GPU's library chooses among algorithms itself.
-    """
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:  # noqa: D102
-        super().build(input_shape)
-        self.uses_winograd = (
-            self.kernel_size == (3, 3)
-            and self.strides == self.dilation_rate == (1, 1)
-            and (self.padding, self.groups) == ("same", 1)
-            and self.compute_dtype == "float32"
-            and min(input_shape[-1] or 0, self.filters) >= MIN_CHANNELS
-            and hardware.computes_on_cpu()
-        )
-
-    def convolution_op(self, inputs: Map, kernel: Kernel) -> Map:  # noqa: D102
-        return convolve3x3(inputs, kernel) if self.uses_winograd else super().convolution_op(inputs, kernel)
 
 
 def convolve3x3(inputs: Map, kernel: Kernel) -> Float[Tensor, "B H W D"]:

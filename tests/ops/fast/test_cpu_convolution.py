@@ -1,0 +1,82 @@
+"""The convolution layers of a CPU give what Keras' own give, and so do their gradients."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from maskrcnn.ops.fast import cpu_convolution, kernel_gradient, winograd
+from maskrcnn.ops.fast.cpu_convolution import MIN_WINOGRAD_CHANNELS, CpuConv2D, UpsamplingConv2D, multiply
+
+
+def plain(inputs, kernel):
+    return ops.conv(inputs, kernel, 1, "same", data_format="channels_last")
+
+
+@pytest.fixture(params=[(multiply, 1), (kernel_gradient.convolve, 1), (kernel_gradient.convolve, 3)])
+def convolution(request):
+    return request.param
+
+
+@pytest.fixture(params=[(3, 6, 5), (1, 1, 4)], ids=str)
+def problem(request, convolution, rng):
+    """Maps, a kernel, and the gradient of the outputs."""
+    _, side = convolution
+    shapes = (*request.param, 4), (side, side, 4, 7), (*request.param, 7)
+    return tuple(rng.normal(size=shape).astype("float32") for shape in shapes)
+
+
+def test_outputs_are_those_of_a_plain_convolution(run, convolution, problem):
+    inputs, kernel, _ = problem
+    np.testing.assert_allclose(run(convolution[0], inputs, kernel), plain(inputs, kernel), atol=1e-5)
+
+
+def test_gradients_are_those_of_a_plain_convolution(gradient, convolution, problem):
+    inputs, kernel, upstream = problem
+
+    def slopes(function):
+        of_inputs = gradient(lambda maps: ops.sum(function(maps, kernel) * upstream), inputs)
+        return of_inputs, gradient(lambda k: ops.sum(function(inputs, k) * upstream), kernel)
+
+    for slope, expected in zip(slopes(convolution[0]), slopes(plain), strict=True):
+        np.testing.assert_allclose(slope, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_an_upsampling_convolution_is_a_transposed_one(run, gradient, rng, side):
+    ours, theirs = (cls(5, side, side, activation="relu") for cls in (UpsamplingConv2D, keras.layers.Conv2DTranspose))
+    inputs = rng.normal(size=(2, 3, 4, 6)).astype("float32")
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+    theirs.set_weights([rng.normal(size=variable.shape) for variable in theirs.variables])
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(run(ours, inputs), theirs(inputs), atol=1e-5)
+    expected = gradient(lambda maps: ops.sum(theirs(maps) ** 2), inputs)
+    np.testing.assert_allclose(gradient(lambda maps: ops.sum(ours(maps) ** 2), inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tensorflow", "jax"),
+    [
+        ({"kernel_size": 3, "padding": "same"}, winograd.convolve3x3, winograd.convolve3x3),
+        ({"kernel_size": 3, "padding": "same", "filters": 8}, None, kernel_gradient.convolve),
+        ({"kernel_size": 3, "padding": "same", "dtype": "bfloat16"}, None, kernel_gradient.convolve),
+        ({"kernel_size": 3, "padding": "same", "strides": 2}, None, None),
+        ({"kernel_size": 3, "padding": "same", "dilation_rate": 2}, None, None),
+        ({"kernel_size": 3, "padding": "same", "groups": 2}, None, None),
+        ({"kernel_size": 3, "padding": "valid"}, None, None),
+        ({"kernel_size": 1}, None, multiply),
+        ({"kernel_size": 1, "strides": 2}, None, None),
+    ],
+    ids=str,
+)
+def test_the_algorithm_follows_the_layer(monkeypatch, settings, tensorflow, jax):
+    layers = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(cpu_convolution.hardware, "computes_on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        layer = CpuConv2D(**{"filters": MIN_WINOGRAD_CHANNELS, **settings})
+        layer.build((None, None, None, MIN_WINOGRAD_CHANNELS))
+        layers.append(layer)
+    on_cpu, on_gpu = layers
+    assert on_cpu.algorithm is {"tensorflow": tensorflow, "jax": jax}[keras.backend.backend()]
+    assert on_gpu.algorithm is None
