@@ -31,6 +31,7 @@ Every table comes from a JSON file in `benchmarks/results/`, named below it with
 medians over all turns, which go A B A B. Processor seconds, of all cores together, are those of the turn with the
 fewest. Peak memory includes the libraries.
 """
+KINDS = ("box", "mask")  # of AP
 QUANTITIES = {  # of the results that have a row a quantity, those for the page
     "COCO metrics of boxes and masks, after inference": "COCO metrics of 5,000 simulated images",
     "loader, a core": "loader: training images of COCO, 832x1344",
@@ -53,14 +54,16 @@ def headlines(path: Path) -> list[Row]:
     """The rows of a result for the page; none for what only the appendix has."""
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = record["rows"]
-    if "contestant" in rows[0]:
+    if "box AP" in rows[0]:
+        found = _learned(rows)
+    elif "contestant" in rows[0]:
         found = _beside(rows)
     elif "runtime" in rows[0]:
-        live = rows[0]["processor s per image"]
+        live, size = rows[0]["processor s per image"], "x".join(map(str, record["size"]))
         found = [
             (
-                f"exported file, {row['runtime']}, 416x672",
-                f"{row['processor s per image']:.1f} processor s an image",
+                f"exported file, {row['runtime']}, {size}",
+                f"{row['processor s per image']:.2g} processor s an image",
                 f"{row['processor s per image'] / live:.2f} times the live model's",
             )
             for row in rows[1:]
@@ -93,6 +96,23 @@ def _beside(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
         )
         for row in rows
         if row["what"] in peers and row["contestant"] != "torchvision"
+    ]
+
+
+def _learned(rows: list[Row]) -> list[tuple[str, str, str]]:
+    """AP after whole trainings, beside the peer's."""
+    of = {
+        row["contestant"]: [f"{row[f'{kind} AP']:.3f} +- {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS]
+        for row in rows
+    }
+    return [
+        (
+            f"whole trainings, {name}",
+            f"box / mask AP {' / '.join(own)}",
+            f"torchvision's {' / '.join(of['torchvision'])}",
+        )
+        for name, own in of.items()
+        if name != "torchvision"
     ]
 
 
