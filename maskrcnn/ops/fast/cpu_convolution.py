@@ -1,5 +1,6 @@
 """The convolution layer that chooses how it computes on a CPU."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -24,15 +25,15 @@ class CpuConv2D(keras.layers.Conv2D):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:  # noqa: D102
         super().build(input_shape)
-        plain = self.strides == self.dilation_rate == (1, 1) and self.groups == 1
+        plain = self.dilation_rate == (1, 1) and self.groups == 1
         self.algorithm = self._choose(input_shape[-1] or 0) if plain and hardware.computes_on_cpu() else None
 
     def _choose(self, channels: int) -> Callable[[Map, Kernel], Map] | None:
         """The function that computes this convolution; None for Keras' own."""
         xla = active_backend() == "jax"
         if self.kernel_size == (1, 1):
-            return multiply if xla else None
-        if self.kernel_size != (3, 3) or self.padding != "same":
+            return functools.partial(multiply, strides=self.strides) if xla else None
+        if self.kernel_size != (3, 3) or self.strides != (1, 1) or self.padding != "same":
             return None
         if self.compute_dtype == "float32" and min(channels, self.filters) >= MIN_WINOGRAD_CHANNELS:
             return winograd.convolve3x3
@@ -58,6 +59,6 @@ class UpsamplingConv2D(keras.layers.Conv2DTranspose):
         return self.activation(ops.add(outputs, self.bias))
 
 
-def multiply(inputs: Map, kernel: Kernel) -> Float[Tensor, "B H W D"]:
-    """A 1x1 convolution of stride 1 as the product of matrices that it is."""
-    return ops.matmul(inputs, kernel[0, 0])
+def multiply(inputs: Map, kernel: Kernel, strides: tuple[int, int] = (1, 1)) -> Float[Tensor, "B H/s W/s D"]:
+    """A 1x1 convolution as the product of matrices that it is."""
+    return ops.matmul(inputs[:, :: strides[0], :: strides[1]], kernel[0, 0])

@@ -65,8 +65,7 @@ def test_an_upsampling_convolution_is_a_transposed_one(run, gradient, rng, side)
         ({"kernel_size": 3, "padding": "same", "dilation_rate": 2}, None, None),
         ({"kernel_size": 3, "padding": "same", "groups": 2}, None, None),
         ({"kernel_size": 3, "padding": "valid"}, None, None),
-        ({"kernel_size": 1}, None, multiply),
-        ({"kernel_size": 1, "strides": 2}, None, None),
+        ({"kernel_size": 1, "groups": 2}, None, None),
     ],
     ids=str,
 )
@@ -80,3 +79,16 @@ def test_the_algorithm_follows_the_layer(monkeypatch, settings, tensorflow, jax)
     on_cpu, on_gpu = layers
     assert on_cpu.algorithm is {"tensorflow": tensorflow, "jax": jax}[keras.backend.backend()]
     assert on_gpu.algorithm is None
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_pointwise_convolution_is_a_product_of_matrices(monkeypatch, run, rng, strides):
+    monkeypatch.setattr(cpu_convolution, "active_backend", lambda: "jax")
+    monkeypatch.setattr(cpu_convolution.hardware, "computes_on_cpu", lambda: True)
+    layer = CpuConv2D(7, 1, strides=strides)
+    inputs = rng.normal(size=(2, 5, 6, 4)).astype("float32")
+    layer.build(inputs.shape)
+    outputs = run(layer, inputs)
+    assert layer.algorithm.func is multiply
+    layer.algorithm = None
+    np.testing.assert_allclose(outputs, layer(inputs), atol=1e-5)
