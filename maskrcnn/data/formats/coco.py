@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.image_files import ImageFiles, locate
-from maskrcnn.data.formats.lookup import IGNORED_FOLDERS, split_of
+from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import open_regular
 
@@ -122,8 +122,8 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
     names = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _is_name(entry)]
     if image_dir is None and not path.is_relative_to(root):
         root = path.parent
-    files = ImageFiles(image_dir or root, path.parent, None if name == UNSPLIT else name)
-    folder, renamed, moved = locate(names, files)
+    finder = ImageFinder(image_dir or root, None if name == UNSPLIT else name)
+    folder, renamed, moved = locate(names, finder, path.parent)
     if not renamed:
         if not content["images"]:
             raise UserError(f"{path}: lists no images; the dataset needs some")

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from maskrcnn.data.formats.lookup import SPLIT_WORDS, read_text, split_of
+from maskrcnn.data.formats.folders import SPLIT_WORDS, split_of
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_text
 
 MAX_PATH = 4096  # characters
 ID = re.compile("[0-9]{1,9}")

@@ -25,11 +25,12 @@ from maskrcnn.data.formats.content import (
     mask_utils,
     read_sizes,
 )
+from maskrcnn.data.formats.folders import by_split, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import ImageFinder, by_split, head, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES, open_image
-from maskrcnn.input_files import read_json
+from maskrcnn.input_files import read_head, read_json
 
 PEEK_FILES, PEEK_BYTES = 5, 1 << 26
 MAX_BYTES = 1 << 28  # of a file, which may hold its image
@@ -67,7 +68,7 @@ def find(folder: Path) -> FoundDataset | None:
 
 def _is_labelme(path: Path) -> bool:
     """Whether a JSON has labelme's keys; the embedded image may come before them."""
-    start = head(path, PEEK_BYTES)
+    start = read_head(path, PEEK_BYTES)
     return b'"shapes"' in start and (b'"imagePath"' in start or b'"imageData"' in start)
 
 

@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maskrcnn.data.formats.folders import SPLIT_NAMES, child, split_of, walk
 from maskrcnn.data.formats.found import UNSPLIT
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, child, split_of, walk
 from maskrcnn.imaging.read import SUFFIXES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "inputs")

@@ -21,8 +21,8 @@ from maskrcnn.data.formats.content import (
     read_ids,
     read_size,
 )
+from maskrcnn.data.formats.folders import unwrap
 from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import unwrap
 from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
 
 PEEK = 8

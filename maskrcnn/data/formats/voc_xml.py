@@ -8,9 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from maskrcnn.data.formats.content import Content, Size, clip_points
-from maskrcnn.data.formats.lookup import head
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import read_bytes
+from maskrcnn.input_files import read_bytes, read_head
 
 ENTITY = re.compile("<!ENTITY", re.IGNORECASE)  # may expand to gigabytes; annotations have none
 
@@ -47,7 +46,7 @@ class XmlDocument:
 
 def is_voc_xml(path: Path) -> bool:
     """Whether an XML file has VOC's elements, by its beginning."""
-    start = head(path)
+    start = read_head(path)
     return b"<annotation" in start and (b"<filename" in start or b"<object" in start)
 
 

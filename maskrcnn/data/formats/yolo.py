@@ -14,9 +14,11 @@ from pathlib import Path
 
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
+from maskrcnn.data.formats.folders import SPLIT_NAMES, child, split_of, unwrap, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, read_text, split_of, unwrap, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_head, read_text
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
 NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names")
@@ -99,7 +101,7 @@ def _split_candidates(folder: Path) -> Iterator[Path]:
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and split_of(path.name)):
         yield child(path, "images") or path
     for path in sorted(folder.glob("*.txt")):
-        lines = head(path, 1000).decode(errors="replace").split("\n") if split_of(path.stem) else [""]
+        lines = read_head(path, 1000).decode(errors="replace").split("\n") if split_of(path.stem) else [""]
         if Path(lines[0].strip()).suffix.lower() in SUFFIXES:
             yield path
 

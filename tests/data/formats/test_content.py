@@ -7,7 +7,8 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from maskrcnn.data.formats.content import clip_points, encode_ids, encode_mask, map_in_threads, read_ids, read_size
-from maskrcnn.data.formats.lookup import ImageFinder, split_of
+from maskrcnn.data.formats.folders import split_of
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import load_image
 from tests.data.formats.drawing import draw_image
 
