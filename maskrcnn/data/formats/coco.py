@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder, locate
@@ -75,7 +76,8 @@ def _is_coco(path: Path) -> bool:
         return False
     if path.name == ROBOFLOW or path.stem.lower().startswith("instances"):
         return True
-    return LIST.search(_ends(path)) is not None
+    ends = _ends(path)
+    return LIST.search(ends) is not None and dialect_of(ends) is None
 
 
 def _ends(path: Path) -> bytes:
@@ -83,7 +85,7 @@ def _ends(path: Path) -> bytes:
         head = file.read(PEEK_BYTES)
         if os.fstat(file.fileno()).st_size > 2 * PEEK_BYTES:
             file.seek(-PEEK_BYTES, os.SEEK_END)
-        return head + file.read(PEEK_BYTES)
+        return (head + file.read(PEEK_BYTES)).replace(b"\0", b"")  # of UTF-16, the ASCII characters
 
 
 def _split_name(path: Path, folder: Path) -> str | None:
@@ -119,6 +121,7 @@ def _tool(path: Path) -> str:
 
 def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit:
     content: dict[str, Any] = read_coco_json(path)
+    content["images"] = [_with_file_name(entry) for entry in content["images"]]
     names = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _is_name(entry)]
     if image_dir is None and not path.is_relative_to(root):
         root = path.parent
@@ -144,6 +147,13 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
         first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
         notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
     return RawSplit({**content, "images": images}, folder, notes)
+
+
+def _with_file_name(entry: Any) -> Any:
+    """An image's entry; LVIS names the file by its address only, the folder of which is the split's."""
+    if isinstance(entry, dict) and not entry.get("file_name") and isinstance(entry.get("coco_url"), str):
+        return {**entry, "file_name": "/".join(entry["coco_url"].split("/")[-2:])}
+    return entry
 
 
 def _is_name(entry: dict[str, Any]) -> bool:

@@ -61,6 +61,11 @@ class Content:
         self._images.append({"id": len(self._images) + 1, "file_name": name, "height": size[0], "width": size[1]})
         return len(self._images)
 
+    def size(self, image_id: int) -> Size:
+        """An added image's size."""
+        image = self._images[image_id - 1]
+        return image["height"], image["width"]
+
     def add_object(
         self,
         image_id: int,
@@ -164,6 +169,17 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask [H, W] as a compressed RLE that JSON can hold."""
     rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+
+
+def place_mask(part: NDArray[np.bool_], left: int, top: int, size: Size) -> NDArray[np.bool_]:
+    """The mask [H, W] of a whole image of which ``part`` is what begins at (left, top), px; what is outside is cut."""
+    whole = np.zeros(size, bool)
+    rows, columns = (
+        slice(max(start, 0), max(start + length, 0)) for start, length in ((top, part.shape[0]), (left, part.shape[1]))
+    )
+    inside = whole[rows, columns]
+    inside[...] = part[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
+    return whole
 
 
 def encode_ids(ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:

@@ -23,6 +23,7 @@ from maskrcnn.data.formats.content import (
     encode_mask,
     map_in_threads,
     mask_utils,
+    place_mask,
     read_sizes,
 )
 from maskrcnn.data.formats.folders import by_split, walk
@@ -206,13 +207,7 @@ def _mask(shape: dict[str, Any], size: Size) -> dict[str, Any]:
         left, top = (round(value) for value in shape["points"][0] if is_number(value))
     except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError("their mask cannot be read") from error
-    whole = np.zeros(size, bool)
-    rows, columns = (
-        slice(max(start, 0), start + length) for start, length in ((top, part.shape[0]), (left, part.shape[1]))
-    )
-    inside = whole[rows, columns]
-    inside[...] = part[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
-    return encode_mask(whole)
+    return encode_mask(place_mask(part, left, top, size))
 
 
 def _join(parts: list[Segmentation], size: Size) -> Segmentation:

@@ -48,9 +48,11 @@ class Masks:
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset in VOC's form, also as it lies in VOCdevkit/VOC2012."""
-    for root in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOC*/VOC*"))):
-        if root.is_dir() and (dataset := _find_masks(root) or _find_boxes(root)):
-            return dataset
+    roots = [folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOC*/VOC*"))]
+    for find_kind in (_find_masks, _find_boxes):
+        for root in filter(Path.is_dir, roots):
+            if dataset := find_kind(root):
+                return dataset
     return None
 
 

@@ -50,14 +50,19 @@ def is_voc_xml(path: Path) -> bool:
     return b"<annotation" in start and (b"<filename" in start or b"<object" in start)
 
 
-def parse_xml(path: Path) -> XmlDocument | None:
-    """A file's annotations; None if it is not VOC's XML."""
+def parse_tree(path: Path) -> ElementTree.Element | None:
+    """The root element of an XML file; None if it is none, or has entities."""
     try:
         data = read_bytes(path)
         text = data.decode(json.detect_encoding(data) if b"\0" in data else "latin-1")  # to look for entities
-        root = None if ENTITY.search(text) else ElementTree.fromstring(text if b"\0" in data else data)
+        return None if ENTITY.search(text) else ElementTree.fromstring(text if b"\0" in data else data)
     except (UserError, ElementTree.ParseError, LookupError, ValueError):
         return None
+
+
+def parse_xml(path: Path) -> XmlDocument | None:
+    """A file's annotations; None if it is not VOC's XML."""
+    root = parse_tree(path)
     if root is None or root.tag != "annotation":
         return None
     file_name = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"
