@@ -73,6 +73,7 @@ class Content:
         segmentation: Segmentation | None,
         *,
         box: Sequence[float] | None = None,
+        is_crowd: bool = False,
         example: object = "",
     ) -> None:
         """Adds an object with its mask or, without one, its ``xywh`` box; what has no area is skipped and noted."""
@@ -90,7 +91,7 @@ class Content:
             "image_id": image_id,
             "category_id": self._category_ids[name],
             "bbox": bbox,
-            "iscrowd": 0,
+            "iscrowd": int(is_crowd),
         }
         self._annotations.append(entry if segmentation is None else {**entry, "segmentation": segmentation})
 
@@ -169,6 +170,28 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask [H, W] as a compressed RLE that JSON can hold."""
     rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+
+
+def connected_parts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """A map of ids [H, W] that numbers the parts of a mask; pixels that touch at a corner are connected."""
+    stride = mask.shape[1] + 1  # a column of background keeps rows apart
+    edges = np.diff(np.pad(np.pad(mask, ((0, 0), (0, 1))).ravel().astype(np.int8), 1))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)  # of the runs in rows
+    first = np.searchsorted(ends, starts + stride - 1, "right")  # of the runs below that touch a run
+    counts = np.maximum(np.searchsorted(starts, ends + stride + 1, "left") - first, 0)
+    upper = np.repeat(np.arange(len(starts)), counts)
+    lower = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    roots = np.arange(len(starts))
+    while (roots[upper] != roots[lower]).any():
+        pairs = np.sort(np.stack([roots[upper], roots[lower]]), axis=0)
+        np.minimum.at(roots, pairs[1], pairs[0])
+        while (roots != roots[roots]).any():
+            roots = roots[roots]
+    flat = np.zeros(mask.shape[0] * stride + 1, np.int64)
+    ids = np.unique(roots, return_inverse=True)[1] + 1
+    flat[starts] += ids
+    flat[ends] -= ids
+    return flat[:-1].cumsum().reshape(mask.shape[0], stride)[:, :-1]
 
 
 def place_mask(part: NDArray[np.bool_], left: int, top: int, size: Size) -> NDArray[np.bool_]:

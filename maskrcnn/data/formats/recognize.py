@@ -21,12 +21,13 @@ def recognize(folder: Path) -> FoundDataset:
     Raises:
         UserError: no format is recognized, or the annotations contradict each other.
     """
-    inner: Path | None = folder
-    while inner is not None:
-        for module in FORMATS:
-            if (found := module.find(inner)) is not None:
+    folders = [folder]
+    while (inner := _only_folder(folders[-1])) is not None:
+        folders.append(inner)
+    for module in FORMATS:
+        for place in folders:
+            if (found := module.find(place)) is not None:
                 return found
-        inner = _only_folder(inner)
     raise UserError(f"{folder}: no dataset recognized; it holds {_describe(folder)}; understood are {UNDERSTOOD}")
 
 
