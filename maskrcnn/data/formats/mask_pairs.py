@@ -24,7 +24,9 @@ MASK = (
     r"(?:[a-z]*masks?|labels?|inst|instances?|objects?|obj|gt|seg|segmentations?|groundtruth|truth|annotations?|ids|cp|"
     r"instanceids|gtfine|gtcoarse)"
 )
-OTHER = r"(?:semantics?|colou?rs?|binary|visibility|fg|centers?|void|edges?|boundar(?:y|ies)|depth|overlays?|trimaps?|class(?:es)?)"
+OTHER = (
+    r"(?:semantics?|colou?rs?|binary|visibility|fg|centers?|void|edges?|boundar(?:y|ies)|depth|trimaps?|class(?:es)?)"
+)
 WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of classes
 MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask

@@ -3,11 +3,20 @@
 from collections import Counter
 from pathlib import Path
 
-from maskrcnn.data.formats import coco, documents, labelme, png_masks, via, voc, yolo
+from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, via, voc, yolo
 from maskrcnn.data.formats.found import FoundDataset
 from maskrcnn.errors import UserError
 
-FORMATS = (coco, documents, yolo, labelme, via, voc, png_masks)  # the first that finds a dataset; COCO says most
+FORMATS = (coco, documents, yolo, labelme, via, voc, png_masks, csv_masks)  # the first that finds one
+    coco,
+    documents,
+    yolo,
+    labelme,
+    via,
+    voc,
+    csv_masks,
+    png_masks,
+)  # the first that finds a dataset; COCO says most
 UNDERSTOOD = (
     "COCO JSON with its images (also of Roboflow, CVAT and Label Studio), YOLO segmentation, labelme, VIA, Pascal VOC, "
     "PNG masks and TFRecords"
