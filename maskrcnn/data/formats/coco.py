@@ -11,12 +11,13 @@ from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.hints import ARCHIVES, other_json
 from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
-LIST = re.compile(rb'"(images|annotations)"\s*:\s*\[')
+LIST = re.compile(rb'"(images|annotations)"\s*:\s*[\[{]')
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 ROBOFLOW = "_annotations.coco.json"
 MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are looked for
@@ -74,10 +75,13 @@ def _is_coco(path: Path) -> bool:
     """Whether a file looks like annotations of COCO: by its ends, since it may hold hundreds of megabytes."""
     if path.stem.lower().startswith(OTHER_TASKS):
         return False
-    if path.name == ROBOFLOW or path.stem.lower().startswith("instances"):
-        return True
     ends = _ends(path)
-    return LIST.search(ends) is not None and dialect_of(ends) is None
+    if dialect_of(ends) or other_json(ends):
+        return False
+    lists = set(LIST.findall(ends))
+    whole = path.stat().st_size <= 2 * PEEK_BYTES
+    telling = path.name == ROBOFLOW or path.stem.lower().startswith("instances")
+    return telling or len(lists) == 2 or (len(lists) == 1 and not whole)
 
 
 def _ends(path: Path) -> bytes:
@@ -105,7 +109,9 @@ def _choose(name: str, paths: list[Path], folder: Path) -> Path:
         listed = ", ".join(str(path.relative_to(folder)) for path in chosen[:5]) + (", ..." if len(chosen) > 5 else "")
         what = "none of which names its split" if name == UNSPLIT else f"for {name}"
         hint = "--train_file and --val_file" if name == UNSPLIT else f"--{name}_file"
-        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}")
+        apart = len({path.parent for path in chosen}) == len(chosen)
+        instead = f", or give one of their folders with --data_dir, such as {chosen[0].parent}" if apart else ""
+        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}{instead}")
     return chosen[0]
 
 
@@ -132,9 +138,11 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
             raise UserError(f"{path}: lists no images; the dataset needs some")
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
+        place = image_dir or root
+        packed = next((entry.name for entry in sorted(place.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
+        hint = f"unpack {packed}" if packed else "put them there, or name their folder with --image_dir"
         raise UserError(
-            f"{image_dir or root}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); "
-            "put them there, or name their folder with --image_dir"
+            f"{place}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); {hint}"
         )
     images = [
         {**entry, "file_name": renamed[entry["file_name"]]}
