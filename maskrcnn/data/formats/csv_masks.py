@@ -89,7 +89,12 @@ def _rows(path: Path) -> list[Row]:
 
 def _names(folder: Path, tables: list[tuple[list[Row], Columns]]) -> dict[str, str]:
     """What each class is called: as it is written, but for OpenImages' codes."""
-    kinds = {row.get(columns.kind or "", "") or OBJECT for rows, columns in tables for row in rows}
+    kinds = {
+        row.get(columns.kind or "", "") or OBJECT
+        for rows, columns in tables
+        for row in rows
+        if row.get(columns.mask, "").strip() not in EMPTY
+    }
     known: dict[str, str] = {}
     for path in sorted(folder.rglob(NAMES_FILE)):
         lines = csv.reader(read_bytes(path).decode("utf-8-sig", errors="replace").splitlines())

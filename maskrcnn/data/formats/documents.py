@@ -1,6 +1,7 @@
 """Annotation files of other tools, one for all images or one for each; `dialects` knows how each is written."""
 
 import functools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ from maskrcnn.errors import UserError, one_line
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
 
 PEEK_FILES = 40  # in each folder
-WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, OverflowError)  # of other content
+WRONG = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    StopIteration,
+    zlib.error,
+)  # of other content
 SKIPPED_FILES = "files skipped that are not written like the others"
 
 

@@ -28,6 +28,7 @@ from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSp
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_names import BACKGROUND, VOC_NAMES, VOID, class_indices, listed_names, palette_color
 from maskrcnn.data.formats.voc_xml import add_objects, is_voc_xml, parse_xml
+from maskrcnn.errors import UserError
 from maskrcnn.input_files import read_text
 
 IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "img")
@@ -47,13 +48,22 @@ class Masks:
 
 
 def find(folder: Path) -> FoundDataset | None:
-    """A dataset in VOC's form, also as it lies in VOCdevkit/VOC2012."""
-    roots = [folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOC*/VOC*"))]
-    for find_kind in (_find_masks, _find_boxes):
-        for root in filter(Path.is_dir, roots):
-            if dataset := find_kind(root):
-                return dataset
-    return None
+    """A dataset in VOC's form, also as it lies in VOCdevkit/VOC2012.
+
+    Raises:
+        UserError: there are several.
+    """
+    below = [path for pattern in ("*", "VOC*/VOC*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
+    roots = [root for root in (folder, *below) if child(root, *OBJECT_FOLDERS)]
+    if len(roots) > 1:
+        listed = ", ".join(str(root.relative_to(folder)) for root in roots)
+        raise UserError(
+            f"{folder}: several Pascal VOC datasets ({listed}); give one with --data_dir, such as {roots[0]}"
+        )
+    if roots and (found := _find_masks(roots[0])):
+        return found
+    listing = [root for root in (folder, *below) if child(root, "imagesets")]
+    return _find_boxes(listing[0] if len(listing) == 1 else folder)
 
 
 def _find_masks(root: Path) -> FoundDataset | None:
