@@ -152,7 +152,7 @@ def _read_mask(path: Path | None, size: Size) -> NDArray[np.bool_] | None:
     ids = read_ids(path) if path else None
     if ids is None:
         return None
-    scaled = Image.fromarray(ids > 0).resize(size[::-1], Image.Resampling.NEAREST)
+    scaled = Image.fromarray(ids > 0).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(scaled).astype(bool)
 
 

@@ -96,7 +96,7 @@ def _sa1b_images(content: Any, path: Path) -> Iterator[Image]:
     )
 
 
-def _sa1b_shape(entry: Any, size: Size) -> Shape:
+def _coco_shape(entry: Any, size: Size) -> Shape:
     return Shape(entry["segmentation"])
 
 
@@ -104,10 +104,6 @@ def _sa1b_shape(entry: Any, size: Size) -> Shape:
 def _deepfashion_images(content: Any, path: Path) -> Iterator[Image]:
     items = [value for key, value in content.items() if key.startswith("item")]
     yield Image(f"../image/{path.stem}", None, _named(items, "category_name"))
-
-
-def _deepfashion_shape(entry: Any, size: Size) -> Shape:
-    return Shape(entry["segmentation"])
 
 
 # ISAT with segment anything
@@ -282,8 +278,8 @@ def _cvat_shape(entry: Any, size: Size) -> Shape:
 
 DIALECTS = (
     Dialect("Supervisely", (b'"classTitle"', b'"objects"'), _supervisely_images, _supervisely_shape),
-    Dialect("SA-1B", (b'"image"', b'"image_id"', b'"annotations"', b'"predicted_iou"'), _sa1b_images, _sa1b_shape),
-    Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _deepfashion_shape),
+    Dialect("SA-1B", (b'"image"', b'"image_id"', b'"annotations"', b'"predicted_iou"'), _sa1b_images, _coco_shape),
+    Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _coco_shape),
     Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
     Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
     Dialect("V7 Darwin", (b'"workview_url"', b'"filename"', b'"annotations"'), _darwin_images, _darwin_shape),

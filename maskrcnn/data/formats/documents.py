@@ -41,37 +41,43 @@ class Document:
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset in the form of one of the tools of `dialects`."""
-    files: dict[Path, list[Path]] = {}
-    for path in walk(folder, {".json", ".xml"}):
-        files.setdefault(path.parent, []).append(path)
-    dialect: Dialect | None = None
-    groups: dict[str, list[Path]] = {}
-    for paths in files.values():
-        own = next((found for path in paths[:PEEK_FILES] if (found := dialect_of(read_head(path)))), None)
-        if own is None or (dialect and own.format != dialect.format):
-            continue
-        dialect = own
-        for path in paths:
-            name = split_of_path(path, folder) or (split_of(path.stem) if len(paths) <= PEEK_FILES else None)
-            groups.setdefault(name or UNSPLIT, []).append(path)
+    dialect, groups = _groups(folder)
     if dialect is None:
         return None
-    finder, chosen = ImageFinder(folder), dialect
+    finder = ImageFinder(folder)
 
     @functools.cache
     def documents() -> dict[str, list[Document]]:
         return {
-            name: map_in_threads(lambda path: _parse(path, chosen), paths, f"reading files of {chosen.format}")
+            name: map_in_threads(lambda path: _parse(path, dialect), paths, f"reading files of {dialect.format}")
             for name, paths in groups.items()
         }
 
     def found(name: str) -> FoundSplit:
         def read() -> RawSplit:
-            return _read(finder, chosen, documents(), name)
+            return _read(finder, dialect, documents(), name)
 
         return FoundSplit(name, groups[name][0] if len(groups[name]) == 1 else folder, read, lambda: groups[name])
 
     return FoundDataset(dialect.format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+
+
+def _groups(folder: Path) -> tuple[Dialect | None, dict[str, list[Path]]]:
+    """The dialect of a folder's files, and the files of each split that are in folders where it is found."""
+    files: dict[Path, list[Path]] = {}
+    for path in walk(folder, {".json", ".xml"}):
+        files.setdefault(path.parent, []).append(path)
+    chosen: Dialect | None = None
+    groups: dict[str, list[Path]] = {}
+    for paths in files.values():
+        own = next((found for path in paths[:PEEK_FILES] if (found := dialect_of(read_head(path)))), None)
+        if own is None or (chosen and own.format != chosen.format):
+            continue
+        chosen = own
+        for path in paths:
+            name = split_of_path(path, folder) or (split_of(path.stem) if len(paths) <= PEEK_FILES else None)
+            groups.setdefault(name or UNSPLIT, []).append(path)
+    return chosen, groups
 
 
 def _parse(path: Path, dialect: Dialect) -> Document:

@@ -70,6 +70,6 @@ def _explain_images(images: list[Path], suffixes: Counter[str]) -> str | None:
     if not images or suffixes[".json"] or suffixes[".txt"] > 3 or suffixes[".xml"]:
         return None
     return (
-        "there are images but no annotations; a mask or polygon for each object is needed, as labelme, CVAT, Label "
-        "Studio or Roboflow make them"
+        f"there are only images; if some of them are masks, {AS_PNG}; if not, draw a polygon around each object with "
+        "labelme, CVAT, Label Studio or Roboflow"
     )

@@ -23,7 +23,10 @@ def test_one_line_says_what_is_there_and_what_is_understood(tmp_path):
     with pytest.raises(UserError) as error:
         recognize(tmp_path)
     message = str(error.value)
-    assert "no dataset recognized; it holds 2 .txt, 1 .jpg; there are images but no annotations; a mask" in message
+    assert (
+        "no dataset recognized; it holds 2 .txt, 1 .jpg; there are only images; if some of them are masks, save each"
+        in message
+    )
     assert "understood are COCO JSON" in message
     assert "\n" not in message
 
