@@ -4,6 +4,7 @@ What passes needs no further guard: no read blocks or goes on for ever, text is 
 ones become floats, as in other readers of JSON), and nesting is so shallow that code may recurse.
 """
 
+import codecs
 import errno
 import gc
 import json
@@ -66,6 +67,26 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
             f"{path}: {size / 1e6:.0f} MB, at most {max_bytes / 1e6:.0f} MB are read; is it the right file?"
         )
     return data
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a small file, in UTF-8 or UTF-16 with or without a byte order mark; other bytes are replaced.
+
+    Raises:
+        UserError: it cannot be read, or is too large.
+    """
+    data = read_bytes(path)
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+
+
+def read_head(path: str | Path, size: int = 1 << 16) -> bytes:
+    """The first bytes of a file, or none if it cannot be read; of UTF-16, those of ASCII characters."""
+    try:
+        with open_regular(path) as file:
+            return file.read(size).replace(b"\0", b"")
+    except (UserError, OSError):
+        return b""
 
 
 def read_json(path: str | Path, expected: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:

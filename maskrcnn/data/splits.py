@@ -204,8 +204,8 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     sources = {split.name: split for split in found.splits}
     if given:
         sources |= {split.name: split for split in given.splits}
-    if UNSPLIT in sources:
-        sources.setdefault("train", sources.pop(UNSPLIT))
+    if (unsplit := sources.pop(UNSPLIT, None)) and sources.setdefault("train", unsplit) is not unsplit:
+        logger.warning("%s: some annotations belong to none of the splits there; they are left out", unsplit.origin)
     made = "train" in sources and "val" not in sources and options.val_fraction > 0
     return Dataset(folder, found.format, sources, {}, options, options.val_fraction if made else None, cache)
 

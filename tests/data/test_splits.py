@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from pycocotools import mask as mask_utils
 
 from maskrcnn.config import Config, DataConfig
@@ -285,3 +286,15 @@ def test_a_truncated_record_file_is_found_by_the_check(coco, tmp_path):
     with pytest.raises(UserError, match="truncated"):
         open_split(tmp_path / "third_party", "val")
     assert "truncated" in check_folder(tmp_path / "third_party", progress=False).errors[0]
+
+
+def test_annotations_of_no_split_beside_a_split_are_left_out_and_said(tmp_path, caplog):
+    for number, folder in enumerate(("train", "train", "val", "extra")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / folder / f"{number}.jpg")
+        shape = {"label": "cat", "points": [[1, 1], [20, 1], [20, 20]], "shape_type": "polygon"}
+        content = {"shapes": [shape], "imagePath": f"{number}.jpg", "imageHeight": 30, "imageWidth": 40}
+        (tmp_path / folder / f"{number}.json").write_text(json.dumps(content))
+    dataset = find_dataset(tmp_path, DataConfig())
+    assert dataset.names == ("train", "val")
+    assert "some annotations belong to none of the splits there; they are left out" in caplog.text

@@ -100,6 +100,9 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         UserError: unreadable, not JSON, or not COCO.
     """
     content = read_json(path, "COCO annotations", MAX_ANNOTATION_BYTES)
+    for name in LISTS if isinstance(content, dict) else ():
+        if isinstance(content.get(name), dict):  # by id, as LIVECell has its annotations
+            content[name] = list(content[name].values())
     missing = [name for name in LISTS if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if missing:
         raise UserError(f"{path}: not COCO annotations (no list {', '.join(map(repr, missing))}); export it as COCO")

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.formats.dialects import dialect_of
+from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.image_files import ImageFiles, locate
-from maskrcnn.data.formats.lookup import IGNORED_FOLDERS, split_of
+from maskrcnn.data.formats.hints import ARCHIVES, other_json
+from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
-LIST = re.compile(rb'"(images|annotations)"\s*:\s*\[')
+LIST = re.compile(rb'"(images|annotations)"\s*:\s*[\[{]')
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 ROBOFLOW = "_annotations.coco.json"
 MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are looked for
@@ -73,9 +75,13 @@ def _is_coco(path: Path) -> bool:
     """Whether a file looks like annotations of COCO: by its ends, since it may hold hundreds of megabytes."""
     if path.stem.lower().startswith(OTHER_TASKS):
         return False
-    if path.name == ROBOFLOW or path.stem.lower().startswith("instances"):
-        return True
-    return LIST.search(_ends(path)) is not None
+    ends = _ends(path)
+    if dialect_of(ends) or other_json(ends):
+        return False
+    lists = set(LIST.findall(ends))
+    whole = path.stat().st_size <= 2 * PEEK_BYTES
+    telling = path.name == ROBOFLOW or path.stem.lower().startswith("instances")
+    return telling or len(lists) == 2 or (len(lists) == 1 and not whole)
 
 
 def _ends(path: Path) -> bytes:
@@ -83,7 +89,7 @@ def _ends(path: Path) -> bytes:
         head = file.read(PEEK_BYTES)
         if os.fstat(file.fileno()).st_size > 2 * PEEK_BYTES:
             file.seek(-PEEK_BYTES, os.SEEK_END)
-        return head + file.read(PEEK_BYTES)
+        return (head + file.read(PEEK_BYTES)).replace(b"\0", b"")  # of UTF-16, the ASCII characters
 
 
 def _split_name(path: Path, folder: Path) -> str | None:
@@ -103,7 +109,9 @@ def _choose(name: str, paths: list[Path], folder: Path) -> Path:
         listed = ", ".join(str(path.relative_to(folder)) for path in chosen[:5]) + (", ..." if len(chosen) > 5 else "")
         what = "none of which names its split" if name == UNSPLIT else f"for {name}"
         hint = "--train_file and --val_file" if name == UNSPLIT else f"--{name}_file"
-        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}")
+        apart = len({path.parent for path in chosen}) == len(chosen)
+        instead = f", or give one of their folders with --data_dir, such as {chosen[0].parent}" if apart else ""
+        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}{instead}")
     return chosen[0]
 
 
@@ -119,19 +127,22 @@ def _tool(path: Path) -> str:
 
 def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit:
     content: dict[str, Any] = read_coco_json(path)
+    content["images"] = [_with_file_name(entry) for entry in content["images"]]
     names = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _is_name(entry)]
     if image_dir is None and not path.is_relative_to(root):
         root = path.parent
-    files = ImageFiles(image_dir or root, path.parent, None if name == UNSPLIT else name)
-    folder, renamed, moved = locate(names, files)
+    finder = ImageFinder(image_dir or root, None if name == UNSPLIT else name)
+    folder, renamed, moved = locate(names, finder, path.parent)
     if not renamed:
         if not content["images"]:
             raise UserError(f"{path}: lists no images; the dataset needs some")
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
+        place = image_dir or root
+        packed = next((entry.name for entry in sorted(place.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
+        hint = f"unpack {packed}" if packed else "put them there, or name their folder with --image_dir"
         raise UserError(
-            f"{image_dir or root}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); "
-            "put them there, or name their folder with --image_dir"
+            f"{place}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); {hint}"
         )
     images = [
         {**entry, "file_name": renamed[entry["file_name"]]}
@@ -144,6 +155,13 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
         first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
         notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
     return RawSplit({**content, "images": images}, folder, notes)
+
+
+def _with_file_name(entry: Any) -> Any:
+    """An image's entry; LVIS names the file by its address only, the folder of which is the split's."""
+    if isinstance(entry, dict) and not entry.get("file_name") and isinstance(entry.get("coco_url"), str):
+        return {**entry, "file_name": "/".join(entry["coco_url"].split("/")[-2:])}
+    return entry
 
 
 def _is_name(entry: dict[str, Any]) -> bool:

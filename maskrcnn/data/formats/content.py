@@ -61,6 +61,11 @@ class Content:
         self._images.append({"id": len(self._images) + 1, "file_name": name, "height": size[0], "width": size[1]})
         return len(self._images)
 
+    def size(self, image_id: int) -> Size:
+        """An added image's size."""
+        image = self._images[image_id - 1]
+        return image["height"], image["width"]
+
     def add_object(
         self,
         image_id: int,
@@ -68,6 +73,7 @@ class Content:
         segmentation: Segmentation | None,
         *,
         box: Sequence[float] | None = None,
+        is_crowd: bool = False,
         example: object = "",
     ) -> None:
         """Adds an object with its mask or, without one, its ``xywh`` box; what has no area is skipped and noted."""
@@ -85,7 +91,7 @@ class Content:
             "image_id": image_id,
             "category_id": self._category_ids[name],
             "bbox": bbox,
-            "iscrowd": 0,
+            "iscrowd": int(is_crowd),
         }
         self._annotations.append(entry if segmentation is None else {**entry, "segmentation": segmentation})
 
@@ -164,6 +170,39 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask [H, W] as a compressed RLE that JSON can hold."""
     rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+
+
+def connected_parts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """A map of ids [H, W] that numbers the parts of a mask; pixels that touch at a corner are connected."""
+    stride = mask.shape[1] + 1  # a column of background keeps rows apart
+    edges = np.diff(np.pad(np.pad(mask, ((0, 0), (0, 1))).ravel().astype(np.int8), 1))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)  # of the runs in rows
+    first = np.searchsorted(ends, starts + stride - 1, "right")  # of the runs below that touch a run
+    counts = np.maximum(np.searchsorted(starts, ends + stride + 1, "left") - first, 0)
+    upper = np.repeat(np.arange(len(starts)), counts)
+    lower = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    roots = np.arange(len(starts))
+    while (roots[upper] != roots[lower]).any():
+        pairs = np.sort(np.stack([roots[upper], roots[lower]]), axis=0)
+        np.minimum.at(roots, pairs[1], pairs[0])
+        while (roots != roots[roots]).any():
+            roots = roots[roots]
+    flat = np.zeros(mask.shape[0] * stride + 1, np.int64)
+    ids = np.unique(roots, return_inverse=True)[1] + 1
+    flat[starts] += ids
+    flat[ends] -= ids
+    return flat[:-1].cumsum().reshape(mask.shape[0], stride)[:, :-1]
+
+
+def place_mask(part: NDArray[np.bool_], left: int, top: int, size: Size) -> NDArray[np.bool_]:
+    """The mask [H, W] of a whole image of which ``part`` is what begins at (left, top), px; what is outside is cut."""
+    whole = np.zeros(size, bool)
+    rows, columns = (
+        slice(max(start, 0), max(start + length, 0)) for start, length in ((top, part.shape[0]), (left, part.shape[1]))
+    )
+    inside = whole[rows, columns]
+    inside[...] = part[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
+    return whole
 
 
 def encode_ids(ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from maskrcnn.data.formats.lookup import SPLIT_WORDS, read_text, split_of
+from maskrcnn.data.formats.folders import SPLIT_WORDS, split_of
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_text
 
 MAX_PATH = 4096  # characters
 ID = re.compile("[0-9]{1,9}")
@@ -28,13 +29,13 @@ class DataYaml:
 
 
 def read_data_yaml(folder: Path) -> DataYaml | None:
-    """The YAML file in the folder that names classes; None if there is none.
+    """The YAML file in the folder, or in one of its own, that names classes; None if there is none.
 
     Raises:
         UserError: data.yaml is not YAML.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.is_file())
-    for path in sorted(files, key=lambda file: file.name.lower() not in FIRST):
+    files = [path for pattern in ("*.y*ml", "*/*.y*ml") for path in sorted(folder.glob(pattern)) if path.is_file()]
+    for path in sorted(files, key=lambda file: (file.parent != folder, file.name.lower() not in FIRST)):
         content = _parse(path)
         if isinstance(content, dict) and "names" in content:
             splits: dict[str, list[Path]] = {}
@@ -80,7 +81,8 @@ def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Pat
     if not 0 < len(entry) <= MAX_PATH:
         return None
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
-    below = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
+    roots = (folder, folder / base.rstrip("/").rpartition("/")[2])  # the dataset's folder may lie beside data.yaml
+    below = [root.joinpath(*parts[start:]) for root in roots for start in range(len(parts))]
     if any(split_of(Path(part).stem) == SPLIT_WORDS[key] for part in parts):
         own = len(folder.parts)
         below = [path for path in below if any(split_of(Path(part).stem) for part in path.parts[own:])]

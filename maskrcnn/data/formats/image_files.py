@@ -1,17 +1,18 @@
 """Finds the images that annotations name, wherever they lie now.
 
-Annotation files carry paths of the machine that wrote them: of Windows, of a server, URLs, or in another letter case.
-All files of a dataset are listed once; the one whose path agrees best with the name is taken.
+Annotation files carry paths of the machine that wrote them: of Windows, of a server, URLs, in another letter case, or
+without a suffix. All files of a dataset are listed once; the one whose path agrees best with the name is taken.
 """
 
 import os
 import re
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from maskrcnn.data.formats.lookup import split_of, walk
+from maskrcnn.data.formats.folders import split_of, walk
 from maskrcnn.imaging.read import SUFFIXES
 
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos"}
@@ -20,71 +21,98 @@ SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's
 
 
-class ImageFiles:
-    """The image files of a folder, by name.
+class ImageFinder:
+    """Finds images of a folder by the names that annotations give; safe to share among threads.
 
     Args:
-        root: the folder; hidden folders and our own records are left out.
-        near: the folder of the annotations, whose images are preferred.
+        folder: hidden folders in it and our own records are left out.
         split: the split that is looked for, if any: images in folders of others are not preferred.
     """
 
-    def __init__(self, root: Path, near: Path, split: str | None) -> None:
-        self.root, self.split = root, split
-        self.near = near.relative_to(root).parts if near.is_relative_to(root) else ()
-        self._files: dict[str, list[PurePosixPath]] = {}
-        for path in walk(root, SUFFIXES):
-            self._files.setdefault(_folded(path.name), []).append(PurePosixPath(path.relative_to(root).as_posix()))
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        self.folder, self.split = folder, split
+        self._lock = threading.Lock()
+        self._index: dict[str, list[PurePosixPath]] = {}  # by name, and by stem without its suffix
 
-    def find(self, file_name: str) -> PurePosixPath | None:
-        """The file's path relative to the root; None if there is none, or two are as likely."""
-        for name in possible_names(file_name):
-            if candidates := self._files.get(_folded(name.name)):
-                ranked = sorted(((self._rank(path, name), path) for path in candidates), reverse=True)
+    def find(self, reference: str, near: Path) -> Path | None:
+        """The image that ``reference`` means in an annotation file of the folder ``near``; None if there is none.
+
+        Of several, the one that is written, lies beside the annotations, is of the split, or whose path agrees most
+        with the reference, in that order; none if two are as likely.
+        """
+        if "\0" in reference:
+            return None
+        for name in possible_names(reference):
+            if candidates := self._candidates(name):
+                ranked = sorted(((self._rank(path, name, near), path) for path in candidates), reverse=True)
                 if len(ranked) == 1 or ranked[0][0] > ranked[1][0]:
-                    return ranked[0][1]
+                    return self.folder / ranked[0][1]
+            elif name.suffix.lower() in SUFFIXES and os.path.isfile(near / name):  # outside the folder
+                return Path(os.path.normpath(near / name))
         return None
 
-    def _rank(self, path: PurePosixPath, name: PurePosixPath) -> tuple[int, ...]:
+    def _candidates(self, name: PurePosixPath) -> list[PurePosixPath]:
+        """The files of that name in any letter case, else those that differ in the suffix, but for masks."""
+        with self._lock:
+            if not self._index:
+                index = defaultdict(list)
+                for path in walk(self.folder, SUFFIXES):
+                    relative = PurePosixPath(path.relative_to(self.folder).as_posix())
+                    index[_folded(path.name)].append(relative)
+                    index[f"{path.stem.lower()}/"].append(relative)
+                self._index = index
+        stems = (name.stem, name.name) if name.suffix.lower() in SUFFIXES else (name.name, name.stem)
+        others = (self._index.get(f"{stem.lower()}/", []) for stem in stems)
+        same_stem = next((group for group in map(_without_masks, others) if group), [])
+        return self._index.get(_folded(name.name)) or same_stem
+
+    def _rank(self, path: PurePosixPath, name: PurePosixPath, near: Path) -> tuple[int, ...]:
         folders = path.parts[:-1]
+        place = PurePosixPath(os.path.relpath(near, self.folder).replace(os.sep, "/")).parts
         splits = {split_of(folder) for folder in folders} - {None}
         lowered = {folder.lower() for folder in folders}
         of_split = 0 if not splits or self.split is None else 1 if self.split in splits else -1
         kind = bool(lowered & IMAGE_FOLDERS) - 2 * bool(lowered & MASK_FOLDERS)
-        near = _common(folders, self.near)
+        written = path.parts == tuple(os.path.normpath(PurePosixPath(*place, name)).split(os.sep))
+        agreeing, nearness = _common(path.parts[::-1], name.parts[::-1]), _common(folders, place)
         exact = int(path.name == name.name)
-        return of_split, _common(path.parts[::-1], name.parts[::-1]), near, kind, exact, -len(folders)
+        return written, folders == place, of_split, agreeing, nearness, kind, exact, -len(folders)
+
+
+def _without_masks(paths: list[PurePosixPath]) -> list[PurePosixPath]:
+    return [path for path in paths if not {folder.lower() for folder in path.parts[:-1]} & MASK_FOLDERS]
 
 
 def possible_names(file_name: str) -> Iterator[PurePosixPath]:
     """Paths that a name may mean: as it stands, of Windows, of a URL and its query, without an uploader's prefix."""
     text = file_name.replace("\\", "/").strip()
-    url = urlsplit(text)
-    texts = [text, unquote(text), *(parse_qs(url.query).get("d", [])), unquote(url.path)]
+    try:
+        url = urlsplit(text)
+        texts = [text, unquote(text), *(parse_qs(url.query).get("d", [])), unquote(url.path)]
+    except ValueError:  # "//[x" is no URL
+        texts = [text]
     for text in dict.fromkeys(texts):
         if PurePosixPath(text).name:
             yield PurePosixPath(text)
-    name = PurePosixPath(unquote(url.path)).name
-    if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        yield from (PurePosixPath(f"{name}{suffix}") for suffix in sorted(SUFFIXES) if name)
+    name = PurePosixPath(texts[-1]).name
     if UPLOAD_PREFIX.match(name):
         yield PurePosixPath(UPLOAD_PREFIX.sub("", name))
 
 
-def locate(names: list[str], files: ImageFiles) -> tuple[Path, dict[str, str], list[str]]:
-    """Where images lie.
+def locate(names: list[str], finder: ImageFinder, near: Path) -> tuple[Path, dict[str, str], list[str]]:
+    """Where the images that an annotation file in ``near`` names lie.
 
     Returns:
         The folder that most names are relative to; the names to use, relative to it; and names that had to be
         looked for elsewhere.
     """
-    found = _one_to_one({name: path for name in names if (path := files.find(name)) is not None})
+    places = {name: path for name in names if (path := finder.find(name, near)) is not None}
+    found = _one_to_one({name: PurePosixPath(path.as_posix()) for name, path in places.items()})
     bases = Counter(base for name, path in found.items() if (base := _base(path, name)) is not None)
     base = bases.most_common(1)[0][0] if bases else next(iter(found.values()), PurePosixPath("x")).parent
-    image_dir = files.root / base
-    renamed = {name: os.path.relpath(path, base) for name, path in found.items()}
+    renamed = {name: os.path.relpath(path, base).replace(os.sep, "/") for name, path in found.items()}
     moved = [name for name, new in renamed.items() if PurePosixPath(name) != PurePosixPath(new)]
-    return image_dir, renamed, moved
+    return Path(base), renamed, moved
 
 
 def _one_to_one(found: dict[str, PurePosixPath]) -> dict[str, PurePosixPath]:

@@ -23,13 +23,15 @@ from maskrcnn.data.formats.content import (
     encode_mask,
     map_in_threads,
     mask_utils,
+    place_mask,
     read_sizes,
 )
+from maskrcnn.data.formats.folders import by_split, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import ImageFinder, by_split, head, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES, open_image
-from maskrcnn.input_files import read_json
+from maskrcnn.input_files import read_head, read_json
 
 PEEK_FILES, PEEK_BYTES = 5, 1 << 26
 MAX_BYTES = 1 << 28  # of a file, which may hold its image
@@ -67,7 +69,7 @@ def find(folder: Path) -> FoundDataset | None:
 
 def _is_labelme(path: Path) -> bool:
     """Whether a JSON has labelme's keys; the embedded image may come before them."""
-    start = head(path, PEEK_BYTES)
+    start = read_head(path, PEEK_BYTES)
     return b'"shapes"' in start and (b'"imagePath"' in start or b'"imageData"' in start)
 
 
@@ -205,13 +207,7 @@ def _mask(shape: dict[str, Any], size: Size) -> dict[str, Any]:
         left, top = (round(value) for value in shape["points"][0] if is_number(value))
     except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError("their mask cannot be read") from error
-    whole = np.zeros(size, bool)
-    rows, columns = (
-        slice(max(start, 0), start + length) for start, length in ((top, part.shape[0]), (left, part.shape[1]))
-    )
-    inside = whole[rows, columns]
-    inside[...] = part[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]]
-    return encode_mask(whole)
+    return encode_mask(place_mask(part, left, top, size))
 
 
 def _join(parts: list[Segmentation], size: Size) -> Segmentation:

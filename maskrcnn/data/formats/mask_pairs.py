@@ -1,23 +1,38 @@
-"""Images and their mask files, matched by names of folders and files."""
+"""Images and their mask files, matched by names of folders and files.
+
+Whether a file is an image or a mask is told by the nearest folder that says so (``images``, ``PedMasks``,
+``plant_instances``), else by the end of its own name (``plant1_rgb``, ``plant1_label``). Masks of one sort, such as
+those in ``leaf_instances``, make one set: a dataset may come with several.
+"""
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+from maskrcnn.data.formats.folders import SPLIT_NAMES, SPLIT_WORDS, split_of, split_of_path, walk
 from maskrcnn.data.formats.found import UNSPLIT
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, child, split_of, walk
+from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_text
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "inputs")
-MASK_FOLDERS = (
-    *("masks", "mask", "instance_masks", "instances", "instance_maps", "labels", "label", "annotations"),
-    *("segmentations", "segmentation", "groundtruth", "ground_truth", "gt"),
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # without loss
+IMAGE = r"(?:images?|imgs?|jpegimages|pngimages|inputs?|rgb|raw|frames?)"
+MASK = (
+    r"(?:[a-z]*masks?|labels?|inst|instances?|objects?|obj|gt|seg|segmentations?|groundtruth|truth|annotations?|ids|cp|"
+    r"instanceids|gtfine|gtcoarse)"
 )
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # without loss
-WORDS = r"(?:masks?|labels?|inst|instances?|instanceids|objects?|obj|gt|seg|segmentation)"
-MAP_NAME = re.compile(rf"(.+?)[_\-. ]{WORDS}", re.IGNORECASE)  # cat7_mask
-PART_NAME = re.compile(rf"(.+?)[_\-. ](?:{WORDS}[_\-. ]?)?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
+OTHER = (
+    r"(?:semantics?|colou?rs?|binary|visibility|fg|centers?|void|edges?|boundar(?:y|ies)|depth|trimaps?|class(?:es)?)"
+)
+WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of classes
+MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask
+PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})*[_\-. ]?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
+IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
+OTHER_NAME = re.compile(rf".+?[_\-. ]{OTHER}", re.IGNORECASE)
 OBJECT = "object"
 MATCHED = 0.8  # the fraction of mask files that must belong to an image; else they are something else
 
@@ -46,71 +61,157 @@ class Pairs:
     origin: Path
     jobs: list[Job]
     unmatched: list[Path]  # masks without an image
+    unlisted: list[Path]  # images of no split where others have one
 
 
-def find_pairs(folder: Path) -> dict[str, Pairs]:
-    """The pairs of each split; nothing where folders or names do not match."""
-    splits = {split: path for path in _folders(folder) if (split := split_of(path.name))}
-    found = {name: pairs for name, path in splits.items() if (pairs := _pairs_in(path))}
-    images, masks = child(folder, *IMAGE_FOLDERS), child(folder, *MASK_FOLDERS)
-    if not found and images and masks:
-        for inner in _folders(images):
-            name, other = split_of(inner.name), child(masks, inner.name.lower())
-            if name and other and (pairs := _match(inner, other)):
-                found[name] = pairs
-    if not found and (pairs := _pairs_in(folder)):
-        found = {UNSPLIT: pairs}
-    return {name: found[name] for name in (*SPLIT_NAMES, UNSPLIT) if name in found}
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    folders: tuple[str, ...]  # from the dataset's on
+    place: int  # which of them says that it is an image or a mask; -1: the file's name
+
+    @property
+    def parent(self) -> tuple[str, ...]:
+        """The folders above the one that says what it is."""
+        return self.folders[: max(self.place, 0)]
+
+    def tokens(self) -> set[str]:
+        """What the folders' names say but for image and mask."""
+        parts = [re.split(r"[_\-. ]", part.lower()) for part in self.folders]
+        return {"_".join(word for word in words if not re.fullmatch(f"{MASK}|{IMAGE}", word)) for words in parts} - {""}
+
+    def split(self) -> str | None:
+        """The first split that a folder tells."""
+        return next((split for part in self.folders if (split := split_of(part))), None)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:
+    """The pairs of each split, for each sort of masks; nothing where folders or names do not match."""
+    images: list[_File] = []
+    sorts: dict[str, list[_File]] = defaultdict(list)
+    for path in walk(folder, SUFFIXES):
+        folders = path.relative_to(folder).parts[:-1]
+        kinds = [_kind(part) for part in folders]
+        place = next((place for place in range(len(kinds) - 1, -1, -1) if kinds[place]), -1)
+        kind = kinds[place] if place >= 0 else _kind_of_file(path)
+        if kind == "mask" and path.suffix.lower() in MASK_SUFFIXES and not NO_INSTANCES.search(path.stem.lower()):
+            if place < 0 or not OTHER_NAME.fullmatch(path.stem):
+                sorts[_sort(folders[place]) if place >= 0 else "files"].append(_File(path, folders, place))
+        elif kind in (None, "image"):
+            images.append(_File(path, folders, place))
+    found = {sort: _match(folder, images, masks) for sort, masks in sorts.items()}
+    return {sort: pairs for sort, pairs in found.items() if pairs}
 
 
-def _pairs_in(folder: Path) -> Pairs | None:
-    images, masks = child(folder, *IMAGE_FOLDERS), child(folder, *MASK_FOLDERS)
-    return _match(images, masks) if images and masks else _folder_per_image(folder)
+@lru_cache(maxsize=4096)
+def _kind(name: str) -> str | None:
+    """What a folder holds: image, mask, other, or None if its name does not tell."""
+    words = [word.lower() for word in WORD.findall(name)]
+    for kind, pattern in (("other", OTHER), ("mask", MASK), ("image", IMAGE)):
+        if any(re.fullmatch(pattern, word) for word in words):
+            return kind
+    return None
 
 
-def _folder_per_image(folder: Path) -> Pairs | None:
-    """DSB 2018: ``NAME/images/NAME.png`` and ``NAME/masks/*.png``, a mask an object."""
-    jobs = []
-    for inner in _folders(folder):
-        images, masks = child(inner, "images", "image"), child(inner, "masks", "mask")
-        files = list(walk(images, SUFFIXES)) if images and masks else []
-        if masks and len(files) == 1:
-            jobs.append(Job(files[0], [MaskFile(path, OBJECT, False) for path in walk(masks, MASK_SUFFIXES)]))
-        elif len(files) > 1:
-            return None
-    return Pairs(folder, jobs, []) if any(job.masks for job in jobs) else None
+def _kind_of_file(path: Path) -> str | None:
+    if OTHER_NAME.fullmatch(path.stem):
+        return "other"
+    return "mask" if MAP_NAME.fullmatch(path.stem) else None
 
 
-def _match(images: Path, masks: Path) -> Pairs | None:
-    """Pairs of a folder of images and one of masks, whose inner folders may be images or classes."""
-    jobs = {path.stem: Job(path) for path in walk(images, SUFFIXES)}
-    unmatched, total = [], 0
-    files: dict[tuple[str, str], list[tuple[Path, bool]]] = defaultdict(list)  # by image and class
-    for path in walk(masks, MASK_SUFFIXES):
-        total += 1
-        stem, is_map = _image_stem(path.relative_to(masks), jobs)
-        if stem is None:
-            unmatched.append(path)
-            continue
-        classes = [part for part in path.relative_to(masks).parts[:-1] if part not in jobs and not split_of(part)]
-        files[stem, classes[-1] if classes else OBJECT].append((path, is_map))
-    if not files or len(unmatched) > (1 - MATCHED) * total:
-        return None
-    for (stem, name), group in files.items():
-        jobs[stem].masks.extend(MaskFile(path, name, is_map and len(group) == 1) for path, is_map in group)
-    return Pairs(masks, list(jobs.values()), unmatched)
+def _sort(folder: str) -> str:
+    """A folder's name without splits: train_masks and val_masks are of one sort."""
+    return " ".join(word.lower() for word in WORD.findall(folder) if word.lower() not in SPLIT_WORDS) or folder
 
 
-def _image_stem(path: Path, jobs: dict[str, Job]) -> tuple[str | None, bool]:
-    """The stem of a mask's image, and whether its file name tells the image only, no number of an object."""
-    if path.stem in jobs:
-        return path.stem, True
-    for pattern, is_map in ((MAP_NAME, True), (PART_NAME, False)):
-        match = pattern.fullmatch(path.stem)
-        if match and match[1] in jobs:
-            return match[1], is_map
-    return next((part for part in path.parts[:-1] if part in jobs), None), False
+def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, Pairs]:
+    by_stem: dict[str, list[_File]] = defaultdict(list)
+    by_parent: dict[tuple[str, ...], list[_File]] = defaultdict(list)
+    for image in images:
+        own = IMAGE_NAME.fullmatch(image.path.stem)
+        for stem in {image.path.stem, own[1] if own else image.path.stem}:
+            by_stem[stem].append(image)
+        by_parent[image.parent].append(image)
+    files: dict[tuple[Path, str], list[tuple[Path, bool]]] = defaultdict(list)  # by image and class
+    unmatched: list[_File] = []
+    for mask in masks:
+        image, is_map = _image_of(mask, by_stem, by_parent)
+        if image is None:
+            unmatched.append(mask)
+        else:
+            files[image.path, _class_of(mask, image)].append((mask.path, is_map))
+    if not files or len(unmatched) > (1 - MATCHED) * len(masks):
+        return {}
+    jobs = {image.path: Job(image.path) for image in images}
+    for (path, name), group in files.items():
+        jobs[path].masks.extend(MaskFile(mask, name, is_map and len(group) == 1) for mask, is_map in group)
+    places = {path.parent for path, _ in files} | {image.path.parent for image in images if _beside_masks(image)}
+    return _splits(folder, [job for job in jobs.values() if job.masks or job.image.parent in places], unmatched)
+
+
+def _beside_masks(image: _File) -> bool:
+    """Whether a folder of masks, maybe an empty one, lies beside the image's."""
+    place = image.path.parents[len(image.folders) - image.place]
+    return image.place >= 0 and any(_kind(path.name) == "mask" and path.is_dir() for path in place.iterdir())
+
+
+def _image_of(
+    mask: _File, by_stem: dict[str, list[_File]], by_parent: dict[tuple[str, ...], list[_File]]
+) -> tuple[_File | None, bool]:
+    """A mask's image, and whether its file name tells the image only, no number of an object."""
+    stem = mask.path.stem
+    matches = [(stem, True), *((match[1], True) for match in [MAP_NAME.fullmatch(stem)] if match)]
+    matches += [(match[1], False) for match in [PART_NAME.fullmatch(stem)] if match]
+    matches += [(part, False) for part in reversed(mask.folders)]
+    for name, is_map in matches:
+        candidates = [image for image in by_stem.get(name, ()) if len({image.split(), mask.split()} - {None}) < 2]
+        agreeing = [len(mask.tokens() & image.tokens()) for image in candidates]
+        if agreeing and agreeing.count(max(agreeing)) == 1:
+            return candidates[agreeing.index(max(agreeing))], is_map
+    siblings = by_parent.get(mask.parent, []) if mask.parent else []
+    return (siblings[0], False) if len(siblings) == 1 else (None, False)  # a folder for each image
+
+
+def _class_of(mask: _File, image: _File) -> str:
+    """The folder of masks of one class: below that of the masks, neither a split nor one that the image is in too."""
+    own = {*image.folders, image.path.stem}
+    below = [part for part in mask.folders[mask.place + 1 :] if part not in own and not split_of(part)]
+    return below[-1] if below and mask.place >= 0 else OBJECT
+
+
+def _splits(folder: Path, jobs: list[Job], unmatched: list[_File]) -> dict[str, Pairs]:
+    """The jobs of each split that has masks: as folders tell, else as lists of names such as train.txt do."""
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        places = (job.image, *(mask.path for mask in job.masks[:1]))
+        groups[next((split for path in places if (split := split_of_path(path, folder))), UNSPLIT)].append(job)
+    if list(groups) == [UNSPLIT]:
+        listed = _listed(folder)
+        groups.clear()
+        for job in jobs:
+            names = (job.image.stem, job.image.parent.name)
+            groups[next((listed[name] for name in names if name in listed), UNSPLIT)].append(job)
+    lost = [mask.path for mask in unmatched]
+    unlisted = [job.image for job in groups.pop(UNSPLIT, [])] if "train" in groups else []
+    names = [name for name in (*SPLIT_NAMES, UNSPLIT) if any(job.masks for job in groups[name])]
+    return {
+        name: Pairs(folder, groups[name], lost if name == names[0] else [], unlisted if name == "train" else [])
+        for name in names
+    }
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The split of each stem, or folder, that a text file called after the split lists."""
+    splits: dict[str, str] = {}
+    for path in walk(folder, {".txt"}):
+        if split := split_of(path.stem):
+            splits |= {stem: split for stem in _stems(path)}
+    return splits
+
+
+def _stems(path: Path) -> Iterator[str]:
+    try:
+        lines: Iterable[str] = read_text(path).splitlines()
+    except UserError:
+        return
+    yield from (Path(line.split()[0]).stem for line in lines if line.strip())

@@ -1,12 +1,12 @@
 """Masks as PNG files: one an object, or one an image whose values are the ids of its objects.
 
-A binary mask of a whole image is read as one object, which is noted: where objects touch, only numbers tell them apart.
-Maps whose values look like classes are not recognized.
+A binary mask of a whole image is read as its connected parts, which is noted: where objects touch, only numbers tell
+them apart. Maps whose values look like classes are refused.
 """
 
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +15,71 @@ from maskrcnn.data.formats.content import (
     COLOR,
     Content,
     Size,
+    connected_parts,
     encode_ids,
     encode_mask,
     map_in_threads,
     read_ids,
     read_size,
 )
+from maskrcnn.data.formats.encoded_ids import Encoding, encoding_of
 from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import unwrap
 from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
+from maskrcnn.errors import UserError
 
 PEEK = 8
 FEW_IDS = 50  # numbers left out below it are those of classes that an image lacks
 FEW_SHADES = 8  # of gray; more of them between black and a prevailing white come from smoothing or scaling
-Found = tuple[str, dict[str, Any], str]  # class name, RLE, and the file that messages name
+BINARY = "binary masks of whole images, of which each connected part is read as an object (number objects that touch)"
 Skipped = tuple[str, Path]  # what is noted, and the file
 
 
+class Found(NamedTuple):
+    """An object in a mask file."""
+
+    name: str  # of the class
+    is_crowd: bool
+    rle: dict[str, Any]
+    example: str  # the file that messages name
+
+
 def find(folder: Path) -> FoundDataset | None:
-    """A dataset of mask files, in a folder an image or in ``images`` and ``masks``, split or not."""
-    groups = find_pairs(folder) or find_pairs(unwrap(folder))
-    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
-    maps, parts = ([mask.path for mask in masks if mask.is_map is kind] for kind in (True, False))
-    if not masks or not _are_binary(parts) or not _hold_object_ids(maps):
+    """A dataset of mask files, in a folder an image, in folders of images and of masks, or side by side; split or not.
+
+    Raises:
+        UserError: there are several sorts of masks.
+    """
+    sorts = {sort: groups for sort, groups in find_pairs(folder).items() if _hold_objects(groups)}
+    if len(sorts) > 1:
+        raise UserError(
+            f"{folder}: several sorts of masks ({', '.join(sorts)}); keep the one that shows your objects and move the "
+            "others out of the folder"
+        )
+    if not sorts:
         return None
-    names = sorted({mask.name for mask in masks})
+    groups = next(iter(sorts.values()))
+    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+    encoding = _encoding(masks)
+    names = sorted(encoding.names.values()) if encoding else sorted({mask.name for mask in masks})
 
     def found(name: str) -> FoundSplit:
         pairs = groups[name]
         files = [mask.path for job in pairs.jobs for mask in job.masks]
-        return FoundSplit(name, pairs.origin, lambda: _read(folder, pairs, names), lambda: files)
+        return FoundSplit(name, pairs.origin, lambda: _read(folder, pairs, names, encoding), lambda: files)
 
-    kind = "image" if len(maps) > len(parts) else "object"
-    return FoundDataset(f"PNG masks, one for each {kind}", tuple(map(found, groups)))
+    kind = "image" if 2 * sum(mask.is_map for mask in masks) > len(masks) else "object"
+    return FoundDataset(encoding.format if encoding else f"PNG masks, one for each {kind}", tuple(map(found, groups)))
+
+
+def _encoding(masks: list[MaskFile]) -> Encoding | None:
+    maps = [mask.path for mask in masks if mask.is_map]
+    return encoding_of(maps, [ids for path in maps[:PEEK] if (ids := read_ids(path)) is not None])
+
+
+def _hold_objects(groups: dict[str, Pairs]) -> bool:
+    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+    maps, parts = ([mask.path for mask in masks if mask.is_map is kind] for kind in (True, False))
+    return _encoding(masks) is not None or (_are_binary(parts) and _hold_object_ids(maps))
 
 
 def _are_binary(paths: list[Path]) -> bool:
@@ -60,12 +92,13 @@ def _hold_object_ids(paths: list[Path]) -> bool:
     """Whether the values of the first maps can be ids of objects; those of classes have gaps, or are all alike."""
     peeked = [ids for path in islice(paths, PEEK) if (ids := read_ids(path)) is not None]
     maps = [np.unique(ids).tolist() for ids in peeked if not _is_smoothed(ids)]
-    maps = [values for values in maps if len(values) > 2]
+    maps = [values for values in maps if len(values) > 1]
     for values in maps:
-        gaps = values[-1] > len(values) - 1
+        gaps = len(values) > 2 and values[-1] > len(values) - 1
         if 0 not in values or (gaps and values[-1] <= FEW_IDS):
             return False
-    return bool(peeked or not paths) and not (len(maps) == PEEK and all(values == maps[0] for values in maps))
+    alike = len(maps) == PEEK and all(values == maps[0] for values in maps) and len(maps[0]) > 2
+    return bool(peeked or not paths) and not alike
 
 
 def _is_smoothed(ids: NDArray[np.int64]) -> bool:
@@ -76,10 +109,12 @@ def _is_smoothed(ids: NDArray[np.int64]) -> bool:
     return bool(counts[-1] > 0.5 * counts.sum())
 
 
-def _read(folder: Path, pairs: Pairs, names: list[str]) -> RawSplit:
+def _read(folder: Path, pairs: Pairs, names: list[str], encoding: Encoding | None) -> RawSplit:
     content = Content(folder, names)
     for path in pairs.unmatched:
         content.notes.add("masks skipped that belong to no image", path)
+    for path in pairs.unlisted:
+        content.notes.add("images left out that belong to no split", path)
     has_maps = any(mask.is_map for job in pairs.jobs for mask in job.masks)
     jobs = []
     for job in pairs.jobs:
@@ -87,17 +122,18 @@ def _read(folder: Path, pairs: Pairs, names: list[str]) -> RawSplit:
             jobs.append(job)
         else:
             content.notes.add("images left out that have no mask", job.image)
-    for job, (size, objects, skipped) in zip(jobs, map_in_threads(_read_job, jobs, "reading masks"), strict=True):
+    results = map_in_threads(lambda job: _read_job(job, encoding), jobs, "reading masks")
+    for job, (size, objects, skipped) in zip(jobs, results, strict=True):
         for note, path in skipped:
             content.notes.add(note, path)
         if size is not None:
             image_id = content.add_image(job.image, size)
-            for name, rle, example in objects:
-                content.add_object(image_id, name, rle, example=example)
+            for found in objects:
+                content.add_object(image_id, found.name, found.rle, is_crowd=found.is_crowd, example=found.example)
     return content.split()
 
 
-def _read_job(job: Job) -> tuple[Size | None, list[Found], list[Skipped]]:
+def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Found], list[Skipped]]:
     """The size of an image (None if it is skipped), its objects, and what is noted."""
     size = read_size(job.image)
     if size is None:
@@ -110,9 +146,12 @@ def _read_job(job: Job) -> tuple[Size | None, list[Found], list[Skipped]]:
             skipped.append(("masks skipped that cannot be read", mask.path))
         elif ids.shape != size:
             skipped.append(("masks skipped whose size is not their image's", mask.path))
+        elif encoding:
+            kinds = ((encoding.decode(value), rle) for value, rle in encode_ids(ids).items())
+            objects.extend(Found(*kind, rle, str(mask.path)) for kind, rle in kinds if kind)
         else:
             rles, note = _objects(ids, mask)
-            objects.extend((mask.name, rle, str(mask.path)) for rle in rles)
+            objects.extend(Found(mask.name, False, rle, str(mask.path)) for rle in rles)
             skipped.extend([(note, mask.path)] if note else [])
     return size, objects, skipped
 
@@ -123,7 +162,10 @@ def _objects(ids: NDArray[np.int64], mask: MaskFile) -> tuple[list[dict[str, Any
         return [], None if mask.is_map else "empty masks skipped"
     smoothed = _is_smoothed(ids)
     if not mask.is_map or smoothed or len(np.unique(ids[ids != 0])) == 1:
-        rle = encode_mask(ids > ids.max() / 2 if smoothed else ids != 0)
-        one = "binary masks of whole images, each read as one object (number the objects if there are several)"
-        return [rle], one if mask.is_map else None
+        pixels = ids > ids.max() / 2 if smoothed else ids != 0
+        return (
+            (list(encode_ids(connected_parts(pixels)).values()), BINARY)
+            if mask.is_map
+            else ([encode_mask(pixels)], None)
+        )
     return list(encode_ids(ids).values()), None

@@ -1,16 +1,18 @@
 """Recognizes the format of a dataset from the names in its folder and its first files."""
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
-from maskrcnn.data.formats import coco, labelme, png_masks, via, voc, yolo
+from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, via, voc, yolo
 from maskrcnn.data.formats.found import FoundDataset
+from maskrcnn.data.formats.hints import explain
 from maskrcnn.errors import UserError
 
-FORMATS = (coco, yolo, labelme, via, voc, png_masks)  # the first that finds a dataset; COCO says most
+FORMATS = (coco, documents, yolo, labelme, via, voc, png_masks, csv_masks)  # the first that finds a dataset is taken
 UNDERSTOOD = (
     "COCO JSON with its images (also of Roboflow, CVAT and Label Studio), YOLO segmentation, labelme, VIA, Pascal VOC, "
-    "PNG masks and TFRecords"
+    "CVAT for images, Supervisely, Datumaro, Label Studio, SA-1B, Cityscapes, mask files, run lengths in CSV, TFRecords"
 )
 MAX_FILES = 100_000  # that are counted for the message
 
@@ -21,13 +23,19 @@ def recognize(folder: Path) -> FoundDataset:
     Raises:
         UserError: no format is recognized, or the annotations contradict each other.
     """
-    inner: Path | None = folder
-    while inner is not None:
-        for module in FORMATS:
-            if (found := module.find(inner)) is not None:
+    folders = [folder]
+    while (inner := _only_folder(folders[-1])) is not None:
+        folders.append(inner)
+    for module in FORMATS:
+        for place in folders:
+            if (found := module.find(place)) is not None:
                 return found
-        inner = _only_folder(inner)
-    raise UserError(f"{folder}: no dataset recognized; it holds {_describe(folder)}; understood are {UNDERSTOOD}")
+    files = [path for path in islice(folder.rglob("*"), MAX_FILES) if path.is_file() and path.name[0] != "."]
+    hint = explain(folder, files)
+    raise UserError(
+        f"{folder}: no dataset recognized; it holds {_describe(files)}; {f'{hint}; ' if hint else ''}understood are "
+        f"{UNDERSTOOD}"
+    )
 
 
 def _only_folder(folder: Path) -> Path | None:
@@ -37,12 +45,7 @@ def _only_folder(folder: Path) -> Path | None:
     return folders[0] if len(folders) == 1 and len(visible) - 1 <= 2 else None  # a README and a license beside it
 
 
-def _describe(folder: Path) -> str:
+def _describe(files: list[Path]) -> str:
     """``34 .txt, 12 .jpg``: the most frequent suffixes."""
-    suffixes: Counter[str] = Counter()
-    for number, path in enumerate(folder.rglob("*")):
-        if number >= MAX_FILES:
-            break
-        if path.is_file() and not path.name.startswith("."):
-            suffixes[path.suffix.lower() or "without suffix"] += 1
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6)) or "no files"

@@ -11,10 +11,11 @@ from typing import Any
 
 from maskrcnn.data.coco.segmentation import bounding_box, is_number
 from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes
+from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, head, split_of, split_of_path, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
 
 PEEK_BYTES = 1 << 20
 MAX_FILES = 10  # in one folder; where there are more, there is one an image, which is not VIA's way
@@ -53,7 +54,7 @@ def find(folder: Path) -> FoundDataset | None:
 
 
 def _is_via(path: Path) -> bool:
-    start = head(path, PEEK_BYTES)
+    start = read_head(path, PEEK_BYTES)
     return b'"regions"' in start and b'"filename"' in start
 
 

@@ -23,10 +23,13 @@ from maskrcnn.data.formats.content import (
     read_size,
     read_sizes,
 )
+from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, by_split, child, read_text, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_names import BACKGROUND, VOC_NAMES, VOID, class_indices, listed_names, palette_color
 from maskrcnn.data.formats.voc_xml import add_objects, is_voc_xml, parse_xml
+from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_text
 
 IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "img")
 OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
@@ -45,11 +48,22 @@ class Masks:
 
 
 def find(folder: Path) -> FoundDataset | None:
-    """A dataset in VOC's form, also as it lies in VOCdevkit/VOC2012."""
-    for root in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOC*/VOC*"))):
-        if root.is_dir() and (dataset := _find_masks(root) or _find_boxes(root)):
-            return dataset
-    return None
+    """A dataset in VOC's form, also as it lies in VOCdevkit/VOC2012.
+
+    Raises:
+        UserError: there are several.
+    """
+    below = [path for pattern in ("*", "VOC*/VOC*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
+    roots = [root for root in (folder, *below) if child(root, *OBJECT_FOLDERS)]
+    if len(roots) > 1:
+        listed = ", ".join(str(root.relative_to(folder)) for root in roots)
+        raise UserError(
+            f"{folder}: several Pascal VOC datasets ({listed}); give one with --data_dir, such as {roots[0]}"
+        )
+    if roots and (found := _find_masks(roots[0])):
+        return found
+    listing = [root for root in (folder, *below) if child(root, "imagesets")]
+    return _find_boxes(listing[0] if len(listing) == 1 else folder)
 
 
 def _find_masks(root: Path) -> FoundDataset | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.data.formats.content import COLOR, pack_color
-from maskrcnn.data.formats.lookup import read_text
+from maskrcnn.input_files import read_text
 
 BACKGROUND, VOID = 0, 255  # indices that are no classes; void is the border of objects
 NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")

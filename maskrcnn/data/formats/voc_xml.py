@@ -8,9 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from maskrcnn.data.formats.content import Content, Size, clip_points
-from maskrcnn.data.formats.lookup import head
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import read_bytes
+from maskrcnn.input_files import read_bytes, read_head
 
 ENTITY = re.compile("<!ENTITY", re.IGNORECASE)  # may expand to gigabytes; annotations have none
 
@@ -47,18 +46,23 @@ class XmlDocument:
 
 def is_voc_xml(path: Path) -> bool:
     """Whether an XML file has VOC's elements, by its beginning."""
-    start = head(path)
+    start = read_head(path)
     return b"<annotation" in start and (b"<filename" in start or b"<object" in start)
+
+
+def parse_tree(path: Path) -> ElementTree.Element | None:
+    """The root element of an XML file; None if it is none, or has entities."""
+    try:
+        data = read_bytes(path)
+        text = data.decode(json.detect_encoding(data) if b"\0" in data else "latin-1")  # to look for entities
+        return None if ENTITY.search(text) else ElementTree.fromstring(text if b"\0" in data else data)
+    except (UserError, ElementTree.ParseError, LookupError, ValueError):
+        return None
 
 
 def parse_xml(path: Path) -> XmlDocument | None:
     """A file's annotations; None if it is not VOC's XML."""
-    try:
-        data = read_bytes(path)
-        text = data.decode(json.detect_encoding(data) if b"\0" in data else "latin-1")  # to look for entities
-        root = None if ENTITY.search(text) else ElementTree.fromstring(text if b"\0" in data else data)
-    except (UserError, ElementTree.ParseError, LookupError, ValueError):
-        return None
+    root = parse_tree(path)
     if root is None or root.tag != "annotation":
         return None
     file_name = (root.findtext("filename") or "").strip() or f"{path.stem}.jpg"

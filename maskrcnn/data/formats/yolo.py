@@ -14,9 +14,11 @@ from pathlib import Path
 
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
+from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, split_of, unwrap, walk
 from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.lookup import SPLIT_NAMES, ImageFinder, child, head, read_text, split_of, unwrap, walk
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_head, read_text
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
 NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names")
@@ -35,24 +37,28 @@ class Line:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images of a split are: a folder, or a list of paths in a text file."""
+    """Where the images of a split are: a folder, a list of paths in a text file, or known."""
 
     path: Path
+    files: tuple[Path, ...] = ()
 
     def images(self, finder: ImageFinder) -> Iterator[Path]:
         """The images, in a stable order."""
-        if os.path.isdir(self.path):
+        if self.files:
+            yield from self.files
+        elif os.path.isdir(self.path):
             yield from walk(self.path, SUFFIXES)
-            return
-        for line in read_text(self.path).splitlines():
-            if line.strip() and (image := finder.find(line, self.path.parent)):
-                yield image
+        else:
+            for line in read_text(self.path).splitlines():
+                if line.strip() and (image := finder.find(line, self.path.parent)):
+                    yield image
 
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset with YOLO labels, with or without data.yaml, split or not."""
+    yaml = read_data_yaml(folder)
     folder = unwrap(folder)
-    yaml, finder = read_data_yaml(folder), ImageFinder(folder)
+    yaml, finder = yaml or read_data_yaml(folder), ImageFinder(folder)
     sources = _find_sources(folder, yaml, finder)
     peeked = [lines for group in sources.values() for lines in _peek(folder, group, finder)]
     named = yaml is not None and any(True for group in sources.values() for _ in _images(group, finder))
@@ -88,7 +94,8 @@ def _find_sources(folder: Path, yaml: DataYaml | None, finder: ImageFinder) -> d
         if split and split not in sources and any(Source(candidate).images(finder)):
             sources[split] = [Source(candidate)]
     if not sources:
-        sources = {UNSPLIT: [Source(child(folder, "images") or folder)]}
+        images = by_split(walk(folder, SUFFIXES), folder, UNSPLIT)
+        sources = {name: [Source(folder, tuple(files))] for name, files in images.items()}
     return {name: sources[name] for name in (*SPLIT_NAMES, UNSPLIT) if name in sources}
 
 
@@ -99,7 +106,7 @@ def _split_candidates(folder: Path) -> Iterator[Path]:
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and split_of(path.name)):
         yield child(path, "images") or path
     for path in sorted(folder.glob("*.txt")):
-        lines = head(path, 1000).decode(errors="replace").split("\n") if split_of(path.stem) else [""]
+        lines = read_head(path, 1000).decode(errors="replace").split("\n") if split_of(path.stem) else [""]
         if Path(lines[0].strip()).suffix.lower() in SUFFIXES:
             yield path
 

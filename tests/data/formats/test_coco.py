@@ -119,3 +119,43 @@ def test_images_that_are_nowhere(coco):
     (split,) = coco_format.find(coco.root).splits
     with pytest.raises(UserError, match=r"none of the 5 images .* \(the first: 100.jpg\); put them there, or name"):
         split.read()
+
+
+def test_an_archive_beside_the_annotations_is_named(coco):
+    shutil.rmtree(coco.images)
+    (coco.root / "train.tar.gz").touch()
+    (split,) = coco_format.find(coco.root).splits
+    with pytest.raises(UserError, match=r"unpack train\.tar\.gz"):
+        split.read()
+
+
+def test_versions_in_folders_of_their_own_are_chosen_by_folder(coco, tmp_path):
+    for version in ("instance_version", "material_version"):  # TrashCan
+        arrange(coco, tmp_path / "dataset", f"{version}/instances_train.json", f"{version}/train")
+    with pytest.raises(UserError, match=r"or give one of their folders with --data_dir, such as .*instance_version"):
+        coco_format.find(tmp_path / "dataset")
+
+
+def test_images_named_by_address_only(coco, tmp_path):
+    for entry in coco.content["images"]:  # LVIS
+        entry["coco_url"] = f"http://images.cocodataset.org/train2017/{entry.pop('file_name')}"
+    coco.write()
+    arrange(coco, tmp_path / "lvis", "lvis_v1_train.json", "train2017")
+    (split,) = coco_format.find(tmp_path / "lvis").splits
+    raw = split.read()
+    assert [entry["file_name"] for entry in raw.content["images"]][:2] == ["train2017/100.jpg", "train2017/101.jpg"]
+    assert raw.notes == []
+
+
+def test_lists_may_be_objects_and_text_utf16(coco):
+    expected = coco.content["annotations"]
+    coco.content["annotations"] = {str(entry["id"]): entry for entry in expected}  # LIVECell
+    coco.path.write_text(json.dumps(coco.content), encoding="utf-16")
+    (split,) = coco_format.find(coco.root).splits
+    assert split.read().content["annotations"] == expected
+
+
+def test_other_json_with_such_a_list_is_not_coco(tmp_path):
+    (tmp_path / "instances.json").write_text(json.dumps({"videos": [], "annotations": [], "categories": []}))
+    (tmp_path / "train.json").write_text(json.dumps({"images": ["a.jpg", "b.jpg"]}))
+    assert coco_format.find(tmp_path) is None

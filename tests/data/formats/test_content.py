@@ -6,8 +6,18 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from maskrcnn.data.formats.content import clip_points, encode_ids, encode_mask, map_in_threads, read_ids, read_size
-from maskrcnn.data.formats.lookup import ImageFinder, split_of
+from maskrcnn.data.formats.content import (
+    clip_points,
+    connected_parts,
+    encode_ids,
+    encode_mask,
+    map_in_threads,
+    place_mask,
+    read_ids,
+    read_size,
+)
+from maskrcnn.data.formats.folders import split_of
+from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import load_image
 from tests.data.formats.drawing import draw_image
 
@@ -93,3 +103,30 @@ def test_linked_folders_are_walked_once(tmp_path):
     draw_image(tmp_path / "images/0.jpg")
     (tmp_path / "images/again").symlink_to(tmp_path / "images")
     assert ImageFinder(tmp_path).find("x/0.JPG", tmp_path / "labels") == tmp_path / "images/0.jpg"
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_connected_parts(mask):
+    parts = connected_parts(mask)
+    assert ((parts > 0) == mask).all()
+    assert set(np.unique(parts[mask])) == set(range(1, parts.max() + 1))
+    seen = np.zeros(mask.shape, bool)
+    for start in zip(*np.nonzero(mask), strict=True):
+        if not seen[start]:  # flood from there
+            reached, queue = set(), [start]
+            while queue:
+                y, x = queue.pop()
+                if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] and (y, x) not in reached:
+                    reached.add((y, x))
+                    queue += [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+            assert reached == set(zip(*np.nonzero(parts == parts[start]), strict=True))
+            seen[tuple(zip(*reached, strict=True))] = True
+
+
+@pytest.mark.parametrize("left", [-3, 0, 5, 60])
+@pytest.mark.parametrize("top", [-2, 0, 7, 39, 80])
+def test_placed_masks_are_cut_to_the_image(left, top):
+    part = np.ones((6, 8), bool)
+    whole = place_mask(part, left, top, (40, 64))
+    expected = [(y, x) for y in range(max(top, 0), min(top + 6, 40)) for x in range(max(left, 0), min(left + 8, 64))]
+    assert list(zip(*np.nonzero(whole), strict=True)) == expected

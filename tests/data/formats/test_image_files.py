@@ -2,7 +2,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from maskrcnn.data.formats.image_files import ImageFiles, locate, possible_names
+from maskrcnn.data.formats.image_files import ImageFinder, locate, possible_names
 
 
 def make(root: Path, *names: str) -> Path:
@@ -13,8 +13,8 @@ def make(root: Path, *names: str) -> Path:
 
 
 def find(root: Path, name: str, *, near: str = "annotations", split: str | None = None) -> str | None:
-    found = ImageFiles(root, root / near, split).find(name)
-    return None if found is None else str(found)
+    found = ImageFinder(root, split).find(name, root / near)
+    return None if found is None else found.relative_to(root).as_posix()
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_of_two_that_are_as_likely_none_is_taken(tmp_path):
 
 def test_names_that_would_share_a_file_keep_the_better_match(tmp_path):
     root = make(tmp_path, "images/a/0.jpg", "images/1.jpg")
-    files = ImageFiles(root, root, None)
-    assert locate(["a/0.jpg", "b/0.jpg", "1.jpg"], files)[1] == {"a/0.jpg": "a/0.jpg", "1.jpg": "1.jpg"}
-    assert locate(["x/1.jpg", "y/1.jpg", "a/0.jpg"], files)[1] == {"a/0.jpg": "a/0.jpg"}
+    finder = ImageFinder(root)
+    assert locate(["a/0.jpg", "b/0.jpg", "1.jpg"], finder, root)[1] == {"a/0.jpg": "a/0.jpg", "1.jpg": "1.jpg"}
+    assert locate(["x/1.jpg", "y/1.jpg", "a/0.jpg"], finder, root)[1] == {"a/0.jpg": "a/0.jpg"}
 
 
 def test_names_become_relative_to_the_folder_that_most_are_relative_to(tmp_path):
-    files = ImageFiles(make(tmp_path, "images/0.jpg", "images/1.jpg", "more/2.jpg"), tmp_path, None)
-    folder, renamed, moved = locate(["0.jpg", "1.jpg", "2.jpg", "absent.jpg"], files)
+    finder = ImageFinder(make(tmp_path, "images/0.jpg", "images/1.jpg", "more/2.jpg"))
+    folder, renamed, moved = locate(["0.jpg", "1.jpg", "2.jpg", "absent.jpg"], finder, tmp_path)
     assert folder == tmp_path / "images"
     assert renamed == {"0.jpg": "0.jpg", "1.jpg": "1.jpg", "2.jpg": "../more/2.jpg"}
     assert moved == ["2.jpg"]

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from maskrcnn.data.formats.png_masks import find
+from maskrcnn.errors import UserError
 from tests.data.formats.drawing import (
     average_precision,
     class_counts,
@@ -126,6 +127,65 @@ def test_splits(tmp_path, images, masks):
     }
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("PNGImages/{}.png", "PedMasks/{}_mask.png"),  # Penn-Fudan
+        ("A1/{}_rgb.png", "A1/{}_label.png"),  # CVPPP
+        ("{}_img.png", "{}_masks.png"),  # Cellpose
+        ("{}.tif", "{}_cp_masks.png"),  # its program
+        ("detection/train/images/{}.png", "detection/train/masks/{}.png"),  # MinneApple
+        ("train/{}.jpg", "train_masks/{}_mask.gif"),  # Carvana
+        ("human bladder/tissue images/{}.png", "human bladder/label masks/{}.tif"),  # NuInsSeg
+        ("train/img/{}.png", "train/label/{}.png"),  # StrawDI
+        ("images/training/{}.jpg", "annotations_instance/training/{}.png"),  # ADE20K
+    ],
+)
+def test_pairs_of_public_datasets(tmp_path, image, mask):
+    for stem in ("a0001", "b0002"):
+        draw_image(tmp_path / image.format(stem))
+        save_mask(tmp_path / mask.format(stem), id_map(3))
+        save_mask(tmp_path / mask.replace("label.", "fg.").format(stem), id_map(3) > 0) if "A1" in mask else None
+    (split,) = read_all(find(tmp_path)).values()
+    assert class_counts(split) == {"object": 6}
+    assert len(split.content["images"]) == 2
+    assert split.notes == []
+
+
+def test_images_of_one_name_in_several_folders_stay_apart(tmp_path):
+    for video, count in (("bear", 1), ("camel", 3)):  # as in DAVIS
+        for frame in ("00000", "00001"):
+            draw_image(tmp_path / f"JPEGImages/480p/{video}/{frame}.jpg")
+            save_mask(tmp_path / f"Annotations/480p/{video}/{frame}.png", id_map(count))
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/train.txt").write_text("bear\n")
+    (tmp_path / "ImageSets/2017/val.txt").write_text("camel\n")
+    splits = read_all(find(tmp_path))
+    assert {name: class_counts(split) for name, split in splits.items()} == {
+        "train": {"object": 2},
+        "val": {"object": 6},
+    }
+
+
+def test_images_that_no_list_names_are_left_out_and_noted(tmp_path):
+    for stem in "abc":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        save_mask(tmp_path / f"masks/{stem}.png", id_map(2))
+    (tmp_path / "train.txt").write_text("a.png\nb.png\n")
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"object": 4}
+    assert split.notes == [f"images left out that belong to no split: 1 (first: {tmp_path}/images/c.jpg)"]
+
+
+def test_several_sorts_of_masks_must_be_chosen_from(tmp_path):
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        for sort in ("plant_instances", "leaf_instances", "semantics"):
+            save_mask(tmp_path / f"{sort}/{stem}.png", id_map(2))
+    with pytest.raises(UserError, match=r"several sorts of masks \(leaf instances, plant instances\); keep the one"):
+        find(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["{}/a.png", "{}/a_1.png", "a/{}/1.png"])
 def test_folders_of_classes(tmp_path, name):
     draw_image(tmp_path / "images/a.jpg")
@@ -136,14 +196,15 @@ def test_folders_of_classes(tmp_path, name):
     assert iou(masks_of(split, "a.jpg")[0], OBJECTS[0]) == 1.0
 
 
-def test_a_binary_mask_of_an_image_is_one_object_and_noted(tmp_path):
+def test_a_binary_mask_of_an_image_is_read_as_its_parts_and_noted(tmp_path):
     for stem in "ab":
         draw_image(tmp_path / f"images/{stem}.jpg")
         save_mask(tmp_path / f"masks/{stem}.png", (OBJECTS[0] | OBJECTS[1]) * 255)
     split = read_all(find(tmp_path))["all"]
-    assert class_counts(split) == {"object": 2}
+    assert class_counts(split) == {"object": 4}
+    assert [iou(mask, OBJECTS[number]) for number, mask in enumerate(masks_of(split, "a.jpg"))] == [1.0, 1.0]
     (note,) = split.notes
-    assert note.startswith("binary masks of whole images, each read as one object")
+    assert note.startswith("binary masks of whole images, of which each connected part is read as an object")
     assert note.endswith(f": 2 (first: {tmp_path}/masks/a.png)")
 
 
@@ -173,10 +234,11 @@ def test_maps_of_classes_are_not_recognized(tmp_path, classes):
     assert find(tmp_path) is None
 
 
-def test_maps_without_background_are_not_recognized(tmp_path):
+@pytest.mark.parametrize("count", [1, 2])
+def test_maps_without_background_are_not_recognized(tmp_path, count):
     for number in range(2):
         draw_image(tmp_path / f"images/{number}.jpg")
-        save_mask(tmp_path / f"masks/{number}.png", id_map(2) + 1)
+        save_mask(tmp_path / f"masks/{number}.png", id_map(count) + 1)
     assert find(tmp_path) is None
 
 

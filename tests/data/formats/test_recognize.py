@@ -1,9 +1,11 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from maskrcnn.data.formats.recognize import recognize
 from maskrcnn.errors import UserError
+from tests.data.formats.drawing import draw_image, save_mask
 
 
 def test_coco_is_recognized_also_in_the_folder_that_an_archive_was_unpacked_to(coco, tmp_path):
@@ -21,8 +23,55 @@ def test_one_line_says_what_is_there_and_what_is_understood(tmp_path):
     with pytest.raises(UserError) as error:
         recognize(tmp_path)
     message = str(error.value)
-    assert "no dataset recognized; it holds 2 .txt, 1 .jpg; understood are COCO JSON" in message
+    assert (
+        "no dataset recognized; it holds 2 .txt, 1 .jpg; there are only images; if some of them are masks, save each"
+        in message
+    )
+    assert "understood are COCO JSON" in message
     assert "\n" not in message
+
+
+LOOKS = {  # a file in the folder, its content, and what is said of it
+    "train/instances.json": ('{"videos": [], "annotations": [{}]}', "videos (YouTube-VIS); write those of each frame"),
+    "panoptic.json": ('{"images": [], "annotations": [{"segments_info": []}]}', "panoptic annotations; convert them"),
+    "createml.json": ('[{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}]', "boxes without masks"),
+    "labelbox.json": ('[{"Labeled Data": "https://example.org/a.jpg"}]', "Labelbox export"),
+    "area.geojson.json": ('{"type": "FeatureCollection", "features": []}', "convert it to COCO in pixels"),
+    "_annotations.csv": ("filename,width,height,class,xmin,ymin,xmax,ymax\n", "boxes without masks; export it"),
+    "a.xml": ("<Annotations><Annotation><Regions></Regions></Annotation></Annotations>", "Aperio's XML, as MoNuSeg"),
+    "inst/a.mat": ("", "MATLAB files, as SBD has them; save each image's masks as a PNG"),
+    "masks.npy": ("", "NumPy arrays; save each"),
+    "data.parquet": ("", "Parquet files, as Hugging Face has them"),
+    "dataset.zip": ("", "dataset.zip is packed; unpack it"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_is_not_read_is_named_with_its_remedy(tmp_path, name):
+    draw_image(tmp_path / "images/a.jpg")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(LOOKS[name][0])
+    with pytest.raises(UserError) as error:
+        recognize(tmp_path)
+    assert LOOKS[name][1] in str(error.value)
+
+
+def test_masks_of_classes_are_named(tmp_path):
+    for number in range(8):
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"masks/{number}.png", np.arange(40 * 64).reshape(40, 64) % 3)
+    with pytest.raises(
+        UserError, match=r"its masks \(masks\) look like classes or shades, not like objects; save each"
+    ):
+        recognize(tmp_path)
+
+
+def test_of_several_folders_inside_each_other_the_format_counts_not_the_depth(tmp_path):
+    root = tmp_path / "archive/inner"
+    draw_image(root / "JPEGImages/a.jpg")
+    for folder in ("SegmentationObject", "SegmentationClass"):
+        save_mask(root / folder / "a.png", np.arange(40 * 64).reshape(40, 64) // 800 % 2)
+    assert recognize(tmp_path).format == "Pascal VOC segmentation"
 
 
 def test_an_empty_folder(tmp_path):

@@ -3,6 +3,7 @@ import pytest
 
 from maskrcnn.data.formats.voc import find
 from maskrcnn.data.formats.voc_names import VOC_NAMES
+from maskrcnn.errors import UserError
 from tests.data.formats.drawing import (
     average_precision,
     class_counts,
@@ -236,3 +237,20 @@ def test_masks_of_classes_alone_are_not_recognized(tmp_path):
 def test_other_xml_is_not_voc(tmp_path, text):
     write(tmp_path / "a.xml", text)
     assert find(tmp_path) is None
+
+
+def test_several_datasets_must_be_chosen_from(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        draw(tmp_path / "VOCdevkit" / year, "a")
+    with pytest.raises(UserError, match=r"several Pascal VOC datasets \(VOC2007, VOC2012\); give one with --data_dir"):
+        find(tmp_path / "VOCdevkit")
+
+
+def test_masks_deep_in_a_folder_go_before_the_boxes_beside_them(tmp_path):
+    root = tmp_path / "VOCdevkit/VOC2012"
+    draw(root, "a")
+    write(
+        root / "Annotations/a.xml",
+        "<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>",
+    )
+    assert find(tmp_path).format == "Pascal VOC segmentation"

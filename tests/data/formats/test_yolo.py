@@ -265,3 +265,23 @@ def test_other_text_files_are_not_labels(tmp_path, text):
 
 def test_an_empty_folder_is_nothing(tmp_path):
     assert find(tmp_path) is None
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "configs/seg.yaml", "seg/data.yaml"])
+def test_data_yaml_beside_the_folder_that_it_names(tmp_path, file):
+    for name, count in (("train", 4), ("val", 3), ("test", 2)):
+        draw_split(tmp_path / f"seg/images/{name}", tmp_path / f"seg/labels/{name}", count)
+    splits = [f"{name}: images/{name}" for name in ("train", "val", "test")]
+    write(tmp_path / file, "path: ../datasets/seg", *splits, "names:", "  0: cat", "  1: dog")
+    (tmp_path / "models").mkdir()
+    found = read_all(find(tmp_path))
+    assert {name: len(split.content["images"]) for name, split in found.items()} == {"train": 4, "val": 3, "test": 2}
+    assert class_counts(found["train"]) == {"cat": 3, "dog": 3}
+
+
+def test_folders_of_splits_count_however_deep_they_are(tmp_path):
+    for name, count in (("train", 4), ("val", 3)):
+        draw_split(tmp_path / f"a/b/{name}/images", tmp_path / f"a/b/{name}/labels", count)
+    (tmp_path / "other").mkdir()
+    splits = read_all(find(tmp_path))
+    assert {name: len(split.content["images"]) for name, split in splits.items()} == {"train": 4, "val": 3}

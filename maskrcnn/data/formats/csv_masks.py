@@ -1,0 +1,170 @@
+"""Masks listed in a CSV file: run lengths as in Kaggle's competitions, or OpenImages' files of single objects.
+
+Kaggle's runs are pairs of a start, from 1, and a length. Most competitions count down columns, some along rows: what
+makes connected objects is taken.
+"""
+
+import csv
+import functools
+import io
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskrcnn.data.formats.content import (
+    Content,
+    Size,
+    connected_parts,
+    encode_mask,
+    map_in_threads,
+    read_ids,
+    read_size,
+)
+from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, walk
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.image_files import ImageFinder
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes, read_head
+
+RUNS = ("EncodedPixels", "annotation", "rle", "rle_mask", "encoded_pixels", "segmentation")
+IMAGES = ("ImageId", "image_id", "id", "img", "image", "ImageID", "filename", "file_name")
+CLASSES = ("ClassId", "class", "label", "cell_type", "LabelName", "category", "class_name")
+MASK_PATH = "MaskPath"  # OpenImages'
+NAMES_FILE = "class-descriptions*.csv"  # OpenImages': /m/01g317,Person
+OBJECT = "object"
+EMPTY = ("", "-1", "nan")  # for an image without objects
+SAMPLES = 20  # masks from which the order of pixels is told
+Row = dict[str, str]
+Order = Literal["F", "C"]  # down columns, along rows
+Decoder = Callable[[str, Size], NDArray[np.bool_] | None]
+
+
+class Columns(NamedTuple):
+    """The columns of a CSV file that matter."""
+
+    image: str
+    mask: str
+    kind: str | None
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """A dataset whose masks a CSV file lists, beside the folder of the images or near it."""
+    groups: dict[str, tuple[Path, Columns]] = {}
+    for path in walk(folder, {".csv"}):
+        columns = _columns(path)
+        if columns and "submission" not in path.stem.lower():
+            groups.setdefault(split_of(path.stem) or UNSPLIT, (path, columns))
+    if not groups:
+        return None
+    finder = ImageFinder(folder)
+    rows = functools.cache(_rows)
+    names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in groups.values()]))
+
+    def found(name: str) -> FoundSplit:
+        path, columns = groups[name]
+        return FoundSplit(name, path, lambda: _read(finder, path, (rows(path), columns), names()), lambda: [path])
+
+    is_open_images = any(columns.mask == MASK_PATH for _, columns in groups.values())
+    format = "OpenImages" if is_open_images else "run lengths in CSV"
+    return FoundDataset(format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+
+
+def _columns(path: Path) -> Columns | None:
+    header = next(csv.reader([read_head(path, 4096).decode("utf-8-sig", errors="replace").split("\n")[0]]), [])
+    names = [name.strip() for name in header]
+    image = next((name for name in IMAGES if name in names), None)
+    mask = next((name for name in (MASK_PATH, *RUNS) if name in names), None)
+    return Columns(image, mask, next((name for name in CLASSES if name in names), None)) if image and mask else None
+
+
+def _rows(path: Path) -> list[Row]:
+    text = read_bytes(path, MAX_ANNOTATION_BYTES).decode("utf-8-sig", errors="replace")
+    csv.field_size_limit(1 << 26)
+    return [{str(key).strip(): value or "" for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+
+
+def _names(folder: Path, tables: list[tuple[list[Row], Columns]]) -> dict[str, str]:
+    """What each class is called: as it is written, but for OpenImages' codes."""
+    kinds = {
+        row.get(columns.kind or "", "") or OBJECT
+        for rows, columns in tables
+        for row in rows
+        if row.get(columns.mask, "").strip() not in EMPTY
+    }
+    known: dict[str, str] = {}
+    for path in sorted(folder.rglob(NAMES_FILE)):
+        lines = csv.reader(read_bytes(path).decode("utf-8-sig", errors="replace").splitlines())
+        known |= {line[0]: line[1] for line in lines if len(line) == 2}
+    return {kind: known.get(kind, kind) for kind in sorted(kinds)}
+
+
+def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns], names: dict[str, str]) -> RawSplit:
+    rows, columns = table
+    content = Content(finder.folder, list(dict.fromkeys(names.values())))
+    by_image: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_image[row.get(columns.image, "")].append(row)
+    found = {name: finder.find(name, path.parent) if name else None for name in by_image}
+    sizes = map_in_threads(lambda image: read_size(image) if image else None, list(found.values()), "reading sizes")
+    sized = {name: size for name, size in zip(found, sizes, strict=True) if size is not None}
+    for name, image in found.items():
+        if name not in sized:
+            kind = "missing images skipped" if image is None else "unreadable images skipped"
+            content.notes.add(kind, image or f"{path}: {name}")
+    decode = _decoder(finder.folder, columns, [(row, sized[name]) for name in sized for row in by_image[name]])
+    for name, size in sized.items():
+        image_id = content.add_image(found[name], size)  # type: ignore[arg-type]
+        for row in by_image[name]:
+            text = row.get(columns.mask, "").strip()
+            if text in EMPTY:
+                continue
+            mask, example = decode(text, size), f"{path}: {name}, {text[:30]}"
+            if mask is None:
+                content.notes.add("masks skipped that cannot be read or do not fit their image", example)
+            else:
+                kind = names[row.get(columns.kind or "", "") or OBJECT]
+                content.add_object(image_id, kind, encode_mask(mask), example=example)
+    return content.split()
+
+
+def _decoder(folder: Path, columns: Columns, rows: list[tuple[Row, Size]]) -> Decoder:
+    """What makes the mask of a text in the column of masks: a file's pixels or run lengths."""
+    if columns.mask == MASK_PATH:
+        files = {path.name: path for path in walk(folder, {".png"})}
+        return lambda name, size: _read_mask(files.get(name), size)
+    samples = [(text, size) for row, size in rows if (text := row.get(columns.mask, "").strip()) not in EMPTY][:SAMPLES]
+    parts = {
+        order: sum(
+            connected_parts(mask).max() for sample in samples if (mask := _decode_runs(*sample, order)) is not None
+        )
+        for order in ("F", "C")
+    }
+    order = "F" if parts["F"] <= parts["C"] else "C"
+    return lambda text, size: _decode_runs(text, size, order)
+
+
+def _read_mask(path: Path | None, size: Size) -> NDArray[np.bool_] | None:
+    """A mask file's pixels, scaled to the image: OpenImages' are of another size."""
+    ids = read_ids(path) if path else None
+    if ids is None:
+        return None
+    scaled = Image.fromarray(ids > 0).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(scaled).astype(bool)
+
+
+def _decode_runs(text: str, size: Size, order: Order) -> NDArray[np.bool_] | None:
+    try:
+        runs = np.array(text.split(), np.int64).reshape(-1, 2)
+    except (ValueError, OverflowError):
+        return None
+    starts, ends = runs[:, 0] - 1, runs.sum(axis=1) - 1
+    if not len(runs) or starts.min() < 0 or (ends < starts).any() or ends.max() > size[0] * size[1]:
+        return None
+    edges = np.zeros(size[0] * size[1] + 1, np.int64)
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, ends, -1)
+    return (edges[:-1].cumsum() > 0).reshape(size, order=order)

@@ -1,0 +1,298 @@
+"""How other tools write their annotations: for each the marks in its files, its images, and an object's shape.
+
+Only what is written is taken out here; `documents` finds the images, checks and counts.
+"""
+
+import base64
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maskrcnn.data.coco.segmentation import Segmentation, encode_rle
+from maskrcnn.data.formats.content import Size, ellipse_points, encode_mask, mask_utils, place_mask
+from maskrcnn.imaging.read import open_image
+
+MAX_BITMAP_BYTES = 1 << 26  # of a decompressed PNG
+OBJECT = "object"
+
+
+class Image(NamedTuple):
+    """An image in an annotation file."""
+
+    reference: str
+    size: Size | None  # as the file states it
+    objects: list[tuple[Any, Any]]  # name of the class, None where none is written, and what `Dialect.shape` takes
+
+
+class Shape(NamedTuple):
+    """An object: a mask or, without one, a box (xywh); px."""
+
+    segmentation: Segmentation | None
+    box: list[float] | None = None
+
+
+class Dialect(NamedTuple):
+    """A tool's way of writing annotations."""
+
+    format: str  # as the user calls it
+    marks: tuple[bytes, ...]  # all of which are in the beginning of a file
+    images: Callable[[Any, Path], Iterator[Image]]
+    shape: Callable[[Any, Size], Shape]  # of one of an image's objects, and the size of the image
+
+
+def _named(objects: list[Any], key: str) -> list[tuple[Any, Any]]:
+    return [(entry.get(key), entry) for entry in objects]
+
+
+def _points(points: Any) -> list[float]:
+    """A flat list of coordinates, of pairs or of points {x, y}."""
+    return [value for point in points for value in ((point["x"], point["y"]) if isinstance(point, dict) else point)]
+
+
+def _with_holes(outer: list[float], holes: list[list[float]], size: Size) -> Segmentation:
+    if not holes:
+        return [outer]
+    rles: list[Any] = [encode_rle([polygon], *size) for polygon in (outer, *holes)]
+    whole, *cut = (mask_utils.decode(rle).astype(bool) for rle in rles)
+    return encode_mask(whole & ~np.any(cut, axis=0))
+
+
+def _size(content: Any, height: str = "height", width: str = "width") -> Size | None:
+    sides = content.get(height), content.get(width)
+    return (int(sides[0]), int(sides[1])) if all(sides) else None
+
+
+# Supervisely: meta.json, and DATASET/ann/IMAGE.jpg.json beside DATASET/img/IMAGE.jpg
+def _supervisely_images(content: Any, path: Path) -> Iterator[Image]:
+    yield Image(f"../img/{path.stem}", _size(content["size"]), _named(content["objects"], "classTitle"))
+
+
+def _supervisely_shape(entry: Any, size: Size) -> Shape:
+    kind = entry.get("geometryType")
+    if kind == "bitmap" or "bitmap" in entry:
+        data = zlib.decompressobj().decompress(base64.b64decode(entry["bitmap"]["data"]), MAX_BITMAP_BYTES)
+        with open_image(Path("bitmap"), data) as image:
+            part = np.asarray(image.getchannel("A") if "A" in image.getbands() else image.convert("L")) > 0
+        left, top = entry["bitmap"]["origin"]
+        return Shape(encode_mask(place_mask(part, int(left), int(top), size)))
+    outer, holes = entry["points"]["exterior"], entry["points"].get("interior") or []
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = outer
+        return Shape(None, [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)])
+    if kind not in (None, "polygon"):
+        raise ValueError(f"a {kind} has no area")
+    return Shape(_with_holes(_points(outer), [_points(hole) for hole in holes], size))
+
+
+# SA-1B: sa_1.json beside sa_1.jpg, with an RLE for each object and no classes
+def _sa1b_images(content: Any, path: Path) -> Iterator[Image]:
+    yield Image(
+        content["image"]["file_name"], _size(content["image"]), [(OBJECT, entry) for entry in content["annotations"]]
+    )
+
+
+def _coco_shape(entry: Any, size: Size) -> Shape:
+    return Shape(entry["segmentation"])
+
+
+# DeepFashion2: annos/000001.json beside image/000001.jpg, its boxes xyxy
+def _deepfashion_images(content: Any, path: Path) -> Iterator[Image]:
+    items = [value for key, value in content.items() if key.startswith("item")]
+    yield Image(f"../image/{path.stem}", None, _named(items, "category_name"))
+
+
+# ISAT with segment anything
+def _isat_images(content: Any, path: Path) -> Iterator[Image]:
+    yield Image(content["info"]["name"], _size(content["info"]), _named(content["objects"], "category"))
+
+
+def _isat_shape(entry: Any, size: Size) -> Shape:
+    return Shape([_points(entry["segmentation"])])
+
+
+# V7 Darwin, versions 1 and 2
+def _darwin_images(content: Any, path: Path) -> Iterator[Image]:
+    if "item" in content:
+        slot = (content["item"].get("slots") or [{}])[0]
+        yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
+    else:
+        image = content["image"]
+        yield Image(image["filename"], _size(image), _named(content["annotations"], "name"))
+
+
+def _darwin_shape(entry: Any, size: Size) -> Shape:
+    if "polygon" not in entry and "bounding_box" in entry:
+        box = entry["bounding_box"]
+        return Shape(None, [box["x"], box["y"], box["w"], box["h"]])
+    polygon = entry["polygon"]
+    paths = polygon.get("paths") or [polygon["path"], *polygon.get("additional_paths", [])]
+    return Shape([_points(path) for path in paths])
+
+
+# VoTT: one JSON an image, or an export with "assets"
+def _vott_images(content: Any, path: Path) -> Iterator[Image]:
+    for asset in content["assets"].values() if "assets" in content else [content]:
+        objects = [((entry["tags"] or [None])[0], entry) for entry in asset["regions"]]
+        yield Image(asset["asset"]["name"], _size(asset["asset"]["size"]), objects)
+
+
+def _vott_shape(entry: Any, size: Size) -> Shape:
+    box = entry["boundingBox"]
+    if entry["type"] == "RECTANGLE":
+        return Shape(None, [box["left"], box["top"], box["width"], box["height"]])
+    return Shape([_points(entry["points"])])
+
+
+# Datumaro: annotations/SPLIT.json beside images/SPLIT/
+def _datumaro_images(content: Any, path: Path) -> Iterator[Image]:
+    names = [label["name"] for label in content["categories"]["label"]["labels"]]
+    for item in content["items"]:
+        image = item.get("image") or {}
+        sides = image.get("size")
+        size = (int(sides[0]), int(sides[1])) if sides else None
+        objects = [(names[entry["label_id"]], entry) for entry in item["annotations"] if "label_id" in entry]
+        yield Image(image.get("path") or item["id"], size, objects)
+
+
+def _datumaro_shape(entry: Any, size: Size) -> Shape:
+    kind = entry["type"]
+    if kind == "bbox":
+        return Shape(None, entry["bbox"])
+    if kind == "mask":
+        return Shape(entry["rle"])
+    if kind != "polygon":
+        raise ValueError(f"a {kind} has no area")
+    return Shape([entry["points"]])
+
+
+# Label Studio's JSON and JSON-MIN; coordinates are percentages
+def _label_studio_images(content: Any, path: Path) -> Iterator[Image]:
+    for task in content:
+        data = task.get("data", task)
+        reference = next(value for value in data.values() if isinstance(value, str) and _is_image(value))
+        if "data" in task:
+            done = [entry for entry in task.get("annotations", []) if not entry.get("was_cancelled")][-1:]
+            values = [result["value"] for entry in done for result in entry["result"] if result["type"] != "choices"]
+        else:
+            groups = (value for value in task.values() if isinstance(value, list))
+            values = [value for group in groups for value in group if isinstance(value, dict)]
+        labels = [next((value[key] for key in value if key.endswith("labels")), None) or [None] for value in values]
+        yield Image(reference, None, [(names[0], value) for names, value in zip(labels, values, strict=True)])
+
+
+def _is_image(reference: str) -> bool:
+    return Path(reference.split("?")[0]).suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def _label_studio_shape(entry: Any, size: Size) -> Shape:
+    scale = size[1] / 100, size[0] / 100
+    if "rle" in entry:
+        raise ValueError("a brush mask; export brush masks from Label Studio as COCO")
+    if "points" in entry:
+        return Shape([_points((x * scale[0], y * scale[1]) for x, y in entry["points"])])
+    if "radiusX" in entry:
+        center = entry["x"] * scale[0], entry["y"] * scale[1]
+        radii = entry["radiusX"] * scale[0], entry["radiusY"] * scale[1]
+        return Shape([_points(ellipse_points(center, radii, math.radians(entry.get("rotation", 0))))])
+    box = [entry[key] * scale[axis] for key, axis in (("x", 0), ("y", 1), ("width", 0), ("height", 1))]
+    return Shape(None, box)
+
+
+# Scalabel, as BDD100K has it
+def _scalabel_images(content: Any, path: Path) -> Iterator[Image]:
+    for frame in content["frames"] if isinstance(content, dict) else content:
+        yield Image(frame["name"], None, _named(frame.get("labels") or [], "category"))
+
+
+def _scalabel_shape(entry: Any, size: Size) -> Shape:
+    if entry.get("rle"):
+        return Shape(entry["rle"])
+    if entry.get("poly2d"):
+        if any("C" in part["types"] for part in entry["poly2d"]):
+            raise ValueError("a Bézier curve; export RLEs or polygons of straight lines")
+        return Shape([_points(part["vertices"]) for part in entry["poly2d"]])
+    box = entry["box2d"]
+    return Shape(None, [box["x1"], box["y1"], box["x2"] - box["x1"], box["y2"] - box["y1"]])
+
+
+# VIA 3
+def _via3_images(content: Any, path: Path) -> Iterator[Image]:
+    options = {key: value.get("options") or {} for key, value in content["attribute"].items()}
+    regions: dict[str, list[tuple[Any, Any]]] = {}
+    for entry in content["metadata"].values():
+        if entry["xy"]:
+            attribute, value = next(iter(entry["av"].items()), ("", OBJECT))
+            name = options.get(attribute, {}).get(value, value)
+            regions.setdefault(str(entry["vid"]), []).append((name, entry["xy"]))
+    for view, file in content["view"].items():
+        yield Image(content["file"][str(file["fid_list"][0])]["fname"], None, regions.get(view, []))
+
+
+def _via3_shape(entry: Any, size: Size) -> Shape:
+    kind, *xy = entry
+    if kind == 2:  # rectangle
+        return Shape(None, xy)
+    if kind in (3, 4):  # circle, ellipse
+        return Shape([_points(ellipse_points(xy[:2], (xy[2], xy[-1])))])
+    if kind not in (6, 7):  # polyline, polygon
+        raise ValueError("a point or line has no area")
+    return Shape([xy])
+
+
+# CVAT for images 1.1: annotations.xml
+def _cvat_images(content: Any, path: Path) -> Iterator[Image]:
+    for image in content.iter("image"):
+        yield Image(
+            image.get("name"), _size(image), [(entry.get("label"), entry) for entry in image if entry.tag != "tag"]
+        )
+
+
+def _cvat_shape(entry: Any, size: Size) -> Shape:
+    def numbers(*names: str) -> list[float]:
+        return [float(entry.get(name)) for name in names]
+
+    if entry.tag == "polygon":
+        return Shape([[float(value) for value in entry.get("points").replace(";", ",").split(",")]])
+    if entry.tag == "box":
+        left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
+        return Shape(None, [left, top, right - left, bottom - top])
+    if entry.tag == "ellipse":
+        cx, cy, rx, ry = numbers("cx", "cy", "rx", "ry")
+        return Shape([_points(ellipse_points((cx, cy), (rx, ry), math.radians(float(entry.get("rotation", 0)))))])
+    if entry.tag != "mask":
+        raise ValueError(f"a {entry.tag} has no area")
+    left, top, width, height = map(int, numbers("left", "top", "width", "height"))
+    edges = np.cumsum([0, *map(int, entry.get("rle").split(","))])
+    if edges[-1] != width * height or width * height > size[0] * size[1]:
+        raise ValueError("a mask whose runs are not those of its box")
+    part = np.zeros(width * height, bool)
+    for start, end in list(pairwise(edges))[1::2]:
+        part[start:end] = True
+    return Shape(encode_mask(place_mask(part.reshape(height, width), left, top, size)))
+
+
+DIALECTS = (
+    Dialect("Supervisely", (b'"classTitle"', b'"objects"'), _supervisely_images, _supervisely_shape),
+    Dialect("SA-1B", (b'"image"', b'"image_id"', b'"annotations"', b'"predicted_iou"'), _sa1b_images, _coco_shape),
+    Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _coco_shape),
+    Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
+    Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
+    Dialect("V7 Darwin", (b'"workview_url"', b'"filename"', b'"annotations"'), _darwin_images, _darwin_shape),
+    Dialect("VoTT", (b'"asset"', b'"regions"', b'"tags"'), _vott_images, _vott_shape),
+    Dialect("Datumaro", (b'"categories"', b'"labels"', b'"items"'), _datumaro_images, _datumaro_shape),
+    Dialect("Label Studio", (b'"from_name"', b'"to_name"', b'"result"'), _label_studio_images, _label_studio_shape),
+    Dialect("Label Studio", (b'labels"', b'"annotation_id"'), _label_studio_images, _label_studio_shape),
+    Dialect("Scalabel", (b'"labels"', b'"poly2d"', b'"category"'), _scalabel_images, _scalabel_shape),
+    Dialect("VIA 3", (b'"fname"', b'"attribute"', b'"metadata"'), _via3_images, _via3_shape),
+    Dialect("CVAT for images", (b"<annotations>", b"<image ", b"label="), _cvat_images, _cvat_shape),
+)
+
+
+def dialect_of(head: bytes) -> Dialect | None:
+    """The dialect that the beginning of a file is written in."""
+    return next((dialect for dialect in DIALECTS if all(mark in head for mark in dialect.marks)), None)

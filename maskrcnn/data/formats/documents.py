@@ -1,0 +1,145 @@
+"""Annotation files of other tools, one for all images or one for each; `dialects` knows how each is written."""
+
+import functools
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.data.coco.problems import EntryError
+from maskrcnn.data.coco.segmentation import normalize_segmentation
+from maskrcnn.data.formats.content import Content, Size, clip_points, map_in_threads, read_sizes
+from maskrcnn.data.formats.dialects import Dialect, Image, Shape, dialect_of
+from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
+from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.image_files import ImageFinder
+from maskrcnn.data.formats.voc_xml import parse_tree
+from maskrcnn.errors import UserError, one_line
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
+
+PEEK_FILES = 40  # in each folder
+WRONG = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    StopIteration,
+    zlib.error,
+)  # of other content
+SKIPPED_FILES = "files skipped that are not written like the others"
+
+
+@dataclass(frozen=True)
+class Document:
+    """An annotation file, parsed."""
+
+    path: Path
+    images: list[Image]
+    problem: str | None = None
+
+
+def find(folder: Path) -> FoundDataset | None:
+    """A dataset in the form of one of the tools of `dialects`."""
+    dialect, groups = _groups(folder)
+    if dialect is None:
+        return None
+    finder = ImageFinder(folder)
+
+    @functools.cache
+    def documents() -> dict[str, list[Document]]:
+        return {
+            name: map_in_threads(lambda path: _parse(path, dialect), paths, f"reading files of {dialect.format}")
+            for name, paths in groups.items()
+        }
+
+    def found(name: str) -> FoundSplit:
+        def read() -> RawSplit:
+            return _read(finder, dialect, documents(), name)
+
+        return FoundSplit(name, groups[name][0] if len(groups[name]) == 1 else folder, read, lambda: groups[name])
+
+    return FoundDataset(dialect.format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+
+
+def _groups(folder: Path) -> tuple[Dialect | None, dict[str, list[Path]]]:
+    """The dialect of a folder's files, and the files of each split that are in folders where it is found."""
+    files: dict[Path, list[Path]] = {}
+    for path in walk(folder, {".json", ".xml"}):
+        files.setdefault(path.parent, []).append(path)
+    chosen: Dialect | None = None
+    groups: dict[str, list[Path]] = {}
+    for paths in files.values():
+        own = next((found for path in paths[:PEEK_FILES] if (found := dialect_of(read_head(path)))), None)
+        if own is None or (chosen and own.format != chosen.format):
+            continue
+        chosen = own
+        for path in paths:
+            name = split_of_path(path, folder) or (split_of(path.stem) if len(paths) <= PEEK_FILES else None)
+            groups.setdefault(name or UNSPLIT, []).append(path)
+    return chosen, groups
+
+
+def _parse(path: Path, dialect: Dialect) -> Document:
+    try:
+        is_xml = path.suffix.lower() == ".xml"
+        content = parse_tree(path) if is_xml else read_json(path, dialect.format, MAX_ANNOTATION_BYTES)
+        images = [image for image in dialect.images(content, path) if image.reference]
+        return Document(path, [image for image in images if isinstance(image.objects, list)])
+    except (UserError, *WRONG):
+        return Document(path, [], SKIPPED_FILES)
+
+
+def _read(finder: ImageFinder, dialect: Dialect, documents: dict[str, list[Document]], split: str) -> RawSplit:
+    images = (image for group in documents.values() for document in group for image in document.images)
+    content = Content(finder.folder, sorted({name for image in images for name, _ in image.objects if _is_name(name)}))
+    found: list[tuple[Path, Image, Path]] = []
+    for document in documents[split]:
+        if document.problem and document.path.name != "meta.json":  # Supervisely's list of classes
+            content.notes.add(document.problem, document.path)
+        for image in document.images:
+            if path := finder.find(image.reference, document.path.parent):
+                found.append((path, image, document.path))
+            else:
+                content.notes.add("missing images skipped", f"{document.path}: {image.reference}")
+    sizes = read_sizes([path for path, _, _ in found])
+    for (path, image, source), size in zip(found, sizes, strict=True):
+        if size is None:
+            content.notes.add("unreadable images skipped", path)
+        elif image.size and image.size != size:
+            stated = f"{source}: {image.size[1]} x {image.size[0]}, the image is {size[1]} x {size[0]}"
+            content.notes.add("images skipped whose annotations state another size", stated)
+        else:
+            _add_objects(content, dialect, image, content.add_image(path, size), f"{source}, {path.name}")
+    return content.split()
+
+
+def _add_objects(content: Content, dialect: Dialect, image: Image, image_id: int, place: str) -> None:
+    size = content.size(image_id)
+    for number, (name, entry) in enumerate(image.objects, start=1):
+        example = f"{place}, object {number}"
+        if not _is_name(name):
+            content.notes.add("objects skipped that name no class", example)
+        elif shape := _shape(content, dialect, (entry, size), example):
+            content.add_object(image_id, name, shape.segmentation, box=shape.box, example=example)
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip())
+
+
+def _shape(content: Content, dialect: Dialect, entry: tuple[Any, Size], example: str) -> Shape | None:
+    """An object's mask and box within its image; None, and a note, if it cannot be used."""
+    size = entry[1]
+    try:
+        segmentation, box = dialect.shape(*entry)
+        if segmentation is None:
+            return Shape(None, [float(value) for value in box or ()][:4])
+        segmentation = normalize_segmentation(segmentation, size, lambda kind, text: None)
+        if isinstance(segmentation, list):
+            segmentation = [clip_points(zip(part[0::2], part[1::2], strict=True), size) for part in segmentation]
+        return Shape(segmentation)
+    except (UserError, EntryError, *WRONG) as error:
+        reason = one_line(str(error)) if type(error) in (ValueError, EntryError) else "their numbers are missing"
+        content.notes.add(f"objects skipped: {reason}", example)
+        return None

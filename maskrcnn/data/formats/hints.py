@@ -1,0 +1,75 @@
+"""What a folder that no format claims looks like, and what its owner can do."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from maskrcnn.data.coco.problems import BOXES_ONLY
+from maskrcnn.data.formats.mask_pairs import find_pairs
+from maskrcnn.imaging.read import SUFFIXES
+from maskrcnn.input_files import read_head
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
+OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's
+    (
+        rb'"segments_info"',
+        "COCO panoptic annotations; convert them with panopticapi's panoptic2detection_coco_format.py",
+    ),
+    (rb'"videos"\s*:\s*\[', "annotations of videos (YouTube-VIS); write those of each frame as COCO JSON"),
+    (rb'"coordinates"\s*:\s*\{', f"CreateML annotations, {BOXES_ONLY.partition(';')[0]}; export as COCO segmentation"),
+    (
+        rb'"Labeled Data"|"data_row"',
+        "a Labelbox export, whose images are elsewhere; convert it to COCO with its images",
+    ),
+    (rb'"FeatureCollection"', "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels"),
+)
+OTHER_CSV = (rb"xmin|x_min|bbox|left_x", "a CSV file of boxes without masks; export it as COCO segmentation")
+OTHER_XML = (rb"<Regions>", f"Aperio's XML, as MoNuSeg has it; {AS_PNG}")
+OTHER_SUFFIXES = {
+    ".mat": f"MATLAB files, as SBD has them; {AS_PNG} (scipy.io.loadmat reads them)",
+    ".npy": f"NumPy arrays; {AS_PNG}",
+    ".npz": f"NumPy arrays; {AS_PNG}",
+    ".parquet": f"Parquet files, as Hugging Face has them; {AS_PNG}",
+    ".arrow": f"Arrow files, as Hugging Face has them; {AS_PNG}",
+    ".h5": f"HDF5 files; {AS_PNG}",
+    ".ndjson": "NDJSON; export it as COCO JSON",
+}
+
+
+def other_json(head: bytes) -> str | None:
+    """What a JSON file is that may be taken for COCO's; None if it is nothing that is known."""
+    return next((text for mark, text in OTHER_JSON if re.search(mark, head)), None)
+
+
+def explain(folder: Path, files: Sequence[Path]) -> str | None:
+    """What the files of a folder look like and what to do; None if they tell nothing."""
+    suffixes = Counter(path.suffix.lower() for path in files)
+    packed = [path for path in files if path.suffix.lower() in ARCHIVES]
+    heads: tuple[tuple[str, Callable[[bytes], str | None]], ...] = (
+        (".json", other_json),
+        (".csv", lambda head: OTHER_CSV[1] if re.search(OTHER_CSV[0], head.split(b"\n")[0], re.IGNORECASE) else None),
+        (".xml", lambda head: OTHER_XML[1] if re.search(OTHER_XML[0], head) else None),
+    )
+    for suffix, known in heads:
+        for path in [path for path in files if path.suffix.lower() == suffix][:5]:
+            if text := known(read_head(path)):
+                return f"{path.relative_to(folder)} looks like {text}"
+    for suffix, text in OTHER_SUFFIXES.items():
+        if suffixes[suffix]:
+            return f"it has {text}"
+    if packed:
+        return f"{packed[0].relative_to(folder)} is packed; unpack it"
+    if sorts := find_pairs(folder):
+        return f"the values of its masks ({', '.join(sorts)}) look like classes or shades, not like objects; {AS_PNG}"
+    return _explain_images([path for path in files if path.suffix.lower() in SUFFIXES], suffixes)
+
+
+def _explain_images(images: list[Path], suffixes: Counter[str]) -> str | None:
+    if not images or suffixes[".json"] or suffixes[".txt"] > 3 or suffixes[".xml"]:
+        return None
+    return (
+        f"there are only images; if some of them are masks, {AS_PNG}; if not, draw a polygon around each object with "
+        "labelme, CVAT, Label Studio or Roboflow"
+    )
