@@ -33,18 +33,21 @@ class InputShape:
     width: int | None = None
 
 
-def build_onnx(config: Config, weights: Mapping[str, NDArray[Any]], shape: InputShape) -> onnx.ModelProto:
+def build_onnx(
+    config: Config, weights: Mapping[str, NDArray[Any]], shape: InputShape, *, static: bool = False
+) -> onnx.ModelProto:
     """Writes the graph: the inputs and outputs of `MaskRCNN` with ``training=False``, images as uint8.
 
     Args:
         config: of the model.
         weights: by the names of `maskrcnn.weights.variables.model_variables`.
         shape: of the images.
+        static: see `Graph`; slower in ONNX Runtime, and needs the whole shape.
 
     Raises:
         UserError: weights that are no part of this architecture, such as those of another backbone.
     """
-    graph = Graph()
+    graph = Graph(static=static)
     folded = FoldedWeights(weights, config.model.norm.epsilon)
     detections, probabilities = _detect(graph, folded, config)
     unread = folded.unread()

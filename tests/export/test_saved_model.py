@@ -10,7 +10,8 @@ from PIL import Image
 import maskrcnn
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
-from maskrcnn.export.run import ExportOptions, export_model
+from maskrcnn.export.options import ExportOptions
+from maskrcnn.export.run import export_model
 from maskrcnn.inference.predictor import Predictor
 from tests.conftest import MICRO
 
@@ -80,5 +81,5 @@ def test_other_and_damaged_folders_are_refused(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"something else")
     with pytest.raises(UserError, match="not written by `maskrcnn export`, or damaged"):
         maskrcnn.load(tmp_path)
-    with pytest.raises(UserError, match="int8 is for the formats onnx and openvino"):
+    with pytest.raises(UserError, match="int8 is not for the format saved_model; it is for onnx, openvino"):
         ExportOptions("saved_model", int8=tmp_path)

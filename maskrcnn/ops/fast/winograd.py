@@ -73,7 +73,9 @@ class WinogradConv2D(keras.layers.Conv2D):
         )
 
     def convolution_op(self, inputs: Map, kernel: Kernel) -> Map:  # noqa: D102
-        return convolve3x3(inputs, kernel) if self.uses_winograd else super().convolution_op(inputs, kernel)
+        if self.uses_winograd and not compiler.traces_plainly():
+            return convolve3x3(inputs, kernel)
+        return super().convolution_op(inputs, kernel)
 
 
 def convolve3x3(inputs: Map, kernel: Kernel) -> Float[Tensor, "B H W D"]:
