@@ -1,4 +1,4 @@
-"""ONNX files whose layers compute in float16, between casts; boxes stay float32, in which px have no rounding to speak of.
+"""ONNX files whose layers compute in float16, between casts; boxes stay float32: px have 11 bits in float16.
 
 The converters of ONNX Runtime and onnxconverter-common put casts around each operator, and the nodes in no valid order
 where single nodes are excluded.

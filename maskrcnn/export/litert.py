@@ -1,7 +1,7 @@
 """LiteRT's file (.tflite): the live model's plain operations, all of them built into the runtime.
 
-LiteRT's shapes are fixed, so that the file holds a signature for each canvas, named ``HxW``; they share the weights. What
-the file tells about its model is a ZIP archive behind it, as TensorFlow Lite's metadata keeps files.
+LiteRT's shapes are fixed, so that the file holds a signature for each canvas, named ``HxW``; they share the weights.
+What the file tells about its model is a ZIP archive behind it, as TensorFlow Lite's metadata keeps files.
 https://ai.google.dev/edge/litert/conversion/tensorflow/metadata
 """
 

@@ -29,9 +29,13 @@ def onnx_file(model: "MaskRCNN", config: Config, options: "ExportOptions", *, st
     from keras import ops
 
     from maskrcnn.export.half import compute_in_half
+    from maskrcnn.export.keras_backbone import backbone_writer
     from maskrcnn.weights.variables import model_variables
 
     weights = {name: ops.convert_to_numpy(variable) for name, variable in model_variables(model).items()}
     height, width = options.size or (None, None)
-    built = build_onnx(config, weights, InputShape(options.batch, height, width), static=static)
+    is_resnet = config.model.backbone.name is None and not model.custom_backbone
+    backbone = None if is_resnet else backbone_writer(model.resnet)
+    shape = InputShape(options.batch, height, width)
+    built = build_onnx(config, weights, shape, backbone=backbone, static=static)
     return compute_in_half(built) if options.half else built

@@ -39,7 +39,7 @@ class Pooled(NamedTuple):
 def roi_align(graph: Graph, pyramid: Sequence[Value], rois: RoIs, output_size: int, config: RoIAlignConfig) -> Pooled:
     """Pools each RoI from its level.
 
-    Only the RoIs of a level are computed on it, unless the graph is static: then all are, which takes four times as long.
+    Only the RoIs of a level are computed on it, unless the graph is static: then all are, four times the work.
     """
     levels = assign_levels(graph, rois.boxes)
     features, orders = [], []

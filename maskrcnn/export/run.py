@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,8 @@ def export_model(
 
     Args:
         source: a model folder, or a float32 model and its config.
-        out: the file; None is ``export/model.onnx``, ``export/model.int8.xml`` and so on in the model folder. OpenVINO's
-            weights are in a ``.bin`` file beside it; a SavedModel is a folder.
+        out: the file; None is ``export/model.onnx``, ``export/model.int8.xml`` and so on in the model folder.
+            OpenVINO's weights are in a ``.bin`` file beside it; a SavedModel is a folder.
         options: the format, the shape of its inputs and its precision.
 
     Raises:

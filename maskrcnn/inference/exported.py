@@ -1,4 +1,4 @@
-"""Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or, SavedModel only, TensorFlow."""
+"""Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or TensorFlow."""
 
 import logging
 import zipfile
@@ -194,7 +194,7 @@ def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
 def _wrong_canvas(path: Path, taken: str, needed: tuple[int, ...]) -> UserError:
     height, width = needed
     return UserError(
-        f"{path}: takes images on {taken}, and this one needs {height}x{width}; export the model again with another --size"
+        f"{path}: takes images on {taken}, and this one needs {height}x{width}; export the model again, for that --size"
     )
 
 

@@ -61,7 +61,6 @@ def output(folder, format):
         *[(name, "onnx") for name in ("v1", "v2", "detectron2", "winograd")],
         ("v2", "openvino"),
         pytest.param("detectron2", "openvino", marks=SLOW),
-        ("winograd", "litert"),
         *[pytest.param(name, "litert", marks=SLOW) for name in ("v1", "v2", "detectron2")],
     ],
 )
@@ -85,7 +84,7 @@ def test_every_architecture_equals_the_live_model(config, make_model, tmp_path, 
         ("onnx", {"batch": None}),
         pytest.param("openvino", {"batch": 4, "size": (96, 64)}, marks=SLOW),
         ("openvino", {"batch": None}),
-        ("litert", {"batch": 4, "size": (96, 64)}),
+        pytest.param("litert", {"batch": 4, "size": (96, 64)}, marks=SLOW),
     ],
 )
 def test_batches_and_sizes(config, make_model, tmp_path, format, changes):
@@ -98,7 +97,9 @@ def test_a_model_folder_gets_the_file(config, make_model, tmp_path):
     assert (tmp_path / "export" / "model.onnx").is_file()
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", "litert", "tensorrt"])
+@pytest.mark.parametrize(
+    "format", ["onnx", "openvino", pytest.param("litert", marks=SLOW), pytest.param("tensorrt", marks=SLOW)]
+)
 def test_half_precision_finds_nearly_the_same_in_half_the_size(config, make_model, tmp_path, format):
     config = config.override({"fpn.channels": 64})
     model = make_model(config)
@@ -151,7 +152,7 @@ def test_tensorrt_needs_one_canvas_and_few_candidates(config, make_model, tmp_pa
         ("openvino", "mask_head/upsample"),
         ("litert", "mask_head/upsample"),
         ("saved_model", "box_head/classes"),
-        ("tensorrt", "rpn/deltas/conv"),
+        pytest.param("tensorrt", "rpn/deltas/conv", marks=SLOW),
     ],
 )
 def test_a_file_with_another_weight_is_refused_and_nothing_is_left(

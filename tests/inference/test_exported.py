@@ -122,14 +122,6 @@ def test_missing_damaged_and_other_files_are_refused(tmp_path, name, package):
         load_exported(tmp_path / "model.pb")
 
 
-def test_a_canvas_that_a_litert_file_has_no_signature_for_is_refused(exported):
-    if exported.suffix != ".tflite":
-        pytest.skip("the other formats take canvases of any size")
-    with pytest.raises(UserError, match=r"model\.tflite: takes images on 64x96 and 96x64 px, and this one needs 32x32"):
-        batch = {"images": np.zeros((1, 32, 32, 3)), "image_sizes": np.zeros((1, 2))}
-        load_exported(exported).model.predict_on_batch(batch)
-
-
 def test_a_file_of_another_program_is_refused(tmp_path):
     helper = onnx.helper
     info = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2, 2, 3])
