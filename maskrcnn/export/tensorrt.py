@@ -1,7 +1,7 @@
 """An ONNX file for TensorRT, whose shapes are fixed but for the boxes that survive a suppression.
 
-TensorRT's parser maps `RoiAlign` to its plugin ROIAlign_TRT and `NonMaxSuppression` to its layer INMSLayer, so that the
-file holds no operators of its own and runs in ONNX Runtime, too. EfficientNMS_TRT and the older plugins are deprecated.
+TensorRT's parser maps `RoiAlign` to its plugin ROIAlign_TRT and `NonMaxSuppression` to its layer INMSLayer. So the file
+holds standard operators only, and is checked in ONNX Runtime, where nodes of TensorRT's plugins don't run.
 https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md
 """
 
