@@ -52,6 +52,11 @@ def test_it_replaces_an_earlier_folder_and_predicts_what_the_model_predicts(fold
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
+def test_an_image_without_objects_gives_padding(folder):
+    batch = {"images": np.zeros((1, 64, 64, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
+    assert not any(values.any() for values in maskrcnn.load(folder).model.predict_on_batch(batch).values())
+
+
 def test_encoded_images_are_resized_as_the_predictor_does(folder, photo):
     import tensorflow as tf
 

@@ -88,6 +88,13 @@ def test_any_number_of_images_is_run_in_batches_of_the_files_size(exported):
         np.testing.assert_allclose(values[4], alone[name][0], atol=1e-4)
 
 
+def test_an_image_without_objects_gives_padding(exported):
+    batch = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
+    outputs = load_exported(exported, threads=1).model.predict_on_batch(batch)
+    assert outputs["masks"].shape[:2] == (1, 5)
+    assert not any(values.any() for values in outputs.values())
+
+
 def test_batches_are_filled_up_with_empty_images(tmp_path):
     runs = []
 
