@@ -28,6 +28,7 @@ CONTESTANTS = {  # name -> the file in the model's folder, the extra that it nee
     "live model": ("", "tensorflow"),
     "ONNX Runtime": ("export/model.onnx", "runtime"),
     "OpenVINO": ("export/model.xml", "openvino"),
+    "LiteRT": ("export/model.tflite", "litert"),
     "SavedModel": ("export/saved_model", "tensorflow"),
 }
 TURN = """

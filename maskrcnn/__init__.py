@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from maskrcnn.config import Category, Config, load_config
     from maskrcnn.errors import UserError
     from maskrcnn.evaluation.run import evaluate_folder
-    from maskrcnn.export.run import ExportOptions, export_model
+    from maskrcnn.export.options import ExportOptions
+    from maskrcnn.export.run import export_model
     from maskrcnn.inference.detections import Detections
     from maskrcnn.inference.predictor import Predictor
     from maskrcnn.inference.run import InferOptions, infer_folder
@@ -62,7 +63,7 @@ _HOMES = {
     "infer_folder": "inference.run",
     "InferOptions": "inference.run",
     "export_model": "export.run",
-    "ExportOptions": "export.run",
+    "ExportOptions": "export.options",
     "load": "inference.sources",
     "Predictor": "inference.predictor",
     "Detections": "inference.detections",

@@ -7,6 +7,7 @@ EXTRAS = {  # the extra of this package that installs what `import` did not find
     "onnxruntime": "runtime",
     "onnx": "onnx",
     "openvino": "openvino",
+    "ai_edge_litert": "litert",
     "av": "video",
     "pandas": "pandas",
     "supervision": "track",

@@ -4,8 +4,7 @@ import argparse
 from typing import Any
 
 from maskrcnn.cli.flags import add_backend, add_verbose, whole
-
-FORMATS = ("onnx", "openvino", "saved_model")
+from maskrcnn.export.options import FORMATS, ExportOptions
 
 
 def add_commands(commands: Any) -> None:
@@ -32,6 +31,9 @@ def add_commands(commands: Any) -> None:
         help="compute in 8-bit integers, calibrated on images of this dataset or folder (default: float32)",
     )
     parser.add_argument(
+        "--half", action="store_true", help="compute the layers in float16, boxes in float32; half the file's size"
+    )
+    parser.add_argument(
         "--check_images",
         nargs="+",
         default=(),
@@ -56,9 +58,9 @@ def export(options: argparse.Namespace) -> None:
 
     size = tuple(options.size) if options.size else None
     select_backend(options.backend, verbose=options.verbose)
-    from maskrcnn.export.run import ExportOptions, export_model
+    from maskrcnn.export.run import export_model
 
-    what = ExportOptions(options.format, options.batch, size, options.check_images, options.int8)
+    what = ExportOptions(options.format, options.batch, size, options.check_images, options.int8, options.half)
     exported = export_model(options.model_dir, options.out, what)
-    nearly = "nearly " if options.int8 else ""
+    nearly = "nearly " if options.int8 or options.half else ""
     print(f"{exported.path} finds {nearly}what the model finds")

@@ -20,7 +20,8 @@ def normalize(graph: Graph, images: Value, image_sizes: Value, config: ImageConf
         config: mean, deviation, and the channels' order.
     """
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (config.mean, config.std))
-    x = (graph("Transpose", graph.cast(images, np.float32), perm=[0, 3, 1, 2]) - mean) / std
+    images = graph.cast(images, np.float32)  # first of all: TensorRT has no other operation for uint8
+    x = (graph("Transpose", images, perm=[0, 3, 1, 2]) - mean) / std
     height, width = graph.node("Split", [graph.unsqueeze(image_sizes, 2, 3)], 2, axis=1)  # [B, 1, 1, 1]
     rows = graph.cast(graph.arange(graph.size(images, 1)), np.float32)
     columns = graph.cast(graph.arange(graph.size(images, 2)), np.float32)

@@ -41,6 +41,7 @@ class Tolerance:
 
 # Rounding moves boxes and scores a little, and doubtful detections come and go; `maskrcnn eval --model` tells how many.
 INT8 = Tolerance(reach=0.25, agreement=0.8)
+HALF = Tolerance(reach=0.05, agreement=0.98)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,14 @@ class Value:
 
 
 class Graph:
-    """Nodes and constants in the order in which they were added."""
+    """Nodes and constants in the order in which they were added.
 
-    def __init__(self) -> None:
+    Args:
+        static: the sizes of tensors must not depend on their data, but for the survivors of a suppression.
+    """
+
+    def __init__(self, *, static: bool = False) -> None:
+        self.static = static
         self._nodes: list[onnx.NodeProto] = []
         self._names: set[str] = set()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}

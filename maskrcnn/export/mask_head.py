@@ -19,7 +19,8 @@ def masks(
 ) -> Value:
     """Mask probabilities of the detections' own classes, [B, D, M, M]; 0 in padding.
 
-    Only valid detections are computed, and an empty box at the start, so that no tensor is ever empty.
+    Only valid detections are computed, and an empty box at the start, so that no tensor is ever empty; where the graph
+    is static, all are.
 
     Args:
         graph: gets the nodes.
@@ -29,6 +30,14 @@ def masks(
         config: of the head and of RoIAlign, and the number of detections D.
     """
     settings, align, slots = config
+    side = 2 * settings.pool_size
+    if graph.static:
+        boxes = graph.reshape(detections.boxes, -1, 4)
+        rois = RoIs(boxes, graph.arange(graph.size(boxes, 0)) // np.int64(slots))
+        pooled = roi_align(graph, pyramid, rois, settings.pool_size, align)
+        logits = mask_head(graph, weights, pooled.features, graph.reshape(detections.classes, -1), side)
+        logits = graph.reshape(logits, -1, slots, side, side)
+        return graph("Where", graph.unsqueeze(detections.valid, 2, 3), graph("Sigmoid", logits), 0.0)
     valid = graph("Concat", np.array([True]), graph.reshape(detections.valid, -1), axis=0)  # [1 + BD]
     chosen = graph.reshape(graph("NonZero", valid), -1)  # [K], the first is 0
     boxes = graph("Concat", np.zeros((1, 4), np.float32), graph.reshape(detections.boxes, -1, 4), axis=0)
@@ -38,14 +47,14 @@ def masks(
     rois = RoIs(graph("Gather", boxes, chosen, axis=0), images)
     pooled = roi_align(graph, pyramid, rois, settings.pool_size, align)
     own_classes = graph("Gather", graph("Gather", classes, chosen, axis=0), pooled.order, axis=0)
-    logits = mask_head(graph, weights, pooled.features, own_classes, 2 * settings.pool_size)
+    logits = mask_head(graph, weights, pooled.features, own_classes, side)
     probabilities = graph("Sigmoid", logits)  # [K, M, M]
-    side = np.array([2 * settings.pool_size] * 2, np.int64)
-    nothing = graph("Expand", np.float32(0), graph("Concat", graph("Shape", valid), side, axis=0))
+    shape = graph("Concat", graph("Shape", valid), np.array([side, side], np.int64), axis=0)
+    nothing = graph("Expand", np.float32(0), shape)
     indices = graph.unsqueeze(graph("Gather", chosen, pooled.order, axis=0), -1)
     filled = graph("ScatterND", nothing, indices, probabilities)  # [1 + BD, M, M]
     filled = graph("Slice", filled, np.array([1]), np.array([np.iinfo(np.int64).max]), np.array([0]))
-    return graph.reshape(filled, -1, slots, *side.tolist())
+    return graph.reshape(filled, -1, slots, side, side)
 
 
 def mask_head(graph: Graph, weights: FoldedWeights, features: Value, classes: Value, side: int) -> Value:

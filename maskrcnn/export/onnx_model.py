@@ -1,6 +1,6 @@
 """A whole Mask R-CNN as an ONNX model, from its config and weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from maskrcnn.export.metadata import describe
 from maskrcnn.export.roi_align import RoIs, roi_align
 from maskrcnn.export.rpn import propose
 
+Backbone = Callable[[Graph, Value], list[Value]]
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
 
 
@@ -33,21 +34,30 @@ class InputShape:
     width: int | None = None
 
 
-def build_onnx(config: Config, weights: Mapping[str, NDArray[Any]], shape: InputShape) -> onnx.ModelProto:
+def build_onnx(
+    config: Config,
+    weights: Mapping[str, NDArray[Any]],
+    shape: InputShape,
+    *,
+    backbone: Backbone | None = None,
+    static: bool = False,
+) -> onnx.ModelProto:
     """Writes the graph: the inputs and outputs of `MaskRCNN` with ``training=False``, images as uint8.
 
     Args:
         config: of the model.
         weights: by the names of `maskrcnn.weights.variables.model_variables`.
         shape: of the images.
+        backbone: adds the nodes from normalized images to C2..C5; None is the config's ResNet.
+        static: see `Graph`; slower in ONNX Runtime, and needs the whole shape.
 
     Raises:
         UserError: weights that are no part of this architecture, such as those of another backbone.
     """
-    graph = Graph()
+    graph = Graph(static=static)
     folded = FoldedWeights(weights, config.model.norm.epsilon)
-    detections, probabilities = _detect(graph, folded, config)
-    unread = folded.unread()
+    detections, probabilities = _detect(graph, folded, config, backbone)
+    unread = [name for name in folded.unread() if not (backbone and name.startswith("resnet/"))]
     if unread:
         raise UserError(f"{len(unread)} weights belong to no layer that can be exported, such as {unread[0]}")
     outputs = {**detections._asdict(), "masks": probabilities}
@@ -59,12 +69,15 @@ def build_onnx(config: Config, weights: Mapping[str, NDArray[Any]], shape: Input
     return model
 
 
-def _detect(graph: Graph, weights: FoldedWeights, config: Config) -> tuple[Detections, Value]:
+def _detect(
+    graph: Graph, weights: FoldedWeights, config: Config, backbone: Backbone | None
+) -> tuple[Detections, Value]:
     """`MaskRCNN.detect`, stage by stage."""
     model = config.model
     images, image_sizes = Value(graph, "images"), Value(graph, "image_sizes")
     pixels = normalize(graph, images, image_sizes, model.image)
-    pyramid = fpn(graph, weights, resnet(graph, weights, pixels, model.backbone))
+    features = backbone(graph, pixels) if backbone else resnet(graph, weights, pixels, model.backbone)
+    pyramid = fpn(graph, weights, features)
     proposals = propose(graph, weights, pyramid, image_sizes, (model.rpn, model.anchors))
 
     boxes = graph.reshape(proposals.boxes, -1, 4)

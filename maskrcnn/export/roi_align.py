@@ -26,34 +26,50 @@ class Pooled(NamedTuple):
     """Features of RoIs, level by level. What is computed from them goes back into the RoIs' order by `in_order`."""
 
     features: Value  # [K, channels, P, P]
-    order: Value  # int64 [K], the RoI of each row
+    order: Value | None  # int64 [K], the RoI of each row; None is the RoIs' order
 
     def in_order(self, graph: Graph, values: Value) -> Value:
         """Rows [K, ...] computed from the features, in the order of the RoIs."""
+        if self.order is None:
+            return values
         _, inverse = graph.node("TopK", [self.order, graph("Shape", self.order)], 2, axis=0, largest=0)
         return graph("Gather", values, inverse, axis=0)
 
 
 def roi_align(graph: Graph, pyramid: Sequence[Value], rois: RoIs, output_size: int, config: RoIAlignConfig) -> Pooled:
-    """Pools each RoI from its level; only the RoIs of a level are computed on it."""
+    """Pools each RoI from its level.
+
+    Only the RoIs of a level are computed on it, unless the graph is static: then all are, four times the work.
+    """
     levels = assign_levels(graph, rois.boxes)
     features, orders = [], []
     for index, level in enumerate(pyramid[:POOLED_LEVELS]):
-        chosen = graph.reshape(graph("NonZero", graph("Equal", levels, np.float32(FIRST_LEVEL + index))), -1)
-        pooled = graph(
-            "RoiAlign",
-            level,
-            graph("Gather", rois.boxes, chosen, axis=0),
-            graph("Gather", rois.images, chosen, axis=0),
-            output_height=output_size,
-            output_width=output_size,
-            sampling_ratio=config.sampling_ratio,
-            spatial_scale=0.5 ** (FIRST_LEVEL + index),
-            coordinate_transformation_mode="half_pixel" if config.aligned else "output_half_pixel",
-        )
-        features.append(pooled)
+        is_here = graph("Equal", levels, np.float32(FIRST_LEVEL + index))
+        if graph.static:
+            pooled = _pool(graph, (level, index), rois, output_size, config)
+            features.append(graph("Where", graph.unsqueeze(is_here, 1, 2, 3), pooled, 0.0))
+            continue
+        chosen = graph.reshape(graph("NonZero", is_here), -1)
+        rows = RoIs(*(graph("Gather", values, chosen, axis=0) for values in rois))
+        features.append(_pool(graph, (level, index), rows, output_size, config))
         orders.append(chosen)
+    if graph.static:
+        return Pooled(graph("Sum", *features), None)
     return Pooled(graph("Concat", *features, axis=0), graph("Concat", *orders, axis=0))
+
+
+def _pool(graph: Graph, level: tuple[Value, int], rois: RoIs, output_size: int, config: RoIAlignConfig) -> Value:
+    features, index = level
+    return graph(
+        "RoiAlign",
+        features,
+        *rois,
+        output_height=output_size,
+        output_width=output_size,
+        sampling_ratio=config.sampling_ratio,
+        spatial_scale=0.5 ** (FIRST_LEVEL + index),
+        coordinate_transformation_mode="half_pixel" if config.aligned else "output_half_pixel",
+    )
 
 
 def assign_levels(graph: Graph, boxes: Value) -> Value:

@@ -3,17 +3,17 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskrcnn.config import CANVAS_STRIDE, Config
+from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.calibration import calibration_images, cropped, read_images
-from maskrcnn.export.check import INT8, Difference, Tolerance, check_file, format_differences, refuse
-from maskrcnn.export.write import write_file
+from maskrcnn.export.check import HALF, INT8, Difference, Tolerance, check_file, format_differences, refuse
+from maskrcnn.export.options import ExportOptions
 from maskrcnn.inference.exported import load_exported
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import creating
@@ -21,33 +21,9 @@ from maskrcnn.runtime.files import creating
 if TYPE_CHECKING:
     from maskrcnn.model import MaskRCNN
 
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "saved_model": ("tensorflow",)}
 EXPORT_DIR = "export"  # in the model's folder
-FILES = {"onnx": "model.onnx", "openvino": "model.xml", "saved_model": "saved_model"}  # by format
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What kind of file to write."""
-
-    format: str = "onnx"  # or another one of FILES
-    batch: int | None = 1  # images a run; None is any number
-    size: tuple[int, int] | None = None  # height and width of the canvas, px; None is any
-    check_images: Sequence[str | Path] = ()  # images that the file is checked on; without any, drawn shapes
-    int8: str | Path | None = None  # a dataset or a folder of images to calibrate on; None: float32
-
-    def __post_init__(self) -> None:
-        if self.format not in FILES:
-            raise UserError(f"format {self.format!r} is not one of {', '.join(FILES)}")
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"batch {self.batch}: expected at least 1 image")
-        if self.size and any(side < CANVAS_STRIDE or side % CANVAS_STRIDE for side in self.size):
-            height, width = self.size
-            raise UserError(f"size {height}x{width}: expected multiples of {CANVAS_STRIDE}")
-        if self.int8 and self.format == "saved_model":
-            raise UserError("int8 is for the formats onnx and openvino")
 
 
 @dataclass(frozen=True)
@@ -67,27 +43,23 @@ def export_model(
 
     Args:
         source: a model folder, or a float32 model and its config.
-        out: the file; None is ``export/model.onnx`` or ``export/model.xml`` in the model folder, or
-            ``model.int8.onnx`` and so on. OpenVINO's weights are in a ``.bin`` file beside it; a SavedModel is a
-            folder.
-        options: the format and the shape of its inputs.
+        out: the file; None is ``export/model.onnx``, ``export/model.int8.xml`` and so on in the model folder.
+            OpenVINO's weights are in a ``.bin`` file beside it; a SavedModel is a folder.
+        options: the format, the shape of its inputs and its precision.
 
     Raises:
         UserError: no model, an unknown format, a package that is missing, or a file that differs from the live model,
             of which nothing is left.
     """
     options = options or ExportOptions()
-    for package in PACKAGES[options.format] + (("onnxruntime",) if options.int8 else ()):
+    for package in options.kind.packages + (("onnxruntime",) if options.int8 else ()):
         import_extra(package)
     path = _output_path(source, out, options)
     model, config = _open(source)
-    if options.format != "saved_model" and (config.model.backbone.name or model.custom_backbone):
-        name = config.model.backbone.name or "a Keras model of your own"
-        raise UserError(f"the backbone is {name}, and {options.format} takes a ResNet only; add --format saved_model")
-    tolerance = INT8 if options.int8 else Tolerance()
+    tolerance = INT8 if options.int8 else HALF if options.half else Tolerance()
     with _temporary_folder(path) as folder:
         written = folder / path.name
-        write_file(model, config, written, options)
+        options.kind.write(model, config, written, options)
         exported: Any = load_exported(written).model
         images = read_images(options.check_images)
         if options.int8 and not images:
@@ -103,14 +75,13 @@ def export_model(
 
 
 def _output_path(source: Any, out: str | Path | None, options: ExportOptions) -> Path:
-    name = Path(FILES[options.format])
     if out is None:
         if isinstance(source, tuple):
             raise UserError("no file to write to; give out")
-        return Path(source) / EXPORT_DIR / (name.with_suffix(f".int8{name.suffix}") if options.int8 else name)
-    path = Path(out)
-    if path.suffix != name.suffix:
-        raise UserError(f"{path}: expected a file name ending in {name.suffix} for {options.format}")
+        return Path(source) / EXPORT_DIR / options.file
+    path, suffix = Path(out), Path(options.file).suffix
+    if path.suffix != suffix:
+        raise UserError(f"{path}: expected a file name ending in {suffix} for {options.format}")
     return path
 
 

@@ -1,47 +1,34 @@
 """TensorFlow's SavedModel, with a signature for images on their canvas and one for an encoded image file.
 
-It is traced from the live model without XLA, which TensorFlow Serving's CPU builds lack. Under JAX another process with
-the TensorFlow backend does it: the weights are the same.
+It is traced from the live model without XLA, which TensorFlow Serving's CPU builds lack.
 """
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import Config, ImageConfig
-from maskrcnn.errors import UserError
 from maskrcnn.export.metadata import describe
+from maskrcnn.export.with_tensorflow import write_with_tensorflow
 from maskrcnn.inference.exported import METADATA_FILE
-from maskrcnn.runtime.backend import active_backend
 from maskrcnn.runtime.compiler import tracing_without_xla
-from maskrcnn.weights.model_folder import load_model, save_model
 from maskrcnn.weights.variables import model_variables
 
 if TYPE_CHECKING:
+    from maskrcnn.export.options import ExportOptions
     from maskrcnn.model import MaskRCNN
 
-InputSize = tuple[int | None, int | None, int | None]  # B, H, W; None is any number
+InputSize = Sequence[int | None]  # B, H, W; None is any number
 
 
-def write_saved_model(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
-    """Writes a folder that needs TensorFlow only.
+def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions") -> None:
+    """Writes a folder that needs TensorFlow only, not checked yet."""
+    write_with_tensorflow(save_traced, model, config, path, (options.batch, *(options.size or (None, None))))
 
-    Args:
-        model: the live model.
-        config: of the model.
-        path: the folder, which must not exist.
-        size: of the inputs.
 
-    Raises:
-        UserError: TensorFlow's process failed, under JAX.
-    """
-    if active_backend() != "tensorflow":
-        _write_in_another_process(model, config, path, size)
-        return
+def save_traced(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
+    """Writes the folder, which must not exist, under the TensorFlow backend."""
     import tensorflow as tf
 
     batch, height, width = size
@@ -88,17 +75,3 @@ def _detect_encoded(model: "MaskRCNN", encoded: Any, config: ImageConfig) -> dic
     scale = tf.cast(original, tf.float32) / example["image_sizes"]
     outputs["boxes"] *= tf.gather(scale, [1, 0, 1, 0])
     return {**outputs, "image_size": original}
-
-
-def _write_in_another_process(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(model, config, folder)
-        command = [sys.executable, "-m", "maskrcnn.export.saved_model", folder, str(path.absolute()), json.dumps(size)]
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise UserError(f"{path}: TensorFlow could not write it ({(result.stderr.strip() or '?').splitlines()[-1]})")
-
-
-if __name__ == "__main__":
-    write_saved_model(*load_model(sys.argv[1]), Path(sys.argv[2]), tuple(json.loads(sys.argv[3])))

@@ -1,6 +1,7 @@
-"""Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO or, SavedModel only, TensorFlow."""
+"""Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or TensorFlow."""
 
 import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from maskrcnn.inference.predictor import Predictor
 from maskrcnn.input_files import parse_json, read_bytes
 from maskrcnn.runtime.backend import import_tensorflow
 from maskrcnn.runtime.extras import import_extra
-from maskrcnn.runtime.hardware import sums_int8_exactly
+from maskrcnn.runtime.hardware import available_cores, sums_int8_exactly
 
-SUFFIXES = (".onnx", ".xml")  # ONNX and OpenVINO
+SUFFIXES = (".onnx", ".xml", ".tflite")  # ONNX, OpenVINO, LiteRT
 OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
 METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
+LITERT_METADATA_FILE = "maskrcnn.json"  # in the archive at the end of a .tflite file
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
 INT8, INT8_REDUCED = "int8", "int8, weights of 7 bits"  # precisions
 
@@ -47,16 +49,13 @@ class ExportedModel:
         images, image_sizes = np.asarray(x["images"], np.uint8), np.asarray(x["image_sizes"], np.float32)
         height, width = images.shape[1:3]
         if any(fixed not in (None, side) for fixed, side in zip(self.shape[1:3], (height, width), strict=True)):
-            raise UserError(
-                f"{self.path}: takes images on a {self.shape[1]}x{self.shape[2]} px canvas, and this one needs "
-                f"{height}x{width}; export the model again without --size"
-            )
+            raise _wrong_canvas(self.path, f"a {self.shape[1]}x{self.shape[2]} px canvas", (height, width))
         parts = [self.run(*part) for part in _batches(images, image_sizes, self.shape[0])]
         return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in OUTPUTS}
 
 
 def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
-    """The predictor of an exported ``.onnx`` file, OpenVINO ``.xml`` or SavedModel folder.
+    """The predictor of an exported ``.onnx`` or ``.tflite`` file, OpenVINO ``.xml`` or SavedModel folder.
 
     Args:
         path: the file.
@@ -69,11 +68,12 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
     if is_saved_model(path):
         model = _open_saved_model(path, threads)
     elif path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: unknown format; expected a file ending in {' or '.join(SUFFIXES)}")
+        raise UserError(f"{path}: unknown format; expected a file ending in {', '.join(SUFFIXES)}")
     elif not path.is_file():
         raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
     else:
-        model = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+        opened = {".onnx": _open_onnx, ".xml": _open_openvino, ".tflite": _open_litert}
+        model = opened[path.suffix](path, threads)
     try:
         return Predictor(model, Config.from_dict(parse_json(model.metadata["config"])))
     except (ValueError, UserError) as error:
@@ -135,6 +135,29 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
     return ExportedModel(run, shape, metadata, path, "openvino")
 
 
+def _open_litert(path: Path, threads: int | None) -> ExportedModel:
+    litert = import_extra("ai_edge_litert.interpreter")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = parse_json(archive.read(LITERT_METADATA_FILE))
+        interpreter = litert.Interpreter(str(path), num_threads=threads or available_cores())
+        signatures = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
+        shapes = [tuple(map(int, runner.get_input_details()["images"]["shape"])) for runner in signatures]
+    except (UserError, OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
+    runners = {shape[1:3]: runner for shape, runner in zip(shapes, signatures, strict=True)}
+    canvas = shapes[0][1:3] if len(shapes) == 1 else (None, None)
+
+    def run(images: Array, image_sizes: Array) -> Outputs:
+        size = images.shape[1:3]
+        if size not in runners:
+            raise _wrong_canvas(path, " and ".join(f"{height}x{width}" for height, width in runners) + " px", size)
+        outputs = runners[size](images=images, image_sizes=image_sizes)
+        return {name: np.array(outputs[name]) for name in OUTPUTS}
+
+    return ExportedModel(run, (shapes[0][0], *canvas, 3), _checked(metadata, path), path, "ai_edge_litert")
+
+
 def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
     import_tensorflow()
     tf = import_extra("tensorflow")
@@ -166,6 +189,13 @@ def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
             path,
         )
     return metadata
+
+
+def _wrong_canvas(path: Path, taken: str, needed: tuple[int, ...]) -> UserError:
+    height, width = needed
+    return UserError(
+        f"{path}: takes images on {taken}, and this one needs {height}x{width}; export the model again, for that --size"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,8 @@ class ModelSource:
 def load(source: str | Path) -> Predictor:
     """The predictor of a model folder, a checkpoint file, published weights (a name or a URL), or an exported file.
 
-    An exported ``.onnx`` or ``.xml`` file needs neither Keras nor TensorFlow nor JAX, a SavedModel only TensorFlow.
+    An exported ``.onnx``, ``.xml`` or ``.tflite`` file needs neither Keras nor TensorFlow nor JAX, a SavedModel only
+    TensorFlow.
 
     Raises:
         UserError: there is no such model, or it cannot be downloaded.

@@ -68,16 +68,27 @@ def _trace_by_shape(function: Callable[..., Any], **options: Any) -> Callable[..
 
 
 _without_xla = ContextVar("without_xla", default=False)
+_plainly = ContextVar("plainly", default=False)
 
 
 @contextmanager
-def tracing_without_xla() -> Iterator[None]:
-    """Lets `compiled_by_xla` leave functions as they are, for files that run where XLA may be missing."""
-    token = _without_xla.set(True)
+def tracing_without_xla(*, plainly: bool = False) -> Iterator[None]:
+    """Lets `compiled_by_xla` leave functions as they are, for files that run where XLA may be missing.
+
+    Args:
+        plainly: so does `ops.fast` with what is only there for speed, for runtimes without its loops and branches.
+    """
+    tokens = [(variable, variable.set(value)) for variable, value in ((_without_xla, True), (_plainly, plainly))]
     try:
         yield
     finally:
-        _without_xla.reset(token)
+        for variable, token in tokens:
+            variable.reset(token)
+
+
+def traces_plainly() -> bool:
+    """Whether the model is traced without what is only there for speed."""
+    return _plainly.get()
 
 
 def compiled_by_xla(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from maskrcnn.runtime.backend import active_backend
 
-PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "onnxruntime", "openvino", "numpy")
+PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "onnxruntime", "openvino", "ai-edge-litert", "numpy")
 # Names of the instruction sets that decide on a CPU's speed, as Linux and (for ARM) macOS spell them.
 INSTRUCTION_SETS = (
     *("sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),

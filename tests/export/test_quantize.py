@@ -13,8 +13,9 @@ from maskrcnn.config import Config
 from maskrcnn.data.splits import open_split
 from maskrcnn.export import quantize
 from maskrcnn.export.calibration import calibration_images
-from maskrcnn.export.run import ExportOptions
-from maskrcnn.export.write import onnx_file
+from maskrcnn.export.onnx_file import onnx_file
+from maskrcnn.export.options import ExportOptions
+from maskrcnn.export.reduced import FLOAT, LAYERS
 from maskrcnn.inference import exported
 from maskrcnn.inference.exported import load_exported
 from maskrcnn.weights.model_folder import save_model
@@ -47,10 +48,10 @@ def quantized(model_dir, batches, tmp_path):
 def test_layers_compute_in_integers_but_for_the_last(quantized):
     model = onnx.load(quantized)
     producers = {output: node.op_type for node in model.graph.node for output in node.output}
-    layers = [node for node in model.graph.node if node.op_type in quantize.LAYERS]
+    layers = [node for node in model.graph.node if node.op_type in LAYERS]
     integers = {node.name for node in layers if producers.get(node.input[1]) == "DequantizeLinear"}
     floats = {node.name for node in layers} - integers
-    assert {name.rpartition("_")[0] if name[-1].isdigit() else name for name in floats} == set(quantize.FLOAT)
+    assert {name.rpartition("_")[0] if name[-1].isdigit() else name for name in floats} == set(FLOAT)
     assert {"resnet/stem", "box_head/dense1", "mask_head/upsample"} <= integers
     kernel = next(node.input[1] for node in model.graph.node if node.name == "resnet/stem")
     scale = next(node.input[1] for node in model.graph.node if node.output[0] == kernel)

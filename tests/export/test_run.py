@@ -3,15 +3,20 @@
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
+import onnx
 import pytest
-from onnx import numpy_helper
 
 from maskrcnn.config import BoxHeadConfig, FPNConfig, MaskHeadConfig, RPNConfig
 from maskrcnn.errors import UserError
-from maskrcnn.export import write as writing
-from maskrcnn.export.run import ExportOptions, export_model
+from maskrcnn.export import onnx_file
+from maskrcnn.export.check import agreement
+from maskrcnn.export.options import FORMATS, ExportOptions, Format
+from maskrcnn.export.run import export_model
+from maskrcnn.inference.exported import load_exported
 from maskrcnn.weights.model_folder import save_model
+from maskrcnn.weights.variables import model_variables
 
 pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
 SLOW = pytest.mark.slow  # nightly: whole exports once more, of what another case shows nearly as well
@@ -41,9 +46,13 @@ def architecture(name, config):
 
 
 def options(format, **changes):
-    if format == "openvino":
-        pytest.importorskip("openvino")
+    for package in FORMATS[format].packages:
+        pytest.importorskip(package)
     return ExportOptions(format, **changes)
+
+
+def output(folder, format):
+    return folder / FORMATS[format].file
 
 
 @pytest.mark.parametrize(
@@ -52,18 +61,19 @@ def options(format, **changes):
         *[(name, "onnx") for name in ("v1", "v2", "detectron2", "winograd")],
         ("v2", "openvino"),
         pytest.param("detectron2", "openvino", marks=SLOW),
+        *[pytest.param(name, "litert", marks=SLOW) for name in ("v1", "v2", "detectron2")],
     ],
 )
 def test_every_architecture_equals_the_live_model(config, make_model, tmp_path, name, format):
     config = architecture(name, config)
-    out = tmp_path / "new" / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
+    out = output(tmp_path / "new", format)
     exported = export_model((make_model(config), config), out, options(format))
     assert exported.path == out
     canvases = [row.image.rpartition(", ")[2] for row in exported.differences]
     assert canvases == ["64x96"] * 6 + ["96x64"] * 6
     assert max(row.detections for row in exported.differences) > 5
     assert [row.detections for row in exported.differences if row.image.startswith("no image")] == [0, 0]
-    files = {"onnx": {"model.onnx"}, "openvino": {"model.xml", "model.bin"}}[format]
+    files = {out.name, "model.bin"} if format == "openvino" else {out.name}
     assert {path.name for path in out.parent.iterdir()} == files
 
 
@@ -74,11 +84,11 @@ def test_every_architecture_equals_the_live_model(config, make_model, tmp_path, 
         ("onnx", {"batch": None}),
         pytest.param("openvino", {"batch": 4, "size": (96, 64)}, marks=SLOW),
         ("openvino", {"batch": None}),
+        pytest.param("litert", {"batch": 4, "size": (96, 64)}, marks=SLOW),
     ],
 )
 def test_batches_and_sizes(config, make_model, tmp_path, format, changes):
-    out = tmp_path / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
-    export_model((make_model(config), config), out, options(format, **changes))
+    export_model((make_model(config), config), output(tmp_path, format), options(format, **changes))
 
 
 def test_a_model_folder_gets_the_file(config, make_model, tmp_path):
@@ -88,42 +98,90 @@ def test_a_model_folder_gets_the_file(config, make_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("format", "weight"),
+    "format", ["onnx", "openvino", pytest.param("litert", marks=SLOW), pytest.param("tensorrt", marks=SLOW)]
+)
+def test_half_precision_finds_nearly_the_same_in_half_the_size(config, make_model, tmp_path, format):
+    config = config.override({"fpn.channels": 64})
+    model = make_model(config)
+    size = (64, 96) if format == "tensorrt" else None
+    sizes = []
+    for half in (False, True):
+        out = output(tmp_path / str(half), format)
+        exported = export_model((model, config), out, options(format, half=half, size=size))
+        sizes.append(sum(path.stat().st_size for path in out.parent.iterdir()))
+    assert sizes[1] < 0.8 * sizes[0]  # the graph itself is as large
+    assert max(row.boxes for row in exported.differences) > 1e-5  # rounded
+    assert agreement(exported.differences) > 0.98
+    assert load_exported(out).model.metadata["precision"] == "float16"
+
+
+@pytest.mark.parametrize("name", ["v1", pytest.param("v2", marks=SLOW), pytest.param("detectron2", marks=SLOW)])
+def test_tensorrt_gets_static_shapes_and_no_operators_of_its_own(config, make_model, tmp_path, name):
+    config = architecture(name, config)
+    out = tmp_path / "model.onnx"
+    exported = export_model((make_model(config), config), out, options("tensorrt", size=(64, 96), batch=2))
+    assert max(row.detections for row in exported.differences) > 5
+    graph = onnx.shape_inference.infer_shapes(onnx.load(out), data_prop=True).graph
+    assert {node.domain for node in graph.node} == {""}
+    dynamic = {"NonZero", "Compress", "Unique", "Loop", "If"}
+    assert not dynamic & {node.op_type for node in graph.node}
+    consumers = {name: node.op_type for node in graph.node for name in node.input}
+    assert consumers["images"] == "Cast"  # TensorRT's only operation for uint8
+    aligned = [node for node in graph.node if node.op_type == "RoiAlign"]
+    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    assert len(aligned) == 8
+    assert {shapes[node.input[1]][0] for node in aligned} == {2 * 16, 2 * 12}  # proposals, detections
+
+
+def test_tensorrt_needs_one_canvas_and_few_candidates(config, make_model, tmp_path):
+    with pytest.raises(UserError, match="takes one canvas size; add --size 64 96 or --size 96 64"):
+        export_model((make_model(config), config), tmp_path / "model.onnx", options("tensorrt"))
+    config = config.override({"rpn.test_candidates": 4000})
+    with pytest.raises(UserError, match=r"rpn\.test_candidates is 4000; TensorRT sorts 3840 at most"):
+        export_model((make_model(config), config), tmp_path / "model.onnx", options("tensorrt", size=(64, 96)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "layer"),
     [
-        ("onnx", "resnet/stem"),
-        pytest.param("onnx", "rpn/deltas", marks=SLOW),
+        ("onnx", "resnet/stem/conv"),
+        pytest.param("onnx", "rpn/deltas/conv", marks=SLOW),
         ("onnx", "box_head/classes"),
         pytest.param("onnx", "mask_head/upsample", marks=SLOW),
         ("openvino", "mask_head/upsample"),
+        ("litert", "mask_head/upsample"),
+        ("saved_model", "box_head/classes"),
+        pytest.param("tensorrt", "rpn/deltas/conv", marks=SLOW),
     ],
 )
 def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
-    config, make_model, tmp_path, monkeypatch, format, weight
+    config, make_model, tmp_path, monkeypatch, format, layer
 ):
-    write = writing.onnx_file
+    write = Format.write
 
-    def write_wrong(model, config, options):
-        written = write(model, config, options)
-        kernel = next(node.input[1] for node in written.graph.node if node.name == weight)
-        tensor = next(constant for constant in written.graph.initializer if constant.name == kernel)
-        changed = numpy_helper.to_array(tensor).copy()
+    def write_wrong(kind, model, *arguments):
+        kernel = model_variables(model)[f"{layer}/kernel"]
+        before = keras.ops.convert_to_numpy(kernel)
+        changed = before.copy()
         changed[..., 0] += 0.1
-        tensor.CopyFrom(numpy_helper.from_array(changed, kernel))
-        return written
+        kernel.assign(changed)
+        write(kind, model, *arguments)
+        kernel.assign(before)
 
-    monkeypatch.setattr(writing, "onnx_file", write_wrong)
-    out = tmp_path / "new" / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
+    monkeypatch.setattr(Format, "write", write_wrong)
+    out = output(tmp_path / "new", format)
     with pytest.raises(UserError, match=f"{out.name}: differs from the live model and was not kept"):
-        export_model((make_model(config), config), out, options(format))
+        export_model((make_model(config), config), out, options(format, size=(64, 96)))
     assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_file_stays_if_the_new_one_is_refused(config, make_model, tmp_path, monkeypatch):
-    out, write = tmp_path / "model.onnx", writing.onnx_file
+    out, write = tmp_path / "model.onnx", onnx_file.onnx_file
     out.write_text("before")
     other = make_model(config)
     other.box_head.class_logits.bias.assign(np.arange(4, dtype=np.float32))
-    monkeypatch.setattr(writing, "onnx_file", lambda model, *arguments: write(other, *arguments))
+    monkeypatch.setattr(onnx_file, "onnx_file", lambda model, *arguments: write(other, *arguments))
     with pytest.raises(UserError, match="differs"):
         export_model((make_model(config), config), out)
     assert out.read_text() == "before"
@@ -151,7 +209,10 @@ def test_given_images_are_used(config, make_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "coreml"}, "format 'coreml' is not one of onnx, openvino, saved_model"),
+        ({"format": "coreml"}, "format 'coreml' is not one of onnx, openvino, litert, saved_model, tensorrt"),
+        ({"format": "saved_model", "half": True}, "half is not for the format saved_model; it is for onnx, openvino"),
+        ({"int8": "data", "half": True}, "give one of int8 and half"),
+        ({"format": "litert", "batch": None}, "batch dynamic: the format litert needs a number of images"),
         ({"batch": 0}, "batch 0: expected at least 1 image"),
         ({"size": (100, 96)}, "size 100x96: expected multiples of 32"),
     ],
@@ -169,9 +230,7 @@ def test_a_wrong_suffix_and_a_missing_folder_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_half_precision_is_refused(config, make_model):
-    import keras
-
+def test_a_model_in_half_precision_is_refused(config, make_model):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = make_model(config)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
+from maskrcnn.export.options import FORMATS, ExportOptions
 from maskrcnn.inference.exported import ExportedModel, load_exported
 from maskrcnn.inference.predictor import Predictor
 
@@ -45,14 +46,14 @@ def model_and_config():
     return model, config
 
 
-@pytest.fixture(scope="module", params=["model.onnx", "model.xml"])
+@pytest.fixture(scope="module", params=["model.onnx", "model.xml", "model.tflite"])
 def exported(request, model_and_config, tmp_path_factory):
-    from maskrcnn.export.run import ExportOptions, export_model
+    from maskrcnn.export.run import export_model
 
     out = tmp_path_factory.mktemp("export") / request.param
-    if out.suffix == ".xml":
-        pytest.importorskip("openvino")
-    format = {".onnx": "onnx", ".xml": "openvino"}[out.suffix]
+    format = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}[out.suffix]
+    for package in FORMATS[format].packages:
+        pytest.importorskip(package)
     return export_model(model_and_config, out, ExportOptions(format, batch=2)).path
 
 
@@ -87,6 +88,13 @@ def test_any_number_of_images_is_run_in_batches_of_the_files_size(exported):
         np.testing.assert_allclose(values[4], alone[name][0], atol=1e-4)
 
 
+def test_an_image_without_objects_gives_padding(exported):
+    batch = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
+    outputs = load_exported(exported, threads=1).model.predict_on_batch(batch)
+    assert outputs["masks"].shape[:2] == (1, 5)
+    assert not any(values.any() for values in outputs.values())
+
+
 def test_batches_are_filled_up_with_empty_images(tmp_path):
     runs = []
 
@@ -106,17 +114,18 @@ def test_a_canvas_of_another_size_is_refused(tmp_path):
         model.predict_on_batch({"images": np.zeros((1, 96, 64, 3)), "image_sizes": np.zeros((1, 2))})
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
-def test_missing_damaged_and_other_files_are_refused(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "package"), [("model.onnx", "onnxruntime"), ("model.xml", "openvino"), ("model.tflite", "ai_edge_litert")]
+)
+def test_missing_damaged_and_other_files_are_refused(tmp_path, name, package):
     path = tmp_path / name
-    if name == "model.xml":
-        pytest.importorskip("openvino")
+    pytest.importorskip(package)
     with pytest.raises(UserError, match="no such file"):
         load_exported(path)
     path.write_bytes(b"something else")
     with pytest.raises(UserError, match="or damaged"):
         load_exported(path)
-    with pytest.raises(UserError, match=r"unknown format; expected a file ending in \.onnx or \.xml"):
+    with pytest.raises(UserError, match=r"unknown format; expected a file ending in \.onnx, \.xml, \.tflite"):
         load_exported(tmp_path / "model.pb")
 
 

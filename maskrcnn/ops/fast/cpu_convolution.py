@@ -8,7 +8,7 @@ from keras import ops
 
 from maskrcnn.ops.fast import kernel_gradient, winograd
 from maskrcnn.ops.typing import Float, Tensor
-from maskrcnn.runtime import hardware
+from maskrcnn.runtime import compiler, hardware
 from maskrcnn.runtime.backend import active_backend
 
 MIN_WINOGRAD_CHANNELS = 128  # in and out; with fewer the transforms take the time that the products leave
@@ -40,7 +40,9 @@ class CpuConv2D(keras.layers.Conv2D):
         return kernel_gradient.convolve if xla else None
 
     def convolution_op(self, inputs: Map, kernel: Kernel) -> Map:  # noqa: D102
-        return self.algorithm(inputs, kernel) if self.algorithm else super().convolution_op(inputs, kernel)
+        if self.algorithm and not compiler.traces_plainly():
+            return self.algorithm(inputs, kernel)
+        return super().convolution_op(inputs, kernel)
 
 
 class UpsamplingConv2D(keras.layers.Conv2DTranspose):

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from maskrcnn.ops.typing import Bool, Tensor
+from maskrcnn.runtime import compiler
 
 Entries = TypeVar("Entries")
 Result = TypeVar("Result")
@@ -34,8 +35,8 @@ def run_on_bucket(
     def run(size: int) -> Result:
         return function(keras.tree.map_structure(lambda tensor: tensor[:, :size], entries))
 
-    if len(sizes) == 1:
-        return run(sizes[0])
+    if len(sizes) == 1 or compiler.traces_plainly():
+        return run(sizes[-1])
     positions = ops.arange(1, valid.shape[-1] + 1, dtype="int32")
     needed = ops.max(ops.where(valid, positions, 0))
     index = sum(ops.cast(needed > size, "int32") for size in sizes[:-1])
