@@ -8,6 +8,7 @@ from maskrcnn.data.coco.problems import refuse
 from maskrcnn.data.export import export_coco, export_yolo, write_yolo_index
 from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import writing
 
 FORMATS = ("tfrecord", "coco", "yolo")
 EXPORTERS = {"coco": export_coco, "yolo": export_yolo}
@@ -49,15 +50,11 @@ def convert_folder(
         if not (name == "val" and dataset.held_out):  # whose problems are train's
             warn(split.problems)
     export = EXPORTERS[to]
-    try:
+    with writing(out_dir):
         counts = {
             name: export(split, name, Path(out_dir), skip_bad=options.skip_bad, progress=progress)
             for name, split in splits.items()
         }
         if to == "yolo":
             write_yolo_index(splits, Path(out_dir))
-    except OSError as error:
-        raise UserError(
-            f"{out_dir}: cannot be written ({error.strerror}); free disk space or choose a folder"
-        ) from error
     return counts
