@@ -17,7 +17,7 @@ COLUMNS += ["class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id"
 
 @contextlib.contextmanager
 def writing_csv(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
-    """Writes ``detections.csv``, a line for each detection; names that a spreadsheet would compute get an apostrophe."""
+    """Writes ``detections.csv``, a line each; names that a spreadsheet would compute get an apostrophe."""
     with (
         replacing(out_dir / "detections.csv") as path,
         path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
