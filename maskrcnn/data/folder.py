@@ -1,5 +1,6 @@
 """What ``maskrcnn data convert`` does: all splits of a folder at once, to records or to another format."""
 
+import os
 from pathlib import Path
 
 from maskrcnn.config import DataConfig
@@ -44,6 +45,8 @@ def convert_folder(
         return {name: dataset.open(name, out_dir=target).num_examples for name in dataset.names}
     if out_dir is None:
         raise UserError(f"--to {to}: give a folder for the result with --out_dir")
+    if os.path.isdir(out_dir) and os.path.samefile(out_dir, data_dir):
+        raise UserError(f"{out_dir}: the result would replace the dataset; choose another --out_dir")
     splits = dataset.read(dataset.names).splits
     for name, split in splits.items():
         refuse(split.problems, split.totals, skip_bad=options.skip_bad)
