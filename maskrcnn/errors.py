@@ -27,11 +27,14 @@ class UserError(Exception):
         super().__init__(one_line(message))
 
 
+def printable(text: str) -> str:
+    """Text without what a terminal obeys: control characters and lone surrogates of a hostile name are escaped."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def one_line(message: object) -> str:
-    """Text for a terminal or a log: control characters and lone surrogates of a hostile file are escaped."""
-    text = " ".join(str(message).split())
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    """Text for a terminal or a log, `printable` and shortened."""
+    text = printable(" ".join(str(message).split()))
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - KEPT_END]} ... {text[-KEPT_END:]}"
 
 

@@ -15,6 +15,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size
 from maskrcnn.runtime import backend, hardware
 from maskrcnn.runtime.compiler import compile_options
+from maskrcnn.runtime.files import writing
 
 Record = dict[str, Any]
 PERCENTILES = (50, 90, 95, 99)
@@ -70,12 +71,10 @@ def append_record(record: Record, path: str | Path) -> None:
         UserError: the file cannot be written.
     """
     path = Path(path)
-    try:
+    with writing(path, "choose another --out_file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out_file") from error
 
 
 class Window:

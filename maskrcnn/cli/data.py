@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from maskrcnn.cli.flags import DATA, add_flags, add_verbose, data_config, whole
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, printable
 
 DATASET = "a dataset in any supported format: COCO, YOLO, labelme, VIA, Pascal VOC, PNG masks, TFRecords"
 
@@ -80,7 +80,7 @@ def check(options: argparse.Namespace) -> None:
 
     report = check_folder(options.data_dir, data_config(options))
     for line in report.lines():
-        print(line)
+        print(printable(line))
     if not report.is_shown_in_full():
         report.write_problems(options.out)
         print(f"all {len(report.problems)} problems are in {options.out}")

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import logging
 import re
 import sys
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     verbose = "--verbose" in arguments or "-v" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("maskrcnn").setLevel(logging.DEBUG if verbose else logging.INFO)
     with warnings.catch_warnings():

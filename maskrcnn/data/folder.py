@@ -1,5 +1,6 @@
 """What ``maskrcnn data convert`` does: all splits of a folder at once, to records or to another format."""
 
+import os
 from pathlib import Path
 
 from maskrcnn.config import DataConfig
@@ -8,6 +9,7 @@ from maskrcnn.data.coco.problems import refuse
 from maskrcnn.data.export import export_coco, export_yolo, write_yolo_index
 from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import writing
 
 FORMATS = ("tfrecord", "coco", "yolo")
 EXPORTERS = {"coco": export_coco, "yolo": export_yolo}
@@ -43,21 +45,19 @@ def convert_folder(
         return {name: dataset.open(name, out_dir=target).num_examples for name in dataset.names}
     if out_dir is None:
         raise UserError(f"--to {to}: give a folder for the result with --out_dir")
+    if os.path.isdir(out_dir) and os.path.samefile(out_dir, data_dir):
+        raise UserError(f"{out_dir}: the result would replace the dataset; choose another --out_dir")
     splits = dataset.read(dataset.names).splits
     for name, split in splits.items():
         refuse(split.problems, split.totals, skip_bad=options.skip_bad)
         if not (name == "val" and dataset.held_out):  # whose problems are train's
             warn(split.problems)
     export = EXPORTERS[to]
-    try:
+    with writing(out_dir):
         counts = {
             name: export(split, name, Path(out_dir), skip_bad=options.skip_bad, progress=progress)
             for name, split in splits.items()
         }
         if to == "yolo":
             write_yolo_index(splits, Path(out_dir))
-    except OSError as error:
-        raise UserError(
-            f"{out_dir}: cannot be written ({error.strerror}); free disk space or choose a folder"
-        ) from error
     return counts

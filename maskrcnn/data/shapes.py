@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import replacing, writing
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 DESCRIPTION = "maskrcnn shapes"
@@ -66,14 +66,10 @@ def write_shapes(
     if train_images < 1 or val_images < 1 or image_size < 32:
         raise UserError("shapes: at least 1 image a split and 32 px a side are needed")
     _refuse_other_data(out_dir)
-    try:
+    with writing(out_dir):
         (out_dir / "annotations").mkdir(parents=True, exist_ok=True)
         for split, (name, count) in enumerate((("train", train_images), ("val", val_images))):
             _write_split(out_dir, name, count, image_size, (seed, split), progress)
-    except OSError as error:
-        raise UserError(
-            f"{out_dir}: cannot be written ({error.strerror}); free disk space or choose another folder"
-        ) from error
     return out_dir
 
 

@@ -8,15 +8,26 @@ from typing import Any
 
 import hotcoco
 
+from maskrcnn import ranges, settings
 from maskrcnn.config import Config, load_config
+from maskrcnn.data.splits import SplitName
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.analysis import Analysis, analyze
 from maskrcnn.evaluation.coco_metrics import KINDS, METRIC_NAMES, CocoScorer, Metrics
 from maskrcnn.evaluation.predictions import read_predictions, sibling
 from maskrcnn.input_files import read_json
-from maskrcnn.settings import field_paths
 
 REMEDY = "run `maskrcnn eval --data_dir DIR --model_dir DIR` again, without --no_analysis"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The images of an evaluation, as its file of metrics names them."""
+
+    annotation_file: ranges.FilePath
+    split: SplitName | None = None
+    data_dir: ranges.FilePath | None = None
+    image_ids: tuple[int, ...] | None = None  # None: all of the annotation file
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Run:
 
     name: str
     folder: Path
-    data: dict[str, Any]  # see `maskrcnn.reports.evaluation_report`
+    data: Evaluated
     config: Config | None
     scorer: CocoScorer
     analysis: Analysis
@@ -72,16 +83,16 @@ def open_runs(
         UserError: a folder without an evaluation, or evaluations of different images.
     """
     files = [_metrics_file(Path(path), split) for path in paths]
-    contents = [_read(file) for file in files]
-    truths = {content["data"]["annotation_file"] for content in contents}
+    evaluated = [_read(file) for file in files]
+    truths = {one.annotation_file for one in evaluated}
     if eval_file is None and len(truths) > 1:
         listed = " and ".join(sorted(truths))
         raise UserError(f"{files[-1]}: the runs were evaluated on {listed}; give the ground truth with --eval_file")
-    truth = Path(eval_file) if eval_file else Path(contents[0]["data"]["annotation_file"])
+    truth = Path(eval_file) if eval_file else Path(evaluated[0].annotation_file)
     if not truth.is_file():
         raise UserError(f"{truth}: the ground truth of {files[0]} is gone; give it with --eval_file")
     names = _names(files)
-    runs = [_open(*row, truth) for row in zip(names, files, contents, strict=True)]
+    runs = [_open(*row, truth) for row in zip(names, files, evaluated, strict=True)]
     for run, file in zip(runs, files, strict=True):
         if run.scorer.image_ids != runs[0].scorer.image_ids:
             counts = f"{len(run.scorer.image_ids)} images, {files[0]} has {len(runs[0].scorer.image_ids)}"
@@ -114,21 +125,22 @@ def _metrics_file(path: Path, split: str | None) -> Path:
     raise UserError(f"{path}: {lacks}; {REMEDY}")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Evaluated:
     content = read_json(file, "metrics, as `maskrcnn eval` writes them")
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
-        raise UserError(f"{file}: does not say which images were evaluated; {REMEDY}")
-    return content
+    try:
+        return settings.build(Evaluated, content["data"])
+    except (TypeError, KeyError, settings.SettingError) as error:
+        raise UserError(f"{file}: does not say which images were evaluated ({error}); {REMEDY}") from error
 
 
-def _open(name: str, file: Path, content: dict[str, Any], truth: Path) -> Run:
+def _open(name: str, file: Path, data: Evaluated, truth: Path) -> Run:
     predictions, config_file = sibling(file, "predictions", ".json"), file.parent / "config.json"
     if not predictions.is_file():
         raise UserError(f"{file.parent}: has no {predictions.name}; {REMEDY}")
     scorer = CocoScorer(truth)
-    read_predictions(predictions, scorer, content["data"].get("image_ids"))
+    read_predictions(predictions, scorer, data.image_ids)
     config = load_config(config_file) if config_file.is_file() else None
-    return Run(name, file.parent, content["data"], config, scorer, analyze(scorer), scorer.metrics())
+    return Run(name, file.parent, data, config, scorer, analyze(scorer), scorer.metrics())
 
 
 def compare(runs: Sequence[Run], *, bootstrap: int = 200) -> Comparison:
@@ -168,7 +180,7 @@ def _compare_metrics(runs: Sequence[Run], kind: str, bootstrap: int) -> dict[str
 
 def _differing_settings(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     rows = []
-    for path in field_paths(Config):
+    for path in settings.field_paths(Config):
         values = [_setting(run.config, path) if run.config else "unknown" for run in runs]
         if any(value != values[0] for value in values) and path != "categories":
             rows.append((path.removeprefix("model."), values))

@@ -1,15 +1,18 @@
 """The detections of an evaluation as a file of COCO results, from which runs are compared."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskrcnn.config import Category
 from maskrcnn.data.coco.classes import index_categories
+from maskrcnn.data.coco.segmentation import LARGEST, check_rle, encode_rle
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import CocoScorer
+from maskrcnn.imaging.mask_paste import RLE
 from maskrcnn.inference.detections import Detections
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 from maskrcnn.runtime.files import replacing
@@ -40,7 +43,7 @@ def write_predictions(scorer: CocoScorer, path: Path) -> None:
         file.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def read_predictions(path: Path, scorer: CocoScorer, image_ids: list[int] | None = None) -> None:
+def read_predictions(path: Path, scorer: CocoScorer, image_ids: Sequence[int] | None = None) -> None:
     """Adds the detections in a file of COCO results to a scorer.
 
     Args:
@@ -52,32 +55,47 @@ def read_predictions(path: Path, scorer: CocoScorer, image_ids: list[int] | None
         UserError: the file cannot be read, is not a list of COCO results with masks, or has other images or categories.
     """
     results = read_json(path, "COCO results, as `maskrcnn eval` writes them", MAX_ANNOTATION_BYTES)
-    try:
-        rows = [(int(row["image_id"]), int(row["category_id"]), *row["bbox"], row["score"]) for row in results]
-        rles = [{**row["segmentation"], "counts": row["segmentation"]["counts"].encode()} for row in results]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not COCO results with masks ({error!r}); run `maskrcnn eval` again") from error
     truth = scorer.ground_truth
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    try:
+        ids, values, rles = _columns(results, sizes)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: not COCO results with masks ({error!r}); run `maskrcnn eval` again") from error
     categories = index_categories({category["id"]: category["name"] for category in truth["categories"]})
-    if unknown := {row[1] for row in rows} - {category.id for category in categories}:
+    if unknown := {*ids[:, 1].tolist()} - {category.id for category in categories}:
         raise UserError(
             f"{path}: category {min(unknown)} is not in {scorer.annotation_file}; give predictions of the same dataset"
         )
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     of_image: dict[int, list[int]] = {image_id: [] for image_id in (sizes if image_ids is None else image_ids)}
-    for i, row in enumerate(rows):
-        of_image.setdefault(row[0], []).append(i)
-    for image_id, found in of_image.items():
-        chosen = [(rows[i], rles[i]) for i in found]
-        scorer.add(image_id, _detections(chosen, sizes.get(image_id, (0, 0)), categories))
-
-
-def _detections(
-    found: list[tuple[tuple[Any, ...], Any]], size: tuple[int, int], categories: tuple[Category, ...]
-) -> Detections:
+    for i, image_id in enumerate(ids[:, 0].tolist()):
+        of_image.setdefault(image_id, []).append(i)
     index = {category.id: category.index for category in categories}
-    boxes = np.array([row[2:6] for row, _ in found], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    classes = np.array([index[row[1]] for row, _ in found], np.int32)
-    scores = np.array([row[6] for row, _ in found], np.float32)
-    return Detections(boxes.astype(np.float32), classes, scores, [rle for _, rle in found], size, categories)
+    for image_id, found in of_image.items():
+        boxes = values[found, :4]
+        boxes[:, 2:] += boxes[:, :2]
+        classes = np.array([index[i] for i in ids[found, 1].tolist()], np.int32)
+        scores, size = values[found, 4].astype(np.float32), sizes.get(image_id, (0, 0))
+        masks = [rles[i] for i in found]
+        scorer.add(image_id, Detections(boxes.astype(np.float32), classes, scores, masks, size, categories))
+
+
+def _columns(
+    results: Any, sizes: dict[int, tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[RLE]]:
+    """Ids of image and category [K, 2], boxes (xywh) with scores [K, 5], and masks [K] of COCO results.
+
+    Raises:
+        Exception: an entry lacks a field, or has one of another type, range or size.
+    """
+    if not isinstance(results, list):
+        raise TypeError(f"a list is expected, not {type(results).__name__}")
+    ids = np.array([(row["image_id"], row["category_id"]) for row in results], np.int64).reshape(len(results), 2)
+    values = np.array([(*row["bbox"], row["score"]) for row in results], np.float64).reshape(len(results), 5)
+    if not (np.abs(values) < LARGEST).all() or not ((values[:, 4] >= 0) & (values[:, 4] <= 1)).all():
+        raise ValueError("a box without finite numbers, or a score that is not between 0 and 1")
+    rles = []
+    for row in results:
+        rle, size = row["segmentation"], sizes.get(row["image_id"])
+        check_rle(rle, size)
+        rles.append(encode_rle(rle, *rle["size"]))
+    return ids, values, rles

@@ -1,6 +1,7 @@
 """Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or TensorFlow."""
 
 import logging
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.input_files import parse_json, read_bytes
+from maskrcnn.input_files import open_regular, parse_json, read_bytes
 from maskrcnn.runtime.backend import import_tensorflow
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import available_cores, sums_int8_exactly
 
 SUFFIXES = (".onnx", ".xml", ".tflite")  # ONNX, OpenVINO, LiteRT
-OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
+OUTPUTS = {"boxes": 3, "classes": 2, "scores": 2, "masks": 4, "valid": 2}  # dimensions, of which two are [B, D]
+MAX_SIDE = 4096  # of the shape that a file may fix: `maskrcnn export` takes no larger --batch and --size
+MODEL_FILE = "saved_model.pb"
+MAX_METADATA_BYTES = 1 << 24
 METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
 LITERT_METADATA_FILE = "maskrcnn.json"  # in the archive at the end of a .tflite file
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
@@ -28,6 +32,11 @@ INT8, INT8_REDUCED = "int8", "int8, weights of 7 bits"  # precisions
 
 logger = logging.getLogger(__name__)
 Array = NDArray[Any]
+
+MAX_GRAPH_BYTES = 1 << 31  # of a SavedModel's graph, without its weights; protobuf's own limit
+# TensorFlow's operations that read or write files, open connections or call Python, but for those that save variables
+OUTSIDE = re.compile("File|Reader|Py|Dataset|Iterator|Print|Debug|Summary|Rpc|Collective|Save|Restore|Checkpoint")
+SAVING = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,21 @@ class ExportedModel:
         """The outputs of `MaskRCNN` for any number of images, in as many runs as the file's batch size asks for.
 
         Raises:
-            UserError: images of a size that the file was not exported for.
+            UserError: images of a size that the file was not exported for, or a file that does not compute detections.
         """
         images, image_sizes = np.asarray(x["images"], np.uint8), np.asarray(x["image_sizes"], np.float32)
         height, width = images.shape[1:3]
         if any(fixed not in (None, side) for fixed, side in zip(self.shape[1:3], (height, width), strict=True)):
             raise _wrong_canvas(self.path, f"a {self.shape[1]}x{self.shape[2]} px canvas", (height, width))
-        parts = [self.run(*part) for part in _batches(images, image_sizes, self.shape[0])]
-        return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in OUTPUTS}
+        try:
+            parts = [self.run(*part) for part in _batches(images, image_sizes, self.shape[0])]
+            outputs = {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in OUTPUTS}
+            _check_outputs(outputs, len(images))
+        except UserError:
+            raise
+        except Exception as error:  # each runtime has its own
+            raise UserError(f"{self.path}: cannot be run ({_first_line(error)}); export the model again") from error
+        return outputs
 
 
 def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
@@ -66,23 +82,30 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
     """
     path = Path(path)
     if is_saved_model(path):
-        model = _open_saved_model(path, threads)
+        opener = _open_saved_model
     elif path.suffix not in SUFFIXES:
         raise UserError(f"{path}: unknown format; expected a file ending in {', '.join(SUFFIXES)}")
     elif not path.is_file():
         raise UserError(f"{path}: no such file; `maskrcnn export` writes it")
     else:
-        opened = {".onnx": _open_onnx, ".xml": _open_openvino, ".tflite": _open_litert}
-        model = opened[path.suffix](path, threads)
+        opener = {".onnx": _open_onnx, ".xml": _open_openvino, ".tflite": _open_litert}[path.suffix]
+    try:
+        model = opener(path, threads)
+        _check(model)
+    except Exception as error:  # each runtime has its own
+        if isinstance(error.__cause__, ImportError):  # the runtime is not installed
+            raise
+        reason = _first_line(error)
+        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({reason}); export it again") from error
     try:
         return Predictor(model, Config.from_dict(parse_json(model.metadata["config"])))
     except (ValueError, UserError) as error:
-        raise UserError(f"{path}: holds no valid config ({error}); export the model again") from error
+        raise UserError(f"{path}: holds no valid config ({error}); export it again") from error
 
 
 def is_saved_model(path: Path) -> bool:
     """Whether this is a folder in TensorFlow's format."""
-    return (path / "saved_model.pb").is_file()
+    return (path / MODEL_FILE).is_file()
 
 
 def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tuple[Array, Array]]:
@@ -94,15 +117,26 @@ def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tu
         yield np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)]), np.pad(sizes, [(0, missing), (0, 0)])
 
 
+def _check_outputs(outputs: Outputs, count: int) -> None:
+    """Checks the outputs for ``count`` images, of which a file from elsewhere may make anything.
+
+    Raises:
+        ValueError: not what `MaskRCNN` returns.
+    """
+    valid = outputs["valid"]
+    for name, dimensions in OUTPUTS.items():
+        value = outputs[name]
+        is_right = value.ndim == dimensions and value.shape[:2] == (count, valid.shape[1]) and 0 not in value.shape[2:]
+        if not (is_right and value.dtype.kind in "biuf" and np.isfinite(value[valid.astype(bool)]).all()):
+            raise ValueError(f"its {name} are no detections")
+
+
 def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
     runtime = import_extra("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads or 0
-    try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class for each status, without a common base
-        raise UserError(f"{path}: not an ONNX model, or damaged ({_first_line(error)}); export it again") from error
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = session.get_modelmeta().custom_metadata_map
     shape = tuple(side if isinstance(side, int) else None for side in session.get_inputs()[0].shape)
 
@@ -110,17 +144,14 @@ def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
         inputs = {"images": images, "image_sizes": image_sizes}
         return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
 
-    return ExportedModel(run, shape, _checked(found, path), path, "onnxruntime")
+    return ExportedModel(run, shape, found, path, "onnxruntime")
 
 
 def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
     openvino = import_extra("openvino")
-    try:
-        model = openvino.Core().read_model(path)
-        found = {name: str(model.get_rt_info(["maskrcnn", name]).value) for name in METADATA}
-    except RuntimeError as error:
-        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
-    metadata = _checked(found, path)
+    read_bytes(path)  # of no size or kind at which OpenVINO would read on and on
+    model = openvino.Core().read_model(path)
+    found = {name: str(model.get_rt_info(["maskrcnn", name]).value) for name in METADATA}
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_PRECISION_HINT"] = "f32"  # otherwise it computes in bfloat16 where the processor has it
     if threads:
@@ -132,19 +163,16 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
         results = compiled([images, image_sizes])
         return {name: np.array(results[index]) for index, name in enumerate(OUTPUTS)}
 
-    return ExportedModel(run, shape, metadata, path, "openvino")
+    return ExportedModel(run, shape, found, path, "openvino")
 
 
 def _open_litert(path: Path, threads: int | None) -> ExportedModel:
     litert = import_extra("ai_edge_litert.interpreter")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            metadata = parse_json(archive.read(LITERT_METADATA_FILE))
-        interpreter = litert.Interpreter(str(path), num_threads=threads or available_cores())
-        signatures = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
-        shapes = [tuple(map(int, runner.get_input_details()["images"]["shape"])) for runner in signatures]
-    except (UserError, OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
+    with zipfile.ZipFile(path) as archive, archive.open(LITERT_METADATA_FILE) as file:
+        metadata = parse_json(file.read(MAX_METADATA_BYTES))
+    interpreter = litert.Interpreter(str(path), num_threads=threads or available_cores())
+    signatures = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
+    shapes = [tuple(map(int, runner.get_input_details()["images"]["shape"])) for runner in signatures]
     runners = {shape[1:3]: runner for shape, runner in zip(shapes, signatures, strict=True)}
     canvas = shapes[0][1:3] if len(shapes) == 1 else (None, None)
 
@@ -155,7 +183,7 @@ def _open_litert(path: Path, threads: int | None) -> ExportedModel:
         outputs = runners[size](images=images, image_sizes=image_sizes)
         return {name: np.array(outputs[name]) for name in OUTPUTS}
 
-    return ExportedModel(run, (shapes[0][0], *canvas, 3), _checked(metadata, path), path, "ai_edge_litert")
+    return ExportedModel(run, (shapes[0][0], *canvas, 3), metadata, path, "ai_edge_litert")
 
 
 def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
@@ -163,32 +191,44 @@ def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
     tf = import_extra("tensorflow")
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    try:
-        metadata = parse_json(read_bytes(path / METADATA_FILE))
-        loaded = tf.saved_model.load(str(path))
-        signature = loaded.signatures["serving_default"].structured_input_signature
-    except (UserError, OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({_first_line(error)})") from error
-    shape = tuple(signature[1]["images"].shape)
+    metadata = parse_json(read_bytes(path / METADATA_FILE))
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            open_regular(file).close()  # TensorFlow would wait for a pipe
+    _check_operations(read_bytes(path / MODEL_FILE, MAX_GRAPH_BYTES))
+    loaded = tf.saved_model.load(str(path))
+    shape = tuple(loaded.signatures["serving_default"].structured_input_signature[1]["images"].shape)
 
     def run(images: Array, image_sizes: Array) -> Outputs:
         # The signature does not hold the variables, which are gone with `loaded`.
         outputs = loaded.signatures["serving_default"](images=tf.constant(images), image_sizes=tf.constant(image_sizes))
         return {name: outputs[name].numpy() for name in OUTPUTS}
 
-    return ExportedModel(run, shape, _checked(metadata, path), path, "tensorflow")
+    return ExportedModel(run, shape, metadata, path, "tensorflow")
 
 
-def _checked(metadata: dict[str, str], path: Path) -> dict[str, str]:
-    missing = [name for name in METADATA if name not in metadata]
+def _check_operations(graph: bytes) -> None:
+    """Refuses a SavedModel with operations that reach outside: its functions run when it is loaded."""
+    protocol = import_extra("tensorflow.core.protobuf.saved_model_pb2")
+    for meta_graph in protocol.SavedModel.FromString(graph).meta_graphs:
+        graph_def = meta_graph.graph_def
+        nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+        if unsafe := sorted({node.op for node in nodes if OUTSIDE.search(node.op)} - SAVING):
+            raise ValueError(f"it has the operation {unsafe[0]}")
+
+
+def _check(model: ExportedModel) -> None:
+    path, metadata = model.path, model.metadata
+    missing = [name for name in METADATA if not isinstance(metadata, dict) or not isinstance(metadata.get(name), str)]
     if missing:
-        raise UserError(f"{path}: not written by `maskrcnn export`: it has no {missing[0]}; export the model again")
+        raise ValueError(f"it has no {missing[0]}")
+    if len(model.shape) != 4 or not all(side is None or 1 <= side <= MAX_SIDE for side in model.shape):
+        raise ValueError(f"it takes no images but {list(model.shape)}")
     if metadata["precision"] == INT8 and not sums_int8_exactly():
         logger.warning(
             "%s: made for processors that add 8-bit products exactly, which this one does not; export it here",
             path,
         )
-    return metadata
 
 
 def _wrong_canvas(path: Path, taken: str, needed: tuple[int, ...]) -> UserError:

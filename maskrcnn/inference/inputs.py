@@ -9,10 +9,12 @@ from pathlib import Path
 
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import FORMAT_NAMES, list_images
+from maskrcnn.input_files import MAX_DOCUMENT_BYTES
 from maskrcnn.runtime.download import fetch, file_name
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://")
+MAX_NAME = 4096  # characters
 DOWNLOADS = ("http://", "https://")
 
 
@@ -65,11 +67,12 @@ def local_file(name: str, folder: Path) -> Path:
 
 
 def _expand(name: str) -> Iterator[str]:
-    if not name:
-        raise UserError("an empty path was given; give images or folders of images")
+    if not 0 < len(name) <= MAX_NAME:
+        problem = f"a path of {len(name)} characters" if name else "an empty path"
+        raise UserError(f"{problem} was given; give images or folders of images")
     path = Path(name)
     if name == "-":
-        for line in sys.stdin:
+        for line in _standard_input():
             yield from _expand(line.strip()) if line.strip() not in ("", "-") else ()
     elif name.startswith(DOWNLOADS) or is_live(name):
         yield name
@@ -86,6 +89,14 @@ def _expand(name: str) -> Iterator[str]:
             yield from _expand(match)
     else:
         raise UserError(f"{name}: no such file or folder; give images or folders of images")
+
+
+def _standard_input() -> list[str]:
+    """The lines of standard input; bytes that are no text stay as they are in names of files."""
+    data = sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1) if sys.stdin else b""
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise UserError("standard input: more than 64 MB; give a list of images, one a line")
+    return os.fsdecode(data).splitlines()
 
 
 def _path(name: str) -> Path:

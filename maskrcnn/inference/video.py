@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
 from maskrcnn.inference.inputs import is_live
+from maskrcnn.input_files import open_regular
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import replacing
 
@@ -19,6 +20,8 @@ MP4_AUDIO = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # MP4 holds t
 CLOCK = Fraction(1, 90_000)  # s, the unit of times in videos
 DEFAULT_RATE = Fraction(25)  # of streams that do not say
 TIMEOUT = 30.0  # s without data from a camera or stream
+# FFmpeg also knows playlists, which name other files and addresses, under any suffix
+FILE_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"}
 H264 = {"crf": "20", "preset": "veryfast"}
 
 
@@ -56,7 +59,7 @@ class VideoReader:
     @property
     def sound(self) -> Any:
         """The stream of the sound; None without one."""
-        return next(iter(self.container.streams.audio), None)
+        return next((stream for stream in self.container.streams.audio if stream.codec_context), None)
 
     @property
     def start(self) -> Fraction:
@@ -115,9 +118,11 @@ def reading_video(name: str, path: Path) -> Iterator[VideoReader]:
         UserError: PyAV is not installed, or there is no such video.
     """
     av = import_extra("av")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"container_options": FILE_OPTIONS}
     source = str(path)
-    if is_live(name):
+    if not is_live(name):
+        open_regular(path).close()  # FFmpeg would wait for a pipe
+    else:
         source, options = (f"/dev/video{name}", {"format": "v4l2"}) if name.isdecimal() else (name, {})
         options["timeout"] = TIMEOUT
         if name.startswith("rtsp"):
@@ -128,9 +133,10 @@ def reading_video(name: str, path: Path) -> Iterator[VideoReader]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name}: cannot be opened as a video ({reason}); check the file or address") from error
     with container:
-        if not container.streams.video:
-            raise UserError(f"{name}: has no video stream; give a video")
-        container.streams.video[0].thread_type = "AUTO"
+        video = next(iter(container.streams.video), None)
+        if video is None or not video.codec_context or min(video.width, video.height) == 1:
+            raise UserError(f"{name}: has no video stream that can be decoded and written again; give a video")
+        video.thread_type = "AUTO"
         yield VideoReader(name, container)
 
 

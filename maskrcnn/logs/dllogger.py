@@ -38,6 +38,8 @@ class DLLLog:
             UserError: it cannot be written.
         """
         self.path = Path(path)
+        if self.path.is_fifo():  # to open it would wait for a reader
+            raise UserError(f"{path}: the log cannot be written (a pipe); see --log_file")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = self.path.open("a", encoding="utf-8", buffering=1)

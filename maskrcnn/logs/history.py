@@ -1,11 +1,12 @@
 """The history of a run, read from its training log."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.errors import UserError
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, parse_json, read_bytes
 from maskrcnn.logs.dllogger import PREFIX
+
+MAX_STEP = 1 << 40
 
 
 def read_history(log_file: str | Path) -> list[dict[str, float]]:
@@ -19,10 +20,7 @@ def read_history(log_file: str | Path) -> list[dict[str, float]]:
         UserError: the file cannot be read.
     """
     path = Path(log_file)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the log of a training run") from error
+    lines = read_bytes(path, MAX_ANNOTATION_BYTES).decode(errors="replace").splitlines()
     entries: list[tuple[tuple[int, float], dict[str, Any]]] = []
     for step, data in filter(None, map(_parse, lines)):
         is_evaluation = len(step) == 1
@@ -45,12 +43,14 @@ def read_evaluations(log_file: str | Path) -> list[dict[str, float]]:
 
 
 def _parse(line: str) -> tuple[list[int], dict[str, Any]] | None:
-    """The step and the data of a line of an epoch; None for any other line, such as one truncated by a crash."""
+    """The step and the numbers of a line of an epoch; None for any other line, such as one truncated by a crash."""
     if not line.startswith(PREFIX):
         return None
     try:
-        content = json.loads(line.removeprefix(PREFIX))
-    except ValueError:
+        content = parse_json(line.removeprefix(PREFIX))
+        step, data = content["step"], content["data"]
+        numbers = {name: value for name, value in data.items() if isinstance(value, int | float)}
+        is_step = len(step) in (1, 2) and all(type(number) is int and 0 < number < MAX_STEP for number in step)
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
-    step, data = content.get("step"), content.get("data")
-    return (step, data) if isinstance(step, list) and len(step) in (1, 2) and isinstance(data, dict) else None
+    return (step, numbers) if is_step else None

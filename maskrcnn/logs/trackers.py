@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import read_json
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes, read_json
 from maskrcnn.runtime.files import replacing
 
 IDS_FILE = "trackers.json"  # in the model folder: the id of the run by the name of its tracker
@@ -90,9 +90,11 @@ class CsvTracker:
     def __init__(self, path: Path):
         self.path = path
         self._names: list[str] = []
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._names = next(csv.reader(file), [])
+        if path.exists():
+            try:
+                self._names = next(csv.reader(read_bytes(path, MAX_ANNOTATION_BYTES).decode().splitlines()), [])
+            except (UnicodeError, csv.Error) as error:
+                raise UserError(f"{path}: not the table of a run ({error}); move it away") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a row; new names become columns at the end."""

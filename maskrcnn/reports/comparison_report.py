@@ -57,7 +57,7 @@ def _side_by_side(runs: Sequence[Run], rows: list[dict[str, Any]], data_dir: str
 
 
 def _open_images(run: Run, data_dir: str | Path | None) -> Split:
-    folder, name = data_dir or run.data.get("data_dir"), run.data.get("split")
+    folder, name = data_dir or run.data.data_dir, run.data.split
     if not folder or not name:
         raise UserError("the runs do not say where they are; give --data_dir")
     options = run.config.data if run.config else DataConfig()

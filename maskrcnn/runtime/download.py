@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.addresses import check_url, file_name, redirected
-from maskrcnn.runtime.files import locked
+from maskrcnn.runtime.files import locked, writing
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 5  # in a row without receiving a byte
@@ -54,16 +54,11 @@ def fetch_once(
     Raises:
         UserError: see `fetch`; or the folder cannot be written.
     """
-    try:
+    with writing(path, "free disk space, or name another folder in the environment variable MASKRCNN_CACHE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent, wait=True):
             if not path.exists():
                 fetch(url, path, md5=md5, sha256=sha256, progress=progress)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free disk space, or name another folder in the "
-            "environment variable MASKRCNN_CACHE"
-        ) from error
 
 
 def fetch(url: str, path: Path, *, md5: str | None = None, sha256: str | None = None, progress: bool = True) -> None:

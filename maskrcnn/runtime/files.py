@@ -18,14 +18,33 @@ POLL_SECONDS = 0.5
 TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
 
 
+REMEDY = "free disk space or choose another place"
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def writing(path: str | Path, remedy: str = REMEDY) -> Iterator[None]:
+    """Turns what the disk raises into a `UserError` that names ``path`` and says what to do."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the output is gone, which is nobody's fault
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` to write to, and renames it at the end.
 
     After an error the file is removed, and so are the folders that were created for it. Temporary files of the same
     name that killed processes left are removed too.
+
+    Raises:
+        UserError: it cannot be written, or something other than a file has its name: a device would be replaced.
     """
-    with creating(path.parent):
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: exists and is not a regular file; give another path")
+    with writing(path, remedy), creating(path.parent):
         for stale in path.parent.glob(f".*.{glob.escape(path.name)}"):
             process = TEMPORARY.match(stale.name)
             if process and not _is_alive(int(process[1])):

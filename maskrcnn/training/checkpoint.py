@@ -18,7 +18,7 @@ import numpy as np
 from maskrcnn import settings
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import open_regular, parse_json
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import REMEDY, replacing
 from maskrcnn.training.plan import State
 
 STATE = "state"  # the name of the JSON entry among the arrays
@@ -83,24 +83,17 @@ def write_checkpoint(arrays: dict[str, np.ndarray], state: dict[str, Any], direc
     Raises:
         UserError: it cannot be written, e.g. the disk is full; earlier checkpoints are kept.
     """
-    path = directory / f"step-{state['step']:08d}.npz"
-    try:
-        write_arrays(path, arrays, state)
-    except OSError as error:
-        kept = list_checkpoints(directory)
-        source = f", which resumes from {kept[-1].name}" if kept else ""
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"{path}: the checkpoint cannot be written ({reason}); free disk space and give the same command "
-            f"again{source}"
-        ) from error
+    kept = list_checkpoints(directory)
+    source = f", which resumes from {kept[-1].name}" if kept else ""
+    remedy = f"free disk space and give the same command again{source}"
+    write_arrays(directory / f"step-{state['step']:08d}.npz", arrays, state, remedy)
     for old in list_checkpoints(directory)[:-keep]:
         old.unlink(missing_ok=True)
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any], remedy: str = REMEDY) -> None:
     """Writes arrays and a JSON entry to an ``.npz`` file, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path, remedy) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **{STATE: np.array(json.dumps(state))})
         file.flush()
         os.fsync(file.fileno())  # the name must not be on the disk before the content is

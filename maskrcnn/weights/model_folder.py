@@ -40,12 +40,8 @@ def save_weights(model: Any, file: Path) -> None:
     Raises:
         UserError: the file cannot be written, e.g. because the disk is full.
     """
-    try:
-        with replacing(file) as path:
-            path.write_bytes(weights_file(model))
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{file}: cannot be written ({reason}); free disk space and run the command again") from error
+    with replacing(file) as path:
+        path.write_bytes(weights_file(model))
 
 
 def load_model_config(model_dir: str | Path) -> Config:

@@ -11,7 +11,7 @@ from PIL import Image
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.options import FORMATS, ExportOptions
-from maskrcnn.inference.exported import ExportedModel, load_exported
+from maskrcnn.inference.exported import METADATA, ExportedModel, load_exported
 from maskrcnn.inference.predictor import Predictor
 
 onnx = pytest.importorskip("onnx")
@@ -100,11 +100,13 @@ def test_batches_are_filled_up_with_empty_images(tmp_path):
 
     def run(images, image_sizes):
         runs.append(image_sizes.tolist())
-        return {name: image_sizes for name in ("boxes", "classes", "scores", "masks", "valid")}
+        values, valid = image_sizes.astype(np.float32), image_sizes > 0
+        boxes, masks = np.repeat(values[..., None], 4, axis=2), values[..., None, None]
+        return {"boxes": boxes, "classes": values, "scores": values, "masks": masks, "valid": valid}
 
     model = ExportedModel(run, (2, 8, None, 3), {}, tmp_path / "model.onnx", "")
     x = {"images": np.zeros((3, 8, 8, 3)), "image_sizes": np.array([[8, 7], [8, 6], [8, 5]])}
-    assert model.predict_on_batch(x)["boxes"].tolist() == [[8, 7], [8, 6], [8, 5]]
+    assert model.predict_on_batch(x)["scores"].tolist() == [[8, 7], [8, 6], [8, 5]]
     assert runs == [[[8, 7], [8, 6]], [[8, 5], [0, 0]]]
 
 
@@ -152,7 +154,9 @@ def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
 def test_a_config_that_is_none_is_named(tmp_path, monkeypatch, config):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"")
-    opened = ExportedModel(lambda *_: {}, (1, 64, 64, 3), {"config": config}, path, "onnxruntime")
+    opened = ExportedModel(
+        lambda *_: {}, (1, 64, 64, 3), dict.fromkeys(METADATA, "") | {"config": config}, path, "onnxruntime"
+    )
     monkeypatch.setattr("maskrcnn.inference.exported._open_onnx", lambda path, threads: opened)
     with pytest.raises(UserError, match=r"model\.onnx: holds no valid config"):
         load_exported(path)

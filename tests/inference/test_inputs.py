@@ -32,7 +32,8 @@ def test_folders_hold_images_and_videos(folder):
 def test_patterns_lists_and_cameras(folder, monkeypatch):
     assert find_inputs([f"{folder}/*.[jp]*g"]).images == [str(folder / "a.png"), str(folder / "b.jpg")]
     assert find_inputs([f"{folder}/**/*.tif"]).images == [str(folder / "inner" / "c.tif")]
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{folder / 'b.jpg'}\n\n{folder / 'inner'}\n"))
+    listed = f"{folder / 'b.jpg'}\n\n{folder / 'inner'}\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
     assert find_inputs(["-"]).images == [str(folder / "b.jpg"), str(folder / "inner" / "c.tif")]
     live = find_inputs(["0", "rtsp://host/door?channel=1", "https://host/film.mp4?key=1"])
     assert live.videos == ["0", "rtsp://host/door?channel=1", "https://host/film.mp4?key=1"]

@@ -113,7 +113,7 @@ def test_images_are_not_replaced_by_their_drawings(tmp_path: Path, predictor: Pr
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, predictor: Predictor) -> None:
     image = _save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"a\.png/out: cannot be written"):
+    with pytest.raises(UserError, match=r"a\.png/out/predictions\.json: cannot be written"):
         infer_inputs(predictor, find_inputs([image]), Saving(image / "out"))
 
 

@@ -20,7 +20,7 @@ def test_replacing_writes_all_or_nothing(tmp_path):
     path = tmp_path / "new" / "a.json"
     with replacing(path) as temporary:
         temporary.write_text("whole")
-    with pytest.raises(FileNotFoundError), replacing(path) as temporary:
+    with pytest.raises(UserError, match=r"new/a.json: cannot be written"), replacing(path) as temporary:
         temporary.with_name("missing").rename(temporary)
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.json", "whole")]
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.download import fetch
+from maskrcnn.runtime.files import writing
 
 BASE_URL = "http://images.cocodataset.org"
 
@@ -50,7 +51,7 @@ def download_coco(
     for split in splits:
         if split not in archives:
             raise UserError(f"unknown split {split!r} of COCO; choose from train, val")
-    try:
+    with writing(out_dir, "free disk space or choose another folder, then start again"):
         out_dir.mkdir(parents=True, exist_ok=True)
         for name in ("annotations", *splits):
             archive = archives[name]
@@ -59,11 +60,6 @@ def download_coco(
                 if not file.exists():
                     fetch(f"{base_url.rstrip('/')}/{archive.path}", file, md5=archive.md5, progress=progress)
                 _unpack(file, out_dir, archive.folder, progress)
-    except OSError as error:
-        hint = "free some space" if error.errno == errno.ENOSPC else "choose a folder that can be written"
-        raise UserError(
-            f"{out_dir}: cannot be written ({error.strerror or error}); {hint}, then start again"
-        ) from error
     return out_dir
 
 

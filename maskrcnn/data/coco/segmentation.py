@@ -45,7 +45,7 @@ def normalize_segmentation(
     if not segmentation or (isinstance(segmentation, list) and not any(segmentation)):
         raise EntryError(NO_MASK, "has no segmentation; Mask R-CNN learns from masks")
     if isinstance(segmentation, dict):
-        _check_rle(segmentation, image_size)
+        check_rle(segmentation, image_size)
         return {"size": segmentation["size"], "counts": segmentation["counts"]}
     if not isinstance(segmentation, list):
         raise EntryError("bad mask", f"segmentation is a {type(segmentation).__name__}; expected polygons or an RLE")
@@ -121,7 +121,12 @@ def _check_outline(polygons: list[list[float]], image_size: tuple[int, int]) -> 
         raise EntryError("endless outline", f"polygons have an outline of {length:.3g} px; draw the object's own")
 
 
-def _check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
+def check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
+    """Checks a run-length code, of an image of this height and width where it is known.
+
+    Raises:
+        EntryError: it describes no mask.
+    """
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(counts, list | str) or not counts:
         raise EntryError("bad RLE", "RLE has no counts")

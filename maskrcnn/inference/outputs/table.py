@@ -10,19 +10,29 @@ from maskrcnn.inference.outputs.conversions import to_rows
 from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.runtime.files import replacing
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how one begins
 COLUMNS: list[str] = ["image_id", "file_name", "frame", "time_s"]
 COLUMNS += ["class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id"]
 
 
 @contextlib.contextmanager
 def writing_csv(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
-    """Writes ``detections.csv``, a line for each detection."""
-    with replacing(out_dir / "detections.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
+    """Writes ``detections.csv``, a line each; names that a spreadsheet would compute get an apostrophe."""
+    with (
+        replacing(out_dir / "detections.csv") as path,
+        path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
 
         def add(item: Item) -> None:
-            place = {"image_id": item.image_id, "file_name": item.file, **item.extra}
-            table.writerows({**place, **row} for row in to_rows(item.detections))
+            place = {"image_id": item.image_id, "file_name": _inert(item.file), **item.extra}
+            table.writerows(
+                {**place, **row, "class_name": _inert(row["class_name"])} for row in to_rows(item.detections)
+            )
 
         yield add
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text

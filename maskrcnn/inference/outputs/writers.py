@@ -70,23 +70,15 @@ def writing_outputs(saving: Saving, categories: tuple[Category, ...]) -> Iterato
     saving.check(categories)
     out_dir = saving.out_dir
     remove_stale(out_dir)
-    try:
-        with contextlib.ExitStack() as stack:
-            add_result = stack.enter_context(writing_results(out_dir))
-            writers = [
-                stack.enter_context(OPENERS[name](out_dir, categories)) for name in dict.fromkeys(saving.formats)
-            ]
+    with contextlib.ExitStack() as stack:
+        add_result = stack.enter_context(writing_results(out_dir))
+        writers = [stack.enter_context(OPENERS[name](out_dir, categories)) for name in dict.fromkeys(saving.formats)]
 
-            def add(item: Item) -> None:
-                found = replace(item, detections=saving.selected(item.detections))
-                add_result(found)
-                shown = found.above(saving.score_threshold)
-                for write in writers:
-                    write(shown)
+        def add(item: Item) -> None:
+            found = replace(item, detections=saving.selected(item.detections))
+            add_result(found)
+            shown = found.above(saving.score_threshold)
+            for write in writers:
+                write(shown)
 
-            yield add
-    except OSError as error:
-        place = error.filename or out_dir
-        raise UserError(
-            f"{place}: cannot be written ({error.strerror or error}); free disk space or choose another --out_dir"
-        ) from error
+        yield add

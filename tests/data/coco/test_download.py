@@ -93,7 +93,7 @@ def test_a_damaged_archive_of_unknown_checksum_is_removed(server, archives, tmp_
 
 def test_a_full_disk(server, archives, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(UserError, match=r"No space left on device\); free some space"):
+    with pytest.raises(UserError, match=r"No space left on device\); free disk space"):
         get(server, archives, tmp_path)
 
 
