@@ -15,7 +15,7 @@ from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.input_files import open_regular, parse_json, read_bytes
+from maskrcnn.input_files import MAX_DOCUMENT_BYTES, open_regular, parse_json, read_bytes
 from maskrcnn.runtime.backend import import_tensorflow
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.hardware import available_cores, sums_int8_exactly
@@ -24,7 +24,6 @@ SUFFIXES = (".onnx", ".xml", ".tflite")  # ONNX, OpenVINO, LiteRT
 OUTPUTS = {"boxes": 3, "classes": 2, "scores": 2, "masks": 4, "valid": 2}  # dimensions, of which two are [B, D]
 MAX_SIDE = 4096  # of the shape that a file may fix: `maskrcnn export` takes no larger --batch and --size
 MODEL_FILE = "saved_model.pb"
-MAX_METADATA_BYTES = 1 << 24
 METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
 LITERT_METADATA_FILE = "maskrcnn.json"  # in the archive at the end of a .tflite file
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
@@ -169,7 +168,7 @@ def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
 def _open_litert(path: Path, threads: int | None) -> ExportedModel:
     litert = import_extra("ai_edge_litert.interpreter")
     with zipfile.ZipFile(path) as archive, archive.open(LITERT_METADATA_FILE) as file:
-        metadata = parse_json(file.read(MAX_METADATA_BYTES))
+        metadata = parse_json(file.read(MAX_DOCUMENT_BYTES))
     interpreter = litert.Interpreter(str(path), num_threads=threads or available_cores())
     signatures = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
     shapes = [tuple(map(int, runner.get_input_details()["images"]["shape"])) for runner in signatures]
