@@ -75,8 +75,6 @@ def find_weights_file(model_dir: str | Path) -> Path:
     found = next((path for path in places if path.is_file()), None)
     if found is None:
         raise UserError(f"{model_dir}: no {WEIGHTS_FILE} here; give a folder in which `maskrcnn train` has run")
-    if found != places[0]:
-        logger.info("%s: the run has not finished; this is its model in %s", model_dir, found.relative_to(model_dir))
     return found
 
 
@@ -89,7 +87,12 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     saved = load_model_config(model_dir)
     config = config or saved
     model = MaskRCNN(config)
-    load_weights(model, find_weights_file(model_dir))
+    file = find_weights_file(model_dir)
+    if file.parent != Path(model_dir):
+        logger.info(
+            "%s: the run has not finished; this is its model so far, %s", model_dir, file.relative_to(model_dir)
+        )
+    load_weights(model, file)
     compile_for_use(model, config)
     return model, config
 

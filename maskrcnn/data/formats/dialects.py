@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskrcnn.data.coco.problems import EntryError
-from maskrcnn.data.coco.segmentation import Segmentation, encode_rle
+from maskrcnn.data.coco.segmentation import Segmentation, encode_rle, normalize_segmentation
 from maskrcnn.data.formats.content import Size, ellipse_points, encode_mask, mask_utils, place_mask
 from maskrcnn.imaging.read import open_image
 
@@ -59,7 +59,8 @@ def _points(points: Any) -> list[float]:
 def _with_holes(outer: list[float], holes: list[list[float]], size: Size) -> Segmentation:
     if not holes:
         return [outer]
-    rles: list[Any] = [encode_rle([polygon], *size) for polygon in (outer, *holes)]
+    checked = [normalize_segmentation([polygon], size, lambda kind, text: None) for polygon in (outer, *holes)]
+    rles: list[Any] = [encode_rle(segmentation, *size) for segmentation in checked]
     whole, *cut = (mask_utils.decode(rle).astype(bool) for rle in rles)
     return encode_mask(whole & ~np.any(cut, axis=0))
 
@@ -117,14 +118,10 @@ def _isat_shape(entry: Any, size: Size) -> Shape:
     return Shape([_points(entry["segmentation"])])
 
 
-# V7 Darwin, versions 1 and 2
+# V7 Darwin 2
 def _darwin_images(content: Any, path: Path) -> Iterator[Image]:
-    if "item" in content:
-        slot = (content["item"].get("slots") or [{}])[0]
-        yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
-    else:
-        image = content["image"]
-        yield Image(image["filename"], _size(image), _named(content["annotations"], "name"))
+    slot = (content["item"].get("slots") or [{}])[0]
+    yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
 
 
 def _darwin_shape(entry: Any, size: Size) -> Shape:
@@ -132,8 +129,7 @@ def _darwin_shape(entry: Any, size: Size) -> Shape:
         box = entry["bounding_box"]
         return Shape(None, [box["x"], box["y"], box["w"], box["h"]])
     polygon = entry["polygon"]
-    paths = polygon.get("paths") or [polygon["path"], *polygon.get("additional_paths", [])]
-    return Shape([_points(path) for path in paths])
+    return Shape([_points(path) for path in polygon["paths"]])
 
 
 # VoTT: one JSON an image, or an export with "assets"
@@ -176,7 +172,7 @@ def _datumaro_shape(entry: Any, size: Size) -> Shape:
 def _label_studio_images(content: Any, path: Path) -> Iterator[Image]:
     for task in content:
         data = task.get("data", task)
-        reference = next(value for value in data.values() if isinstance(value, str) and _is_image(value))
+        reference = next((value for value in data.values() if isinstance(value, str) and _is_image(value)), "")
         if "data" in task:
             done = [entry for entry in task.get("annotations", []) if not entry.get("was_cancelled")][-1:]
             values = [result["value"] for entry in done for result in entry["result"] if result["type"] != "choices"]
@@ -284,7 +280,6 @@ DIALECTS = (
     Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _coco_shape),
     Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
     Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
-    Dialect("V7 Darwin", (b'"workview_url"', b'"filename"', b'"annotations"'), _darwin_images, _darwin_shape),
     Dialect("VoTT", (b'"asset"', b'"regions"', b'"tags"'), _vott_images, _vott_shape),
     Dialect("Datumaro", (b'"categories"', b'"labels"', b'"items"'), _datumaro_images, _datumaro_shape),
     Dialect("Label Studio", (b'"from_name"', b'"to_name"', b'"result"'), _label_studio_images, _label_studio_shape),
