@@ -17,9 +17,10 @@ import numpy as np
 
 from maskrcnn import settings
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import open_regular, parse_json
+from maskrcnn.input_files import parse_json
 from maskrcnn.runtime.files import REMEDY, replacing
 from maskrcnn.training.plan import State
+from maskrcnn.weights.model_folder import read_arrays
 
 STATE = "state"  # the name of the JSON entry among the arrays
 logger = logging.getLogger(__name__)
@@ -130,13 +131,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], State]:
     Raises:
         Exception: it is damaged, or not a checkpoint.
     """
-    with open_regular(path) as stream, np.load(stream) as file:
-        size = sum(entry.file_size for entry in file.zip.infolist())
-        if size > stream.seek(0, 2):
-            raise ValueError(f"{size} bytes of arrays in a smaller file")
-        arrays = {name: file[name] for name in file.files}
-    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biufU" for array in arrays.values()):
-        raise ValueError("it holds something else than numbers")
+    arrays = read_arrays(path)
     entries = parse_json(str(arrays.pop(STATE)))  # those of earlier versions hold more
     state = settings.build(State, {field.name: entries[field.name] for field in fields(State) if field.name in entries})
     if path.stem != f"step-{state.step:08d}":

@@ -18,9 +18,8 @@ from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
 from maskrcnn.training.log import WriteLog
 from maskrcnn.training.optimizer import averaged_weights
-from maskrcnn.weights.model_folder import save_model
+from maskrcnn.weights.model_folder import BEST, save_model
 
-BEST = "best"  # folder of the model with the best mask AP so far
 logger = logging.getLogger(__name__)
 
 

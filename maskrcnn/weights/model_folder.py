@@ -1,10 +1,13 @@
 """The model folder: ``config.json`` and ``model.weights.h5``, all that evaluation and inference need."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from keras.backend import standardize_dtype
 
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
@@ -16,6 +19,9 @@ from maskrcnn.runtime.keras_patches import weights_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
+BEST = "best"  # the folder of the best model, in a run's
+CHECKPOINTS = "checkpoints/step-*.npz"
+logger = logging.getLogger(__name__)
 
 
 def save_config(config: Config, model_dir: str | Path) -> None:
@@ -50,10 +56,22 @@ def load_model_config(model_dir: str | Path) -> Config:
     Raises:
         UserError: the folder holds no model.
     """
+    find_weights_file(model_dir)
+    return load_config(Path(model_dir) / CONFIG_FILE)
+
+
+def find_weights_file(model_dir: str | Path) -> Path:
+    """The weights in a folder; of a run that has not finished, those of its best model, else its newest checkpoint.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
     model_dir = Path(model_dir)
-    if not (model_dir / WEIGHTS_FILE).is_file():
-        raise UserError(f"{model_dir}: no {WEIGHTS_FILE} here; give a folder in which `maskrcnn train` has finished")
-    return load_config(model_dir / CONFIG_FILE)
+    places = [model_dir / WEIGHTS_FILE, model_dir / BEST / WEIGHTS_FILE, *sorted(model_dir.glob(CHECKPOINTS))[::-1]]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise UserError(f"{model_dir}: no {WEIGHTS_FILE} here; give a folder in which `maskrcnn train` has run")
+    return found
 
 
 def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[MaskRCNN, Config]:
@@ -65,7 +83,12 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     saved = load_model_config(model_dir)
     config = config or saved
     model = MaskRCNN(config)
-    load_weights(model, Path(model_dir) / WEIGHTS_FILE)
+    file = find_weights_file(model_dir)
+    if file.parent != Path(model_dir):
+        logger.info(
+            "%s: the run has not finished; this is its model so far, %s", model_dir, file.relative_to(model_dir)
+        )
+    load_weights(model, file)
     compile_for_use(model, config)
     return model, config
 
@@ -89,7 +112,7 @@ def compile_for_use(model: MaskRCNN, config: Config) -> None:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Loads a Keras ``.weights.h5`` file into a model or a part of one.
+    """Loads a Keras ``.weights.h5`` file, or the checkpoint of a run, into a model or a part of one.
 
     Raises:
         UserError: damaged, or weights of another architecture.
@@ -97,12 +120,40 @@ def load_weights(model: Any, path: Path) -> None:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
     try:
+        if path.suffix == ".npz":
+            _assign_arrays(model, read_arrays(path))
+            return
         with h5py.File(path) as store:
             _check_store(store, size)
         model.load_weights(path)
     except Exception as error:  # a damaged file can fail in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: damaged, or weights of another architecture ({reason})") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a run's checkpoint, which take no more memory than it has bytes.
+
+    Raises:
+        Exception: it is damaged, or not a checkpoint.
+    """
+    with open_regular(path) as stream, np.load(stream) as file:
+        size = sum(entry.file_size for entry in file.zip.infolist())
+        if size > stream.seek(0, 2):
+            raise ValueError(f"{size} bytes of arrays in a smaller file")
+        arrays = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biufU" for array in arrays.values()):
+        raise ValueError("it holds something else than numbers")
+    return arrays
+
+
+def _assign_arrays(model: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Sets a model's variables, which a checkpoint numbers."""
+    own = [array for name, array in arrays.items() if name.startswith("model-")]
+    if [array.shape for array in own] != [tuple(variable.shape) for variable in model.variables]:
+        raise ValueError("the shapes are others")
+    for variable, array in zip(model.variables, own, strict=True):
+        variable.assign(array.astype(standardize_dtype(variable.dtype)))
 
 
 def _check_store(store: h5py.Group, size: int) -> int:

@@ -10,7 +10,16 @@ import maskrcnn
 from maskrcnn.config import Category
 from maskrcnn.errors import UserError
 from maskrcnn.model import MaskRCNN
-from maskrcnn.weights.model_folder import load_model, save_model
+from maskrcnn.training.checkpoint import save_checkpoint
+from maskrcnn.training.plan import State
+from maskrcnn.weights.model_folder import (
+    WEIGHTS_FILE,
+    find_weights_file,
+    load_model,
+    load_model_config,
+    save_config,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -46,3 +55,20 @@ def test_damaged_or_missing_files_are_named(model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"model\.weights\.h5: damaged"):
         load_model(tmp_path)
+
+
+def test_the_folder_of_a_run_that_has_not_finished_is_used(micro, tmp_path):
+    config = dataclasses.replace(micro, categories=(Category(1, 1, "a"),))
+    model = MaskRCNN(config)
+    model.compile("sgd")
+    save_config(config, tmp_path)
+    with pytest.raises(UserError, match="give a folder in which `maskrcnn train` has run"):
+        load_model_config(tmp_path)
+    for step in (3, 12):
+        model.variables[0].assign(model.variables[0] * 0 + step)
+        save_checkpoint(model, State(step, 0, 1), tmp_path / "checkpoints")
+    newest = load_model(tmp_path)[0]
+    for value, expected in zip(newest.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    save_model(model, config, tmp_path / "best")
+    assert find_weights_file(tmp_path) == tmp_path / "best" / WEIGHTS_FILE

@@ -44,7 +44,8 @@ def read_data_yaml(folder: Path) -> DataYaml | None:
                 found = [_resolve(entry, key, folder, content) for entry in entries if isinstance(entry, str)]
                 if any(found):
                     splits[SPLIT_WORDS[key]] = [place for place in found if place]
-            return DataYaml(path, _names(content["names"]), splits, "kpt_shape" in content)
+            if splits or path.parent == folder:
+                return DataYaml(path, _names(content["names"]), splits, "kpt_shape" in content)
     return None
 
 

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskrcnn.data.coco.segmentation import Segmentation, encode_rle
+from maskrcnn.data.coco.problems import EntryError
+from maskrcnn.data.coco.segmentation import Segmentation, encode_rle, normalize_segmentation
 from maskrcnn.data.formats.content import Size, ellipse_points, encode_mask, mask_utils, place_mask
 from maskrcnn.imaging.read import open_image
 
 MAX_BITMAP_BYTES = 1 << 26  # of a decompressed PNG
 OBJECT = "object"
+NO_AREA = "shapes that have no area"
 
 
 class Image(NamedTuple):
@@ -57,7 +59,8 @@ def _points(points: Any) -> list[float]:
 def _with_holes(outer: list[float], holes: list[list[float]], size: Size) -> Segmentation:
     if not holes:
         return [outer]
-    rles: list[Any] = [encode_rle([polygon], *size) for polygon in (outer, *holes)]
+    checked = [normalize_segmentation([polygon], size, lambda kind, text: None) for polygon in (outer, *holes)]
+    rles: list[Any] = [encode_rle(segmentation, *size) for segmentation in checked]
     whole, *cut = (mask_utils.decode(rle).astype(bool) for rle in rles)
     return encode_mask(whole & ~np.any(cut, axis=0))
 
@@ -85,7 +88,7 @@ def _supervisely_shape(entry: Any, size: Size) -> Shape:
         (x1, y1), (x2, y2) = outer
         return Shape(None, [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)])
     if kind not in (None, "polygon"):
-        raise ValueError(f"a {kind} has no area")
+        raise EntryError(NO_AREA, f"is a {kind}")
     return Shape(_with_holes(_points(outer), [_points(hole) for hole in holes], size))
 
 
@@ -115,14 +118,10 @@ def _isat_shape(entry: Any, size: Size) -> Shape:
     return Shape([_points(entry["segmentation"])])
 
 
-# V7 Darwin, versions 1 and 2
+# V7 Darwin 2
 def _darwin_images(content: Any, path: Path) -> Iterator[Image]:
-    if "item" in content:
-        slot = (content["item"].get("slots") or [{}])[0]
-        yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
-    else:
-        image = content["image"]
-        yield Image(image["filename"], _size(image), _named(content["annotations"], "name"))
+    slot = (content["item"].get("slots") or [{}])[0]
+    yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
 
 
 def _darwin_shape(entry: Any, size: Size) -> Shape:
@@ -130,8 +129,7 @@ def _darwin_shape(entry: Any, size: Size) -> Shape:
         box = entry["bounding_box"]
         return Shape(None, [box["x"], box["y"], box["w"], box["h"]])
     polygon = entry["polygon"]
-    paths = polygon.get("paths") or [polygon["path"], *polygon.get("additional_paths", [])]
-    return Shape([_points(path) for path in paths])
+    return Shape([_points(path) for path in polygon["paths"]])
 
 
 # VoTT: one JSON an image, or an export with "assets"
@@ -150,12 +148,12 @@ def _vott_shape(entry: Any, size: Size) -> Shape:
 
 # Datumaro: annotations/SPLIT.json beside images/SPLIT/
 def _datumaro_images(content: Any, path: Path) -> Iterator[Image]:
-    names = [label["name"] for label in content["categories"]["label"]["labels"]]
+    names = dict(enumerate(label["name"] for label in content["categories"]["label"]["labels"]))
     for item in content["items"]:
         image = item.get("image") or {}
         sides = image.get("size")
         size = (int(sides[0]), int(sides[1])) if sides else None
-        objects = [(names[entry["label_id"]], entry) for entry in item["annotations"] if "label_id" in entry]
+        objects = [(names.get(entry.get("label_id")), entry) for entry in item["annotations"]]
         yield Image(image.get("path") or item["id"], size, objects)
 
 
@@ -166,7 +164,7 @@ def _datumaro_shape(entry: Any, size: Size) -> Shape:
     if kind == "mask":
         return Shape(entry["rle"])
     if kind != "polygon":
-        raise ValueError(f"a {kind} has no area")
+        raise EntryError(NO_AREA, f"is a {kind}")
     return Shape([entry["points"]])
 
 
@@ -174,7 +172,7 @@ def _datumaro_shape(entry: Any, size: Size) -> Shape:
 def _label_studio_images(content: Any, path: Path) -> Iterator[Image]:
     for task in content:
         data = task.get("data", task)
-        reference = next(value for value in data.values() if isinstance(value, str) and _is_image(value))
+        reference = next((value for value in data.values() if isinstance(value, str) and _is_image(value)), "")
         if "data" in task:
             done = [entry for entry in task.get("annotations", []) if not entry.get("was_cancelled")][-1:]
             values = [result["value"] for entry in done for result in entry["result"] if result["type"] != "choices"]
@@ -192,7 +190,7 @@ def _is_image(reference: str) -> bool:
 def _label_studio_shape(entry: Any, size: Size) -> Shape:
     scale = size[1] / 100, size[0] / 100
     if "rle" in entry:
-        raise ValueError("a brush mask; export brush masks from Label Studio as COCO")
+        raise EntryError("brush masks of Label Studio's JSON (export as COCO)", "is a brush mask")
     if "points" in entry:
         return Shape([_points((x * scale[0], y * scale[1]) for x, y in entry["points"])])
     if "radiusX" in entry:
@@ -214,7 +212,7 @@ def _scalabel_shape(entry: Any, size: Size) -> Shape:
         return Shape(entry["rle"])
     if entry.get("poly2d"):
         if any("C" in part["types"] for part in entry["poly2d"]):
-            raise ValueError("a Bézier curve; export RLEs or polygons of straight lines")
+            raise EntryError("curves (export RLEs, or polygons of straight lines)", "is a Bézier curve")
         return Shape([_points(part["vertices"]) for part in entry["poly2d"]])
     box = entry["box2d"]
     return Shape(None, [box["x1"], box["y1"], box["x2"] - box["x1"], box["y2"] - box["y1"]])
@@ -240,7 +238,7 @@ def _via3_shape(entry: Any, size: Size) -> Shape:
     if kind in (3, 4):  # circle, ellipse
         return Shape([_points(ellipse_points(xy[:2], (xy[2], xy[-1])))])
     if kind not in (6, 7):  # polyline, polygon
-        raise ValueError("a point or line has no area")
+        raise EntryError(NO_AREA, "is a point or line")
     return Shape([xy])
 
 
@@ -265,11 +263,11 @@ def _cvat_shape(entry: Any, size: Size) -> Shape:
         cx, cy, rx, ry = numbers("cx", "cy", "rx", "ry")
         return Shape([_points(ellipse_points((cx, cy), (rx, ry), math.radians(float(entry.get("rotation", 0)))))])
     if entry.tag != "mask":
-        raise ValueError(f"a {entry.tag} has no area")
+        raise EntryError(NO_AREA, f"is a {entry.tag}")
     left, top, width, height = map(int, numbers("left", "top", "width", "height"))
     edges = np.cumsum([0, *map(int, entry.get("rle").split(","))])
     if edges[-1] != width * height or width * height > size[0] * size[1]:
-        raise ValueError("a mask whose runs are not those of its box")
+        raise EntryError("bad RLE", "has runs that are not those of its box")
     part = np.zeros(width * height, bool)
     for start, end in list(pairwise(edges))[1::2]:
         part[start:end] = True
@@ -282,11 +280,12 @@ DIALECTS = (
     Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _coco_shape),
     Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
     Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
-    Dialect("V7 Darwin", (b'"workview_url"', b'"filename"', b'"annotations"'), _darwin_images, _darwin_shape),
     Dialect("VoTT", (b'"asset"', b'"regions"', b'"tags"'), _vott_images, _vott_shape),
     Dialect("Datumaro", (b'"categories"', b'"labels"', b'"items"'), _datumaro_images, _datumaro_shape),
     Dialect("Label Studio", (b'"from_name"', b'"to_name"', b'"result"'), _label_studio_images, _label_studio_shape),
-    Dialect("Label Studio", (b'labels"', b'"annotation_id"'), _label_studio_images, _label_studio_shape),
+    Dialect(
+        "Label Studio", (b'labels"', b'"annotation_id"', b'"annotator"'), _label_studio_images, _label_studio_shape
+    ),
     Dialect("Scalabel", (b'"labels"', b'"poly2d"', b'"category"'), _scalabel_images, _scalabel_shape),
     Dialect("VIA 3", (b'"fname"', b'"attribute"', b'"metadata"'), _via3_images, _via3_shape),
     Dialect("CVAT for images", (b"<annotations>", b"<image ", b"label="), _cvat_images, _cvat_shape),

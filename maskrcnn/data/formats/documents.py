@@ -84,8 +84,7 @@ def _parse(path: Path, dialect: Dialect) -> Document:
     try:
         is_xml = path.suffix.lower() == ".xml"
         content = parse_tree(path) if is_xml else read_json(path, dialect.format, MAX_ANNOTATION_BYTES)
-        images = [image for image in dialect.images(content, path) if image.reference]
-        return Document(path, [image for image in images if isinstance(image.objects, list)])
+        return Document(path, list(dialect.images(content, path)))
     except (UserError, *WRONG):
         return Document(path, [], SKIPPED_FILES)
 
@@ -98,7 +97,8 @@ def _read(finder: ImageFinder, dialect: Dialect, documents: dict[str, list[Docum
         if document.problem and document.path.name != "meta.json":  # Supervisely's list of classes
             content.notes.add(document.problem, document.path)
         for image in document.images:
-            if path := finder.find(image.reference, document.path.parent):
+            name = image.reference if isinstance(image.reference, str) else ""
+            if path := finder.find(name, document.path.parent):
                 found.append((path, image, document.path))
             else:
                 content.notes.add("missing images skipped", f"{document.path}: {image.reference}")
@@ -134,12 +134,14 @@ def _shape(content: Content, dialect: Dialect, entry: tuple[Any, Size], example:
     try:
         segmentation, box = dialect.shape(*entry)
         if segmentation is None:
-            return Shape(None, [float(value) for value in box or ()][:4])
+            x, y, width, height = box or ()
+            return Shape(None, [float(x), float(y), float(width), float(height)])
         segmentation = normalize_segmentation(segmentation, size, lambda kind, text: None)
         if isinstance(segmentation, list):
             segmentation = [clip_points(zip(part[0::2], part[1::2], strict=True), size) for part in segmentation]
         return Shape(segmentation)
-    except (UserError, EntryError, *WRONG) as error:
-        reason = one_line(str(error)) if type(error) in (ValueError, EntryError) else "their numbers are missing"
-        content.notes.add(f"objects skipped: {reason}", example)
-        return None
+    except EntryError as error:
+        content.notes.add(f"objects skipped: {error.kind}", f"{example} {one_line(str(error))}")
+    except (UserError, *WRONG):
+        content.notes.add("objects skipped whose numbers are missing or wrong", example)
+    return None

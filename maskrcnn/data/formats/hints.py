@@ -17,7 +17,10 @@ OTHER_JSON = (  # marks of files that hold a list of annotations too, but not CO
         rb'"segments_info"',
         "COCO panoptic annotations; convert them with panopticapi's panoptic2detection_coco_format.py",
     ),
-    (rb'"videos"\s*:\s*\[', "annotations of videos (YouTube-VIS); write those of each frame as COCO JSON"),
+    (
+        rb'"(?:file_names|segmentations)"\s*:\s*\[',
+        "annotations of videos (YouTube-VIS); write those of each frame as COCO JSON",
+    ),
     (rb'"coordinates"\s*:\s*\{', f"CreateML annotations, {BOXES_ONLY.partition(';')[0]}; export as COCO segmentation"),
     (
         rb'"Labeled Data"|"data_row"',

@@ -75,14 +75,25 @@ class _File:
         """The folders above the one that says what it is."""
         return self.folders[: max(self.place, 0)]
 
-    def tokens(self) -> set[str]:
+    def tokens(self) -> frozenset[str]:
         """What the folders' names say but for image and mask."""
-        parts = [re.split(r"[_\-. ]", part.lower()) for part in self.folders]
-        return {"_".join(word for word in words if not re.fullmatch(f"{MASK}|{IMAGE}", word)) for words in parts} - {""}
+        return _tokens(self.folders)
 
     def split(self) -> str | None:
         """The first split that a folder tells."""
-        return next((split for part in self.folders if (split := split_of(part))), None)
+        return _split(self.folders)
+
+
+@lru_cache(maxsize=4096)
+def _split(folders: tuple[str, ...]) -> str | None:
+    return next((split for part in folders if (split := split_of(part))), None)
+
+
+@lru_cache(maxsize=4096)
+def _tokens(folders: tuple[str, ...]) -> frozenset[str]:
+    parts = [re.split(r"[_\-. ]", part.lower()) for part in folders]
+    words = ("_".join(word for word in part if not re.fullmatch(f"{MASK}|{IMAGE}", word)) for part in parts)
+    return frozenset(words) - {""}
 
 
 def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:

@@ -156,6 +156,8 @@ def test_lists_may_be_objects_and_text_utf16(coco):
 
 
 def test_other_json_with_such_a_list_is_not_coco(tmp_path):
-    (tmp_path / "instances.json").write_text(json.dumps({"videos": [], "annotations": [], "categories": []}))
+    (tmp_path / "instances.json").write_text(
+        json.dumps({"videos": [{"file_names": ["a.jpg"]}], "annotations": [], "categories": []})
+    )
     (tmp_path / "train.json").write_text(json.dumps({"images": ["a.jpg", "b.jpg"]}))
     assert coco_format.find(tmp_path) is None

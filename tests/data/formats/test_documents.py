@@ -161,7 +161,9 @@ def label_studio(stems):
 
 def label_studio_min(stems):
     label = [{"points": percent(points), "polygonlabels": [name]} for name, points in OBJECTS.items()]
-    tasks = [{"image": f"/data/upload/1/{stem}.jpg", "label": label, "annotation_id": 1} for stem in stems]
+    tasks = [
+        {"image": f"/data/upload/1/{stem}.jpg", "label": label, "annotation_id": 1, "annotator": 1} for stem in stems
+    ]
     return "min.json", json.dumps(tasks)
 
 
@@ -248,9 +250,9 @@ def test_what_cannot_be_used_is_counted(tmp_path):
     assert [note.partition(" (first")[0] for note in split.notes] == [
         "files skipped that are not written like the others: 1",
         "missing images skipped: 1",
-        "objects skipped: a point has no area: 1",
+        "objects skipped: shapes that have no area: 1",
         "objects skipped that name no class: 1",
-        "objects skipped: their numbers are missing: 2",
+        "objects skipped whose numbers are missing or wrong: 2",
         "images skipped whose annotations state another size: 1",
     ]
     (box,) = [entry for entry in split.content["annotations"] if "segmentation" not in entry]
@@ -273,3 +275,40 @@ def test_other_json_is_not_taken(tmp_path):
     draw_image(tmp_path / "a.jpg")
     (tmp_path / "a.json").write_text(json.dumps({"objects": [], "labels": {}, "image": "a.jpg"}))
     assert find(tmp_path) is None
+
+
+WRITERS = {
+    **{
+        write.__name__: lambda write=write: write("a")[::2] for write in (supervisely, deepfashion2, isat, darwin, vott)
+    },
+    **{
+        write.__name__: lambda write=write: (write("a")[0], json.loads(write("a")[1]))
+        for write in (datumaro, label_studio, label_studio_min, scalabel, via3)
+    },
+}
+
+
+def places(content, place=()):
+    """The path to every value in a document."""
+    children = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in children:
+        yield (*place, key)
+        yield from places(value, (*place, key))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_wrong_value_anywhere_stops_the_reader(tmp_path, name):
+    file, content = WRITERS[name]()
+    draw_image(tmp_path / "img/a.jpg")
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for place in places(content):
+        for value in (None, "x", -1, [[1]]):
+            changed = json.loads(json.dumps(content))
+            parent = changed
+            for key in place[:-1]:
+                parent = parent[key]
+            parent[place[-1]] = value
+            path.write_text(json.dumps(changed))
+            for split in read_all(dataset).values() if (dataset := find(tmp_path)) else ():
+                assert len(split.content["annotations"]) <= 2

@@ -32,7 +32,10 @@ def test_one_line_says_what_is_there_and_what_is_understood(tmp_path):
 
 
 LOOKS = {  # a file in the folder, its content, and what is said of it
-    "train/instances.json": ('{"videos": [], "annotations": [{}]}', "videos (YouTube-VIS); write those of each frame"),
+    "train/instances.json": (
+        '{"videos": [{"file_names": []}], "annotations": [{}]}',
+        "videos (YouTube-VIS); write those of each frame",
+    ),
     "panoptic.json": ('{"images": [], "annotations": [{"segments_info": []}]}', "panoptic annotations; convert them"),
     "createml.json": ('[{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}]', "boxes without masks"),
     "labelbox.json": ('[{"Labeled Data": "https://example.org/a.jpg"}]', "Labelbox export"),
