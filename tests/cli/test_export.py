@@ -43,6 +43,11 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         run("--model_dir", tmp_path, "--format", "openvino")
 
 
+def test_precisions_exclude_each_other(tmp_path):
+    with pytest.raises(UserError, match="give one of int8 and half"):
+        run("--model_dir", tmp_path, "--half", "--int8", tmp_path)
+
+
 @pytest.mark.parametrize("flags", [("--batch", "0"), ("--batch", "two"), ("--format", "coreml")])
 def test_wrong_flags_are_usage_errors(tmp_path, capsys, flags):
     with pytest.raises(SystemExit):
