@@ -15,6 +15,7 @@ from maskrcnn.export.calibration import calibration_images, cropped, read_images
 from maskrcnn.export.check import INT8, Difference, Tolerance, check_file, format_differences, refuse
 from maskrcnn.export.write import write_file
 from maskrcnn.inference.exported import load_exported
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import creating
 
@@ -107,7 +108,7 @@ def _output_path(source: Any, out: str | Path | None, options: ExportOptions) ->
     if out is None:
         if isinstance(source, tuple):
             raise UserError("no file to write to; give out")
-        return Path(source) / EXPORT_DIR / (name.with_suffix(f".int8{name.suffix}") if options.int8 else name)
+        return as_path(source) / EXPORT_DIR / (name.with_suffix(f".int8{name.suffix}") if options.int8 else name)
     path = Path(out)
     if path.suffix != name.suffix:
         raise UserError(f"{path}: expected a file name ending in {name.suffix} for {options.format}")

@@ -8,7 +8,7 @@ import h5py
 
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import open_regular
+from maskrcnn.input_files import as_path, open_regular
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.files import replacing
@@ -50,7 +50,7 @@ def load_model_config(model_dir: str | Path) -> Config:
     Raises:
         UserError: the folder holds no model.
     """
-    model_dir = Path(model_dir)
+    model_dir = as_path(model_dir)
     if not (model_dir / WEIGHTS_FILE).is_file():
         raise UserError(f"{model_dir}: no {WEIGHTS_FILE} here; give a folder in which `maskrcnn train` has finished")
     return load_config(model_dir / CONFIG_FILE)
