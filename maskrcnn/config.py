@@ -7,6 +7,7 @@ Mask R-CNN (arXiv:1703.06870); "reference" is NVIDIA's TensorFlow-2 Mask R-CNN, 
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -255,7 +256,7 @@ class Config:
         except settings.SettingError as error:
             raise UserError(str(error)) from error
 
-    def override(self, changes: dict[str, Any]) -> "Config":
+    def override(self, changes: Mapping[str, Any]) -> "Config":
         """Replaces fields named by dotted paths: ``{"model.rpn.nms_iou": 0.6}``.
 
         A leading ``model.`` may be left out, so that ``rpn.nms_iou`` works. Strings are read as JSON where they are.
@@ -264,6 +265,8 @@ class Config:
             UserError: an unknown name (the near ones are listed), or a value of the wrong type or out of range.
         """
         config = self
+        if not isinstance(changes, Mapping):
+            raise UserError(f"{type(changes).__name__} holds no settings; give a dict of dotted names and values")
         try:
             for name, value in changes.items():
                 path = settings.resolve(Config, name, optional_prefix="model.")

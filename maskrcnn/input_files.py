@@ -27,6 +27,21 @@ BRACKETS = b"[]{}"
 OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
 
 
+def as_path(value: Any) -> Path:
+    """The path that a caller gives.
+
+    Raises:
+        UserError: what is given can be none.
+    """
+    try:
+        path = Path(value)
+        path.exists()
+    except (TypeError, OSError) as error:  # OSError: too long
+        shown = ascii(value)[:60]
+        raise UserError(f"{shown}: no path of a file or folder ({type(error).__name__}); give a path") from error
+    return path
+
+
 def open_regular(path: str | Path) -> BufferedReader:
     """Opens a regular file to read it, without waiting for the other end of a pipe.
 

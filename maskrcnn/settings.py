@@ -52,7 +52,7 @@ def resolve(cls: type, name: str, *, optional_prefix: str) -> str:
     Raises:
         SettingError: there is none of that name; the nearest ones are named.
     """
-    known = field_paths(cls)
+    known, name = field_paths(cls), str(name)
     for candidate in (name, f"{optional_prefix}{name}"):
         if candidate in known:
             return candidate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import MAX_DEPTH, open_regular, parse_json, read_bytes, read_json
+from maskrcnn.input_files import MAX_DEPTH, as_path, open_regular, parse_json, read_bytes, read_json
 
 pytestmark = pytest.mark.no_backend
 
@@ -139,3 +139,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path):
         file.truncate(1 << 40)  # takes no space on the disk
     with pytest.raises(UserError, match=r"sparse.json: 1099512 MB, at most 67 MB are read"):
         read_json(path, "a table")
+
+
+@pytest.mark.parametrize("value", [None, 3, b"x", [], {}, object(), "x" * 5000], ids=lambda value: str(value)[:10])
+def test_what_is_no_path_is_named(value):
+    with pytest.raises(UserError, match="no path of a file or folder"):
+        as_path(value)

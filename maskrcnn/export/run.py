@@ -15,6 +15,7 @@ from maskrcnn.export.calibration import calibration_images, cropped, read_images
 from maskrcnn.export.check import HALF, INT8, Difference, Tolerance, check_file, format_differences, refuse
 from maskrcnn.export.options import ExportOptions
 from maskrcnn.inference.exported import load_exported
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import creating
 
@@ -78,7 +79,7 @@ def _output_path(source: Any, out: str | Path | None, options: ExportOptions) ->
     if out is None:
         if isinstance(source, tuple):
             raise UserError("no file to write to; give out")
-        return Path(source) / EXPORT_DIR / options.file
+        return as_path(source) / EXPORT_DIR / options.file
     path, suffix = Path(out), Path(options.file).suffix
     if path.suffix != suffix:
         raise UserError(f"{path}: expected a file name ending in {suffix} for {options.format}")

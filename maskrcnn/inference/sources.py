@@ -7,6 +7,7 @@ from pathlib import Path
 from maskrcnn.config import Config
 from maskrcnn.inference.exported import SUFFIXES, is_saved_model, load_exported
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.extras import import_extra
 
 
@@ -50,4 +51,5 @@ def open_source(source: str | Path) -> ModelSource:
 
 def is_exported(source: str | Path) -> bool:
     """Whether a name is that of a file, or a SavedModel folder, of `maskrcnn export`."""
-    return Path(source).suffix in SUFFIXES or is_saved_model(Path(source))
+    path = as_path(source)
+    return path.suffix in SUFFIXES or is_saved_model(path)

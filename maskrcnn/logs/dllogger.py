@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.files import writing
 
 PREFIX = "DLLL "
 
@@ -39,12 +40,10 @@ class DLLLog:
         """
         self.path = Path(path)
         if self.path.is_fifo():  # to open it would wait for a reader
-            raise UserError(f"{path}: the log cannot be written (a pipe); see --log_file")
-        try:
+            raise UserError(f"{path}: cannot be written (a pipe); see --log_file")
+        with writing(path, "see --log_file"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = self.path.open("a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise UserError(f"{self.path}: the log cannot be written ({error.strerror}); see --log_file") from error
         self._start = datetime.datetime.now()
 
     def parameters(self, values: Mapping[str, Any]) -> None:
@@ -66,11 +65,8 @@ class DLLLog:
             "step": step if isinstance(step, str) else list(step),
             "data": dict(data),
         }
-        try:
+        with writing(self.path, "free disk space and give the same command again"):
             self._file.write(f"{PREFIX}{json.dumps(line)}\n")
-        except OSError as error:
-            reason = f"the log cannot be written ({error.strerror})"
-            raise UserError(f"{self.path}: {reason}; free disk space and give the same command again") from error
 
     def close(self) -> None:
         """Closes the file."""

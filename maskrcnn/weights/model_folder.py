@@ -11,7 +11,7 @@ from keras.backend import standardize_dtype
 
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import open_regular
+from maskrcnn.input_files import as_path, open_regular
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.files import replacing
@@ -56,17 +56,17 @@ def load_model_config(model_dir: str | Path) -> Config:
     Raises:
         UserError: the folder holds no model.
     """
+    model_dir = as_path(model_dir)
     find_weights_file(model_dir)
-    return load_config(Path(model_dir) / CONFIG_FILE)
+    return load_config(model_dir / CONFIG_FILE)
 
 
-def find_weights_file(model_dir: str | Path) -> Path:
+def find_weights_file(model_dir: Path) -> Path:
     """The weights in a folder; of a run that has not finished, those of its best model, else its newest checkpoint.
 
     Raises:
         UserError: the folder holds no model.
     """
-    model_dir = Path(model_dir)
     places = [model_dir / WEIGHTS_FILE, model_dir / BEST / WEIGHTS_FILE, *sorted(model_dir.glob(CHECKPOINTS))[::-1]]
     found = next((path for path in places if path.is_file()), None)
     if found is None:

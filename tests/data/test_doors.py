@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
+from tests.fuzz import data_attacks, result_attacks
 from tests.fuzz.attacks import verdict
-from tests.fuzz.data_attacks import KINDS
 
 EVERY = {  # only each N-th attack of the large kinds
     "coco_fields": 13,
@@ -17,10 +17,12 @@ EVERY = {  # only each N-th attack of the large kinds
     "third_party_records": 11,
     "crowds": 3,
     "hard_polygons": 2,
+    "comparisons": 7,
+    "logs": 5,
 }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*data_attacks.KINDS, *result_attacks.KINDS], ids=lambda kind: kind.__name__)
 def test_every_attack_is_held(kind, tmp_path):
     problems, count = [], Counter()
     for number, attack in enumerate(islice(kind(), 0, None, EVERY.get(kind.__name__, 1))):

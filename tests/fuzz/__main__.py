@@ -13,13 +13,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import maskrcnn  # noqa: F401  first, since it turns oneDNN on before TensorFlow is imported
 
 # isort: split
+from tests.fuzz import data_attacks, result_attacks
 from tests.fuzz.attacks import verdict
-from tests.fuzz.data_attacks import attacks
 
 
 def main(words: list[str]) -> int:
     held, failed, seconds = Counter(), Counter(), Counter()
-    for attack in attacks():
+    for attack in (attack for kind in (*data_attacks.KINDS, *result_attacks.KINDS) for attack in kind()):
         title = f"{attack.kind}: {attack.name}"
         if not all(word in title for word in words):
             continue

@@ -1075,8 +1075,3 @@ def other() -> Iterator[Attack]:
 
 KINDS = (coco_fields, coco_files, hard_polygons, eval_fields, eval_files, large_ids, crowds, labelme_and_via, yolo, voc)
 KINDS += (images, own_records, third_party_records, png_masks, arguments, other)
-
-
-def attacks() -> Iterator[Attack]:
-    for kind in KINDS:
-        yield from kind()

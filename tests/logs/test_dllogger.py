@@ -68,6 +68,6 @@ def test_clock_yields_the_batches_and_excludes_the_warmup(tmp_path, monkeypatch)
 
 def test_a_full_disk_is_reported_with_the_file():
     log = DLLLog("/dev/full")
-    with pytest.raises(UserError, match=r"/dev/full: the log cannot be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"/dev/full: cannot be written \(No space left on device\)"):
         log.log((1, 1), {"loss": 1.0})
     log.close()  # does not raise again

@@ -46,5 +46,5 @@ def test_other_lines_are_skipped(tmp_path: Path) -> None:
     assert len(read_history(log)) == 1
     log.write_text("")
     assert read_history(log) == []
-    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
         read_history(tmp_path / "none.json")
