@@ -153,7 +153,8 @@ def stack_batches(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Groups images with their ids into evaluation batches, landscape and portrait images apart.
 
-    The last batch of an orientation is padded to the size of those before it (with ``pad``, any), ``image_valid`` False.
+    The last batch of an orientation is padded to the size of those before it, with ``image_valid`` False; with ``pad``,
+    if there are none too.
     """
     waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
     filled = set()
