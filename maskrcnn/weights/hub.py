@@ -37,7 +37,7 @@ def push(model_dir: str | Path, repository: str, text: CardText | None = None, *
             raise UserError(f"{text.picture}: no such PNG file; give the picture for the card as PNG")
         files[PICTURE_FILE] = text.picture
     files[CARD_FILE] = card.encode()
-    with _failures(hub, repository):
+    with _failures(repository):
         api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         api.create_repo(repository, private=private, exist_ok=True)
         operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
@@ -60,7 +60,7 @@ def pull(repository: str, model_dir: str | Path, *, revision: str | None = None)
     hub, folder = import_extra("huggingface_hub"), Path(model_dir)
     if (folder / WEIGHTS_FILE).exists():
         raise UserError(f"{folder}: has a model already; give another folder")
-    with _failures(hub, repository):
+    with _failures(repository):
         api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         names = {item.rfilename for item in api.model_info(repository, revision=revision).siblings or []}
         if not {CONFIG_FILE, WEIGHTS_FILE} <= names:
@@ -73,9 +73,9 @@ def pull(repository: str, model_dir: str | Path, *, revision: str | None = None)
 
 
 @contextlib.contextmanager
-def _failures(hub: Any, repository: str) -> Iterator[None]:
+def _failures(repository: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into one line."""
-    errors = hub.errors
+    errors = import_extra("huggingface_hub.errors")
     try:
         yield
     except errors.LocalTokenNotFoundError as error:
