@@ -84,6 +84,8 @@ class HubServer:
             self.repositories.setdefault(name, {})
             self.private[name] = asked.get("private") or asked.get("visibility") == "private"
             answer(handler, 200, {"url": f"{self.url}/{name}", "id": name})
+        elif path == "/api/validate-yaml":  # of a model card
+            answer(handler, 200, {"errors": [], "warnings": []})
         elif "/preupload/" in path:
             files = [{"path": one["path"], "uploadMode": "regular"} for one in json.loads(body)["files"]]
             answer(handler, 200, {"files": [{**one, "shouldIgnore": False, "oid": None} for one in files]})
@@ -92,7 +94,8 @@ class HubServer:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            commit = {"commitOid": COMMIT, "commitUrl": f"{self.url}/commit/{COMMIT}", "success": True}
+            name = "/".join(path.strip("/").split("/")[2:4])
+            commit = {"commitOid": COMMIT, "commitUrl": f"{self.url}/{name}/commit/{COMMIT}", "success": True}
             answer(handler, 200, {**commit, "commitMessage": "m"})
         else:
             answer(handler, 404, {"error": "not found"})

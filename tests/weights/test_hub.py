@@ -41,7 +41,7 @@ def model_dir(tmp_path):
 def test_a_model_goes_there_and_back(server, model_dir, tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
     flags = ["--license", "apache-2.0", "--data", "48 drawn cells", "--picture", str(tmp_path / "p.png"), "--private"]
-    assert main(["push", str(model_dir), "me/cells", *flags]) == 0
+    assert main(["push", str(model_dir), "me/cells", *flags]) == 0, server.requests
     assert capsys.readouterr().out == f"see {server.url}/me/cells\n"
     files = server.repositories["me/cells"]
     assert sorted(files) == ["README.md", "config.json", "model.weights.h5", "sample.png"]
