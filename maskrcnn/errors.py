@@ -12,6 +12,8 @@ EXTRAS = {  # the extra of this package that installs what `import` did not find
     "pandas": "pandas",
     "supervision": "track",
     "trackers": "track",
+    "pyarrow": "batch",
+    "huggingface_hub": "hub",
 }
 
 MAX_LENGTH, KEPT_END = 1000, 300  # characters of a line, and of its end, which has the remedy, in a line that is cut

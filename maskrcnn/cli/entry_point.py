@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from maskrcnn import __version__
-from maskrcnn.cli import benchmark, compare, data, demo, doctor, evaluate, export, infer, train, weights
+from maskrcnn.cli import batch, benchmark, compare, data, demo, doctor, evaluate, export, hub, infer, train, weights
 from maskrcnn.cli.flags import argument
 from maskrcnn.errors import UserError, describe_missing, one_line
 from maskrcnn.ranges import FilePath
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, evaluate, compare, infer, export, data, weights, benchmark, doctor):
+    for module in (demo, train, evaluate, compare, infer, batch, export, data, weights, hub, benchmark, doctor):
         module.add_commands(commands)
     return parser
 

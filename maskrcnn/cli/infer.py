@@ -30,6 +30,18 @@ def add_commands(commands: Any) -> None:
         "or - for a list of these on standard input",
     )
     parser.add_argument("--data_dir", metavar="DIR", help="dataset of which a split is predicted, if no IMAGE is given")
+    add_model(parser)
+    _add_output(parser)
+    add_views(parser)
+    _add_videos(parser)
+    add_flags(parser, "data", (*SPLIT, *DATA))
+    add_flags(parser, "prediction", EVALUATION)
+    add_runtime(parser)
+    parser.set_defaults(action=infer)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that name a model."""
     parser.add_argument("--model_dir", metavar="DIR", help="a model that was trained or imported here")
     parser.add_argument(
         "--weights",
@@ -37,12 +49,18 @@ def add_commands(commands: Any) -> None:
         help="instead of --model_dir: a published name (see `maskrcnn weights list`), a URL or a checkpoint",
     )
     parser.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
-    _add_output(parser)
-    _add_views(parser)
-    add_flags(parser, "data", (*SPLIT, *DATA))
-    add_flags(parser, "prediction", EVALUATION)
-    add_runtime(parser)
-    parser.set_defaults(action=infer)
+
+
+def chosen_model(options: argparse.Namespace) -> str | Path:
+    """The model that the flags name.
+
+    Raises:
+        UserError: none, or more than one.
+    """
+    sources = [source for source in (options.model_dir, options.weights, options.model) if source]
+    if len(sources) != 1:
+        raise UserError("give one of --model_dir, --weights and --model")
+    return Path(options.model_dir) if options.model_dir else sources[0]
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +85,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
 
 
-def _add_views(parser: argparse.ArgumentParser) -> None:
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of tiles and test-time augmentation."""
     group = parser.add_argument_group("views of an image")
     group.add_argument(
         "--tile", type=whole(CANVAS_STRIDE), metavar="PX", help="cut larger images into overlapping tiles of this side"
@@ -80,6 +99,9 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
         help="fraction of a tile that the next one repeats (default: %(default)s)",
     )
     group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("videos")
     group.add_argument(
         "--every", type=whole(1), default=1, metavar="N", help="predict only every N-th frame (default: all)"
@@ -91,10 +113,7 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
 
 def infer(options: argparse.Namespace) -> int:
     """Predicts and returns the exit status: 1 if an image could not be read, unless --skip_bad is given."""
-    changes = settings(options)
-    sources = [source for source in (options.model_dir, options.weights, options.model) if source]
-    if len(sources) != 1:
-        raise UserError("give one of --model_dir, --weights and --model")
+    changes, model = settings(options), chosen_model(options)
     if not options.model:
         use_backend(options)
     from maskrcnn.inference.frames import VideoOptions
@@ -103,7 +122,7 @@ def infer(options: argparse.Namespace) -> int:
 
     out_dir = options.out_dir or (f"{options.model_dir}/predictions" if options.model_dir else "predictions")
     unreadable = infer_folder(
-        Path(options.model_dir) if options.model_dir else sources[0],
+        model,
         out_dir,
         paths=options.paths,
         data_dir=options.data_dir,

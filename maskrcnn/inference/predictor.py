@@ -14,6 +14,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.imaging.large_image import LargeImage, Pixels
 from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
+from maskrcnn.inference.tiling import Tile, merge_tiles, second_looks, tile_grid
 from maskrcnn.inference.views import View, Views, list_views, merge_views
 
 PASTE_WORKERS = 2  # threads beside the forward pass; pasting is fast, more of them would only take its cores
@@ -93,28 +94,43 @@ class Predictor:
         self, images: Iterable[tuple[int, Pixels]], views: Views, batch_size: int | None = None
     ) -> Iterator[tuple[int, Detections]]:
         """Predicts numbered RGB images; those of another orientation may come later than their turn."""
-        waiting: dict[int, tuple[int, tuple[int, int], list[View]]] = {}  # by the number of the image's last view
+        size = batch_size or self.config.train.eval_batch_size
+        waiting: dict[int, tuple[int, Pixels, list[Tile], list[View]]] = {}  # by the number of the image's last view
         found: dict[int, Detections] = {}  # by number of the view
 
         def prepared() -> Iterator[tuple[int, Prepared]]:
             number = 0
             for image_id, image in images:
-                size = image.shape[0], image.shape[1]
-                shown = list_views(size, views)
-                waiting[number + len(shown) - 1] = image_id, size, shown
+                tiles = tile_grid(image.shape[:2], views)
+                shown = list_views(tiles, views)
+                waiting[number + len(shown) - 1] = image_id, image, tiles, shown
                 for view in shown:
                     yield number, view.prepare(image, self.config.model.image)
                     number += 1
 
-        batches = stack_batches(prepared(), batch_size or self.config.train.eval_batch_size)
+        batches = stack_batches(prepared(), size)
         for number, detections, _ in predict_batches(self.model, batches, self.config.categories):
             found[number] = detections
             last = next(last for last in waiting if last >= number)
-            image_id, size, shown = waiting[last]
+            image_id, image, tiles, shown = waiting[last]
             numbers = range(last - len(shown) + 1, last + 1)
             if all(one in found for one in numbers):
                 del waiting[last]
-                yield image_id, merge_views(shown, [found.pop(one) for one in numbers], size)
+                of_tiles = merge_views(tiles, shown, [found.pop(one) for one in numbers])
+                yield image_id, self._merge(image, tiles, of_tiles, views, min(size, len(shown)))
+
+    def _merge(
+        self, image: Pixels, tiles: list[Tile], found: list[Detections], views: Views, batch_size: int
+    ) -> Detections:
+        """One result of the tiles of an image, after second looks at what seams cut."""
+        image_size = image.shape[:2]
+        looks = second_looks(tiles, found, image_size)
+        shown = list_views(looks, views)
+        prepared = ((number, view.prepare(image, self.config.model.image)) for number, view in enumerate(shown))
+        batches = stack_batches(prepared, batch_size, pad=True)
+        again = dict(one[:2] for one in predict_batches(self.model, batches, self.config.categories))
+        found = found + merge_views(looks, shown, [again[number] for number in range(len(shown))])
+        return merge_tiles(tiles + looks, found, image_size, len(looks))
 
 
 class ImagePrediction(NamedTuple):
@@ -132,10 +148,13 @@ def image_batches(
     return stack_batches(((image_id, prepare(image, config)) for image_id, image in images), batch_size)
 
 
-def stack_batches(images: Iterable[tuple[int, Prepared]], batch_size: int) -> Iterator[dict[str, NDArray[Any]]]:
+def stack_batches(
+    images: Iterable[tuple[int, Prepared]], batch_size: int, *, pad: bool = False
+) -> Iterator[dict[str, NDArray[Any]]]:
     """Groups images with their ids into evaluation batches, landscape and portrait images apart.
 
-    The last batch of an orientation is padded to the size of those before it, with ``image_valid`` False.
+    The last batch of an orientation is padded to the size of those before it, with ``image_valid`` False; with ``pad``,
+    if there are none too.
     """
     waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
     filled = set()
@@ -147,7 +166,7 @@ def stack_batches(images: Iterable[tuple[int, Prepared]], batch_size: int) -> It
             filled.add(shape)
             yield _stack(waiting.pop(shape), batch_size)
     for shape, group in waiting.items():
-        yield _stack(group, batch_size if shape in filled else len(group))  # a new size would be compiled anew
+        yield _stack(group, batch_size if pad or shape in filled else len(group))  # a new size would be compiled anew
 
 
 def _stack(group: list[tuple[int, Prepared]], size: int) -> dict[str, NDArray[Any]]:

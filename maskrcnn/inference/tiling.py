@@ -2,7 +2,7 @@
 
 Two detections of neighboring tiles are one object if their masks agree in the strip that both tiles see. Masks stay
 run-length codes of their tiles, and only the parts that are compared or joined are decoded, so that memory does not
-depend on the size of the image.
+depend on the size of the image. An object that no tile sees whole gets a second look: a further tile around it.
 """
 
 import itertools
@@ -25,6 +25,7 @@ Tile = Rectangle
 
 SAME_OBJECT = 0.5  # intersection over the smaller area, both inside the strip
 CONTAINED = 0.8  # the same, for a further part of an object that a tile sees in several parts
+ROOM = 0.25  # of a tile's side, beside an object in its second look
 EDGE = 0.01  # of a tile's side, at least 2 px: a box that ends this near a seam is cut by it
 
 
@@ -68,11 +69,59 @@ class Pieces:
         return left + x, top + y, right + x, bottom + y
 
 
-def merge_tiles(tiles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int]) -> Detections:
-    """The detections of an image from those of its tiles; of a single tile they are its own."""
+def second_looks(tiles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int]) -> list[Tile]:
+    """Further tiles of the same size around objects that seams cut in every tile, but that fit into one."""
+    if len(tiles) == 1:
+        return []
+    pieces = _gather(tiles, found, image_size)
+    boxes = [_box(pieces, group) for group in _groups(pieces) if pieces.cut[group].all()]
+    side = pieces.tiles[0, 2:] - pieces.tiles[0, :2]  # [2] width and height, px
+    looks: list[Tile] = []
+    for box in sorted(boxes, key=lambda box: -np.prod(box[2:] - box[:2])):
+        if (box[2:] - box[:2] < side).all() and not _shows(looks, box, image_size):
+            start = np.clip((box[:2] + box[2:] - side) / 2, 0, image_size[::-1] - side)
+            left, top = start.round().astype(int).tolist()
+            looks.append((left, top, left + int(side[0]), top + int(side[1])))
+    return looks
+
+
+def _shows(looks: Sequence[Tile], box: NDArray[np.float32], image_size: tuple[int, int]) -> bool:
+    """Whether one of the tiles has a box with some room on each side, as far as the image and the tile's size allow."""
+    if not looks:
+        return False
+    tiles = np.array(looks)
+    side = tiles[0, 2:] - tiles[0, :2]
+    room = np.minimum(ROOM * side, (side - (box[2:] - box[:2])) / 2 - 1)  # 1 px may be lost in rounding
+    low, high = np.maximum(box[:2] - room, 0), np.minimum(box[2:] + room, image_size[::-1])
+    return bool(((low >= tiles[:, :2]) & (high <= tiles[:, 2:])).all(axis=1).any())
+
+
+def merge_tiles(
+    tiles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int], looks: int = 0
+) -> Detections:
+    """The detections of an image from those of its tiles; of a single tile they are its own.
+
+    Args:
+        tiles: of one size.
+        found: the detections in each tile, in its pixels.
+        image_size: height and width of the image, px.
+        looks: how many of the tiles, at the end, are `second_looks`. What is cut in all others and not found there is
+            no object.
+    """
     if len(tiles) == 1:
         return found[0]
-    pieces = _gather(np.array(tiles, np.int64), found, image_size)
+    pieces = _gather(tiles, found, image_size, looks)
+    last = list(tiles[len(tiles) - looks :])
+    objects = [
+        _join(pieces, group, image_size)
+        for group in _groups(pieces)
+        if not (pieces.cut[group].all() and _shows(last, _box(pieces, group), image_size))
+    ]
+    return collect(objects, image_size, found[0].categories)
+
+
+def _groups(pieces: Pieces) -> list[list[int]]:
+    """The pieces of each object."""
     groups = [[k] for k in range(len(pieces.rles))]  # shared by the members of a group
     dropped = np.zeros(len(groups), np.bool_)
     for overlap, i, j in sorted(_pairs(pieces), reverse=True):
@@ -83,22 +132,24 @@ def merge_tiles(tiles: Sequence[Tile], found: Sequence[Detections], image_size: 
             groups[i] += groups[j]
             for k in groups[j]:
                 groups[k] = groups[i]
-    distinct = {id(group): group for k, group in enumerate(groups) if not dropped[k]}.values()
-    objects = [_join(pieces, group, image_size) for group in distinct]
-    return collect(objects, image_size, found[0].categories)
+    return list({id(group): group for k, group in enumerate(groups) if not dropped[k]}.values())
 
 
-def _gather(tiles: NDArray[np.int64], found: Sequence[Detections], image_size: tuple[int, int]) -> Pieces:
+def _gather(
+    rectangles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int], looks: int = 0
+) -> Pieces:
+    tiles = np.array(rectangles, np.int64)
     tile = np.repeat(np.arange(len(tiles)), [len(one) for one in found])
     boxes, classes, scores = (
         np.concatenate([getattr(one, name) for one in found]) for name in ("boxes", "classes", "scores")
     )
-    boxes = boxes + tiles[tile][:, [0, 1, 0, 1]]
+    boxes = (boxes + tiles[tile][:, [0, 1, 0, 1]]).astype(np.float32)
     margin = np.maximum(EDGE * (tiles[0, 2] - tiles[0, 0]), 2)
     inner = np.column_stack([tiles[:, :2] > 0, tiles[:, 2:] < image_size[::-1]])  # the sides that are seams
     cut = ((np.abs(boxes - tiles[tile]) <= margin) & inner[tile]).any(axis=1)
     rles = [rle for one in found for rle in one.rles]
-    return Pieces(tiles, tile, boxes.astype(np.float32), classes, scores, rles, cut)
+    kept = np.flatnonzero(~cut | (tile < len(tiles) - looks))  # what a second look cuts, other tiles have seen
+    return Pieces(tiles, tile[kept], boxes[kept], classes[kept], scores[kept], [rles[k] for k in kept], cut[kept])
 
 
 def _pairs(pieces: Pieces) -> Iterator[tuple[float, int, int]]:
@@ -152,7 +203,7 @@ def _may_join(pieces: Pieces, first: list[int], second: list[int], overlap: floa
 
 
 def _join(pieces: Pieces, group: list[int], image_size: tuple[int, int]) -> Object:
-    """Box, class, score and mask of a group: those of its best whole piece, or the union where all are cut."""
+    """Box, class, score and mask of a group: those of its whole pieces, or of all where all are cut."""
     best = max(group, key=lambda k: (not pieces.cut[k], pieces.scores[k]))
     used = group if pieces.cut[best] else [best]
     places = [pieces.place(k) for k in used]
@@ -160,6 +211,10 @@ def _join(pieces: Pieces, group: list[int], image_size: tuple[int, int]) -> Obje
     mask = np.zeros((bottom - top, right - left), np.bool_)
     for k, (x1, y1, x2, y2) in zip(used, places, strict=True):
         mask[y1 - top : y2 - top, x1 - left : x2 - left] |= pieces.crop(k, (x1, y1, x2, y2))
-    box = np.concatenate([pieces.boxes[used][:, :2].min(axis=0), pieces.boxes[used][:, 2:].max(axis=0)])
-    score = float(pieces.scores[group].max())
+    box = _box(pieces, used)
+    score = float(max(pieces.scores[k] for k in group if not pieces.cut[k] or pieces.cut[best]))
     return box, int(pieces.classes[best]), score, encode_crop(mask, place, *image_size)
+
+
+def _box(pieces: Pieces, group: list[int]) -> NDArray[np.float32]:
+    return np.concatenate([pieces.boxes[group][:, :2].min(axis=0), pieces.boxes[group][:, 2:].max(axis=0)])

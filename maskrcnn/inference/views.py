@@ -11,7 +11,7 @@ from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.imaging.large_image import Pixels
 from maskrcnn.inference.augment import merge_variants, mirrored
 from maskrcnn.inference.detections import Detections
-from maskrcnn.inference.tiling import Tile, merge_tiles, tile_grid
+from maskrcnn.inference.tiling import Tile
 
 SCALES = (0.8, 1.0, 1.25)  # of test-time augmentation, each with and without a flip
 
@@ -47,17 +47,15 @@ class View:
         return prepare(pixels[:, ::-1] if self.flip else pixels, replace(config, **sides))
 
 
-def list_views(image_size: tuple[int, int], views: Views) -> list[View]:
-    """The views of an image [height, width]; tile by tile."""
+def list_views(tiles: Sequence[Tile], views: Views) -> list[View]:
+    """The views of the tiles of an image, tile by tile."""
     variants = [(scale, flip) for scale in SCALES for flip in (False, True)] if views.augment else [(1.0, False)]
-    return [View(tile, *variant) for tile in tile_grid(image_size, views) for variant in variants]
+    return [View(tile, *variant) for tile in tiles for variant in variants]
 
 
-def merge_views(views: Sequence[View], found: Sequence[Detections], image_size: tuple[int, int]) -> Detections:
-    """One result of the detections in all views of an image, each in the pixels of its tile."""
-    tiles = list(dict.fromkeys(view.tile for view in views))
-    merged = [merge_variants(list(_of_tile(tile, views, found))) for tile in tiles]
-    return merge_tiles(tiles, merged, image_size)
+def merge_views(tiles: Sequence[Tile], views: Sequence[View], found: Sequence[Detections]) -> list[Detections]:
+    """One result for each tile of the detections in all views, each in the pixels of its tile."""
+    return [merge_variants(list(_of_tile(tile, views, found))) for tile in tiles]
 
 
 def _of_tile(tile: Tile, views: Sequence[View], found: Sequence[Detections]) -> Iterator[Detections]:
