@@ -17,7 +17,6 @@ from maskrcnn.evaluation.coco_metrics import KINDS, CocoScorer, Metrics, evaluat
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.inference.predictor import Model
 from maskrcnn.inference.sources import is_exported, load
-from maskrcnn.input_files import as_path
 from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.throughput import BatchClock
 from maskrcnn.runtime.distribution import Devices, connect
@@ -70,8 +69,8 @@ def evaluate_model(
     Raises:
         UserError: no model, no data, or ground truth of other images or categories.
     """
-    logs, path = logs or LogOptions(), as_path(model)
-    exported = load(path) if is_exported(path) else None
+    logs, exported = logs or LogOptions(), load(model) if is_exported(model) else None
+    path = Path(model)
     config = exported.config if exported else load_model_config(path)
     config = config.override({"train.eval_samples": None, **(settings or {})})
     devices = Devices() if exported else connect()
