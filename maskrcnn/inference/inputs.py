@@ -14,7 +14,7 @@ from maskrcnn.runtime.download import fetch, file_name
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://")
-MAX_NAME = 4096  # characters
+MAX_PATTERN = 1000  # characters: of each part, glob calls itself
 DOWNLOADS = ("http://", "https://")
 
 
@@ -67,9 +67,8 @@ def local_file(name: str, folder: Path) -> Path:
 
 
 def _expand(name: str) -> Iterator[str]:
-    if not 0 < len(name) <= MAX_NAME:
-        problem = f"a path of {len(name)} characters" if name else "an empty path"
-        raise UserError(f"{problem} was given; give images or folders of images")
+    if not name:
+        raise UserError("an empty path was given; give images or folders of images")
     path = Path(name)
     if name == "-":
         for line in _standard_input():
@@ -84,7 +83,9 @@ def _expand(name: str) -> Iterator[str]:
         yield from map(str, found)
     elif os.path.exists(path):
         yield name
-    elif matches := sorted({*glob.glob(name, recursive=True)} - {name}):  # a dead link matches itself
+    elif len(name) <= MAX_PATTERN and (
+        matches := sorted({*glob.glob(name, recursive=True)} - {name})
+    ):  # a dead link matches itself
         for match in matches:
             yield from _expand(match)
     else:
