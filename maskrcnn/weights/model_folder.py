@@ -83,8 +83,9 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     saved = load_model_config(model_dir)
     config = config or saved
     model = MaskRCNN(config)
+    model_dir = as_path(model_dir)
     file = find_weights_file(model_dir)
-    if file.parent != Path(model_dir):
+    if file.parent != model_dir:
         logger.info(
             "%s: the run has not finished; this is its model so far, %s", model_dir, file.relative_to(model_dir)
         )

@@ -134,8 +134,8 @@ def _shape(content: Content, dialect: Dialect, entry: tuple[Any, Size], example:
     try:
         segmentation, box = dialect.shape(*entry)
         if segmentation is None:
-            x, y, width, height = box or ()
-            return Shape(None, [float(x), float(y), float(width), float(height)])
+            x, y, width, height = map(float, box or [])
+            return Shape(None, [x, y, width, height])
         segmentation = normalize_segmentation(segmentation, size, lambda kind, text: None)
         if isinstance(segmentation, list):
             segmentation = [clip_points(zip(part[0::2], part[1::2], strict=True), size) for part in segmentation]

@@ -25,7 +25,7 @@ def predict_part(predictor: Predictor, part: Part, out_dir: Path, views: Views) 
         UserError: pyarrow is not installed, or the folder cannot be written.
     """
     arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
-    rows = {
+    rows: dict[int, dict[str, Any]] = {
         image_id: {"image_id": image_id, "file_name": file, "height": None, "width": None, "error": None}
         | {"detections": []}
         for image_id, file in enumerate(part.files, start=part.first_id)

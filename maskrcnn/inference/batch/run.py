@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from maskrcnn.errors import UserError
 from maskrcnn.inference.batch.part_file import predict_part
-from maskrcnn.inference.batch.plan import plan_parts, write_plan
+from maskrcnn.inference.batch.plan import Part, plan_parts, write_plan
+from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.sources import open_source
 from maskrcnn.inference.views import Views
 from maskrcnn.runtime.extras import import_extra
@@ -75,16 +76,21 @@ def infer_batch(
     own = parts[index::count]
     missing = [part for part in own if not (out_dir / part.file_name).exists()]
     images = sum(len(part.files) for part in missing)
-    predictor = source.build(config) if missing else None
-    unreadable = 0
-    with tqdm(total=images, desc="predicting", unit="image") as bar:
-        for part in missing:
-            unreadable += predict_part(predictor, part, out_dir, options.views)
-            bar.update(len(part.files))
+    unreadable = _predict(source.build(config), missing, out_dir, options.views) if missing else 0
     left = sum(not (out_dir / part.file_name).exists() for part in parts)
     if not left:
         _remove_temporary(out_dir)
     return BatchResult(images, unreadable, len(own), left)
+
+
+def _predict(predictor: Predictor, parts: Sequence[Part], out_dir: Path, views: Views) -> int:
+    """Writes the files of the parts; returns the number of images that could not be read."""
+    unreadable = 0
+    with tqdm(total=sum(len(part.files) for part in parts), desc="predicting", unit="image") as bar:
+        for part in parts:
+            unreadable += predict_part(predictor, part, out_dir, views)
+            bar.update(len(part.files))
+    return unreadable
 
 
 def _remove_temporary(out_dir: Path) -> None:
