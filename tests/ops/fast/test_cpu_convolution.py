@@ -67,7 +67,9 @@ def test_an_upsampling_convolution_is_a_transposed_one(run, gradient, rng, side)
         ({"kernel_size": 3, "padding": "valid"}, None, None),
         ({"kernel_size": 1, "groups": 2}, None, None),
     ],
-    ids=str,
+    ids=lambda value: (
+        "-".join(map(str, value.values())) if isinstance(value, dict) else getattr(value, "__name__", "none")
+    ),
 )
 def test_the_algorithm_follows_the_layer(monkeypatch, settings, tensorflow, jax):
     layers = []
