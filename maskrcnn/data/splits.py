@@ -199,6 +199,8 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
             return Dataset(folder, "TFRecords", {}, records, options, cache_dir=cache)
         raise UserError(f"{folder}: holds TFRecords, which --{next(iter(named))}_file cannot join; use --eval_file")
     image_dir = _path(folder, options.image_dir, "image_dir") if options.image_dir else None
+    if image_dir and not image_dir.is_dir():
+        raise UserError(f"--image_dir {image_dir}: not a folder; give the folder of the images")
     given = named_files(named, folder, image_dir) if named else None
     found = given if given and "train" in named else _recognize(folder, image_dir, given)
     sources = {split.name: split for split in found.splits}

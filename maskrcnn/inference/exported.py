@@ -23,6 +23,7 @@ from maskrcnn.runtime.hardware import available_cores, sums_int8_exactly
 SUFFIXES = (".onnx", ".xml", ".tflite")  # ONNX, OpenVINO, LiteRT
 OUTPUTS = {"boxes": 3, "classes": 2, "scores": 2, "masks": 4, "valid": 2}  # dimensions, of which two are [B, D]
 MAX_SIDE = 4096  # of the shape that a file may fix: `maskrcnn export` takes no larger --batch and --size
+MAX_CLASSES = 1 << 31
 MODEL_FILE = "saved_model.pb"
 METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
 LITERT_METADATA_FILE = "maskrcnn.json"  # in the archive at the end of a .tflite file
@@ -128,6 +129,8 @@ def _check_outputs(outputs: Outputs, count: int) -> None:
         is_right = value.ndim == dimensions and value.shape[:2] == (count, valid.shape[1]) and 0 not in value.shape[2:]
         if not (is_right and value.dtype.kind in "biuf" and np.isfinite(value[valid.astype(bool)]).all()):
             raise ValueError(f"its {name} are no detections")
+    if np.any(np.abs(outputs["classes"][valid.astype(bool)]) >= MAX_CLASSES):
+        raise ValueError("its classes are no detections")
 
 
 def _open_onnx(path: Path, threads: int | None) -> ExportedModel:

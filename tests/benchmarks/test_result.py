@@ -65,12 +65,12 @@ def test_the_page_compares_with_torchvision(pages, tmp_path):
     ]
     save_result(tmp_path / "results" / "a.json", "A title", rows)
     runtimes = [{"runtime": "live", "processor s per image": 2.0}, {"runtime": "onnx", "processor s per image": 3.0}]
-    save_result(tmp_path / "results" / "b.json", "A title", runtimes)
+    save_result(tmp_path / "results" / "b.json", "A title", runtimes, size=[416, 672])
     save_result(
         tmp_path / "results" / "c.json", "A title", [{"quantity": "loader, a core", "value": 123.4, "unit": "x/s"}]
     )
     performance.main()
     lines = pages[0].read_text().splitlines()
     assert any("4.5 s a step | 2.0 times as fast as torchvision's 9.2 s |" in line for line in lines)
-    assert any("3.0 processor s an image | 1.50 times the live model's |" in line for line in lines)
+    assert any("onnx, 416x672 | 3 processor s an image | 1.50 times the live model's |" in line for line in lines)
     assert any("loader: training images of COCO, 832x1344 | 123 x/s |" in line for line in lines)

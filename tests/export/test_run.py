@@ -225,7 +225,7 @@ def test_wrong_options_are_refused(changes, message):
 def test_a_wrong_suffix_and_a_missing_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"expected a file name ending in \.onnx"):
         export_model(tmp_path, tmp_path / "model.pb")
-    with pytest.raises(UserError, match="give a folder in which `maskrcnn train` has finished"):
+    with pytest.raises(UserError, match="give a folder in which `maskrcnn train` has run"):
         export_model(tmp_path / "nothing")
     assert not list(tmp_path.iterdir())
 

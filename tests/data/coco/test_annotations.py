@@ -95,7 +95,7 @@ def test_all_problems_are_found_at_once(coco):
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[]", "not COCO annotations (no list 'images', 'annotations', 'categories')"),
-        ('{"images": [], "annotations": {}, "categories": []}', "not COCO annotations (no list 'annotations')"),
+        ('{"images": [], "annotations": 0, "categories": []}', "not COCO annotations (no list 'annotations')"),
     ],
 )
 def test_one_line_says_what_is_not_coco(coco, text, problem):
