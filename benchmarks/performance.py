@@ -32,6 +32,7 @@ medians over all turns, which go A B A B. Processor seconds, of all cores togeth
 fewest. Peak memory includes the libraries.
 """
 KINDS = ("box", "mask")  # of AP
+PEERS = ("jax", "torchvision")  # which run beside exported files
 QUANTITIES = {  # of the results that have a row a quantity, those for the page
     "COCO metrics of boxes and masks, after inference": "COCO metrics of 5,000 simulated images",
     "loader, a core": "loader: training images of COCO, 832x1344",
@@ -62,7 +63,7 @@ def headlines(path: Path) -> list[Row]:
         live, size = rows[0]["processor s per image"], "x".join(map(str, record["size"]))
         found = [
             (
-                f"exported file, {row['runtime']}, {size}",
+                f"{'' if row['runtime'] in PEERS else 'exported file, '}{row['runtime']}, {size}",
                 f"{row['processor s per image']:.2g} processor s an image",
                 f"{row['processor s per image'] / live:.2f} times the live model's",
             )
@@ -102,7 +103,7 @@ def _beside(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 def _learned(rows: list[Row]) -> list[tuple[str, str, str]]:
     """AP after whole trainings, beside the peer's."""
     of = {
-        row["contestant"]: [f"{row[f'{kind} AP']:.3f} +- {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS]
+        row["contestant"]: [f"{row[f'{kind} AP']:.3f} ± {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS]
         for row in rows
     }
     return [

@@ -142,6 +142,11 @@ MUTATIONS = (
     Mutation("fast/bilinear_average", "ops.zeros((batch, size, channels)", "ops.ones((batch, size, channels)"),
     # kernel_gradient, cpu_convolution
     Mutation("fast/kernel_gradient", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
+    Mutation(
+        "fast/kernel_gradient",
+        "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))",
+        "ops.transpose(kernel, (1, 0, 3, 2))",
+    ),
     Mutation("fast/kernel_gradient", "(margin, margin), (margin, margin)", "(2 * margin, 0), (margin, margin)"),
     Mutation("fast/kernel_gradient", "ops.transpose(inputs, (3, 1, 2, 0))", "ops.transpose(inputs, (3, 2, 1, 0))"),
     Mutation("fast/cpu_convolution", "(0, 1, 3, 2, 4, 5)", "(0, 1, 4, 2, 3, 5)"),
@@ -150,10 +155,6 @@ MUTATIONS = (
     Mutation("fast/winograd", "0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)", "1.0, -1.0, 2.0, -2.0"),
     Mutation("fast/winograd", "/ np.prod(root - others)", "* np.prod(root - others)"),
     Mutation("fast/winograd", "inputs[5], kernel[5, 2], outputs[3, 5] =", "inputs[5], kernel[5, 1], outputs[3, 5] ="),
-    Mutation("fast/winograd", "ops.flip(kernel, (0, 1))", "ops.flip(kernel, 0)"),
-    Mutation(
-        "fast/winograd", "ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))", "ops.transpose(kernel, (1, 0, 3, 2))"
-    ),
     Mutation("fast/winograd", "outputs[:batch, :height, :width]", "outputs[-batch:, :height, :width]"),
     Mutation("fast/winograd", "total + strip_gradient(index)", "strip_gradient(index)"),
     Mutation("fast/winograd", "fori_loop(1, strips.count", "fori_loop(0, strips.count"),

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as pycocotools_mask
 
 from benchmarks.learning import problem
 from benchmarks.result import Row, format_table, save_result
@@ -26,8 +25,6 @@ ROOT = Path(__file__).parents[2]
 CONTESTANTS = ("tensorflow", "jax", "torchvision")
 TRAIN_IMAGES, VAL_IMAGES = 800, 200
 SMOOTHING = 50  # steps, of the plotted losses
-
-coco_mask: Any = pycocotools_mask  # its type stubs name a private class
 
 
 def main() -> int:
@@ -60,7 +57,9 @@ def main() -> int:
 
 def write_data(work_dir: Path) -> Path:
     """Draws the images, and writes them and their objects as arrays that need NumPy alone."""
+    from maskrcnn.data.coco.segmentation import encode_rle
     from maskrcnn.data.shapes import write_shapes
+    from maskrcnn.imaging.mask_paste import coco_mask
 
     path = work_dir / "data.npz"
     if path.exists():
@@ -81,7 +80,8 @@ def write_data(work_dir: Path) -> Path:
             count[image] += 1
             x, y, width, height = annotation["bbox"]
             boxes[place], classes[place] = (x, y, x + width, y + height), annotation["category_id"]
-            masks[place] = np.packbits(_decode(annotation["segmentation"]), axis=-1)
+            rle = encode_rle(annotation["segmentation"], problem.SIDE, problem.SIDE)
+            masks[place] = np.packbits(coco_mask.decode(rle), axis=-1)
         images = [np.asarray(Image.open(folder / split / image["file_name"])) for image in content["images"]]
         named = {"images": np.stack(images), "boxes": boxes, "classes": classes, "masks": masks}
         arrays |= {f"{split}_{name}": value for name, value in named.items()}
@@ -91,16 +91,6 @@ def write_data(work_dir: Path) -> Path:
 
 def _annotations(folder: Path, split: str) -> dict[str, Any]:
     return json.loads((folder / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
-
-
-def _decode(segmentation: Any) -> np.ndarray:
-    side = problem.SIDE
-    if isinstance(segmentation, list):
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, side, side)))
-    counts = segmentation["counts"]
-    return coco_mask.decode(
-        coco_mask.frPyObjects(segmentation, side, side) if isinstance(counts, list) else segmentation
-    )
 
 
 def run_one(contestant: str, seed: int, data: Path, options: argparse.Namespace) -> Path:

@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
         "--out_dir", required=True, metavar="DIR", help="folder for the results, shared by all processes"
     )
     parser.add_argument(
-        "--part_images", type=whole(1), default=1000, metavar="N", help="images of a file (default: %(default)s)"
+        "--part_images", type=whole(1), default=1000, metavar="N", help="images per file (default: %(default)s)"
     )
     group = parser.add_argument_group("processes")
     group.add_argument(

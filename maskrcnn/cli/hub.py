@@ -11,9 +11,9 @@ def add_commands(commands: Any) -> None:
     """Adds the commands to the parser."""
     parser = commands.add_parser("push", help="upload a model to the Hugging Face Hub", allow_abbrev=False)
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="a model that was trained or imported here")
-    parser.add_argument("repository", metavar="OWNER/NAME", help="where to; it is created if it is missing")
-    parser.add_argument("--private", action="store_true", help="create it as a private one")
-    parser.add_argument("--license", metavar="ID", help="license of the model, such as apache-2.0")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="repository to upload to; created if missing")
+    parser.add_argument("--private", action="store_true", help="create it as a private repository")
+    parser.add_argument("--license", metavar="ID", help="license of the model, e.g. apache-2.0")
     parser.add_argument("--data", metavar="TEXT", help="for the card: what it was trained on")
     parser.add_argument("--use", metavar="TEXT", help="for the card: what it is meant for")
     parser.add_argument("--picture", metavar="FILE", help="for the card: a PNG; it becomes public with the model")
@@ -21,7 +21,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(action=push_model)
 
     parser = commands.add_parser("pull", help="download a model from the Hugging Face Hub", allow_abbrev=False)
-    parser.add_argument("repository", metavar="OWNER/NAME", help="a repository of `maskrcnn push`")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="repository that `maskrcnn push` created")
     parser.add_argument("model_dir", metavar="DIR", help="folder for the model")
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
     add_verbose(parser)

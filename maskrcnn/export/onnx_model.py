@@ -20,9 +20,9 @@ from maskrcnn.export.mask_head import masks
 from maskrcnn.export.metadata import describe
 from maskrcnn.export.roi_align import RoIs, roi_align
 from maskrcnn.export.rpn import propose
+from maskrcnn.inference.exported import OUTPUTS
 
 Backbone = Callable[[Graph, Value], list[Value]]
-OUTPUTS = ("boxes", "classes", "scores", "masks", "valid")
 
 
 @dataclass(frozen=True)

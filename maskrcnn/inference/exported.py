@@ -29,14 +29,13 @@ METADATA_FILE = "assets.extra/maskrcnn.json"  # of a SavedModel
 LITERT_METADATA_FILE = "maskrcnn.json"  # in the archive at the end of a .tflite file
 METADATA = ("version", "config", "class_names", "resize", "weights_sha256", "precision")
 INT8, INT8_REDUCED = "int8", "int8, weights of 7 bits"  # precisions
-
-logger = logging.getLogger(__name__)
-Array = NDArray[Any]
-
 MAX_GRAPH_BYTES = 1 << 31  # of a SavedModel's graph, without its weights; protobuf's own limit
 # TensorFlow's operations that read or write files, open connections or call Python, but for those that save variables
 OUTSIDE = re.compile("File|Reader|Py|Dataset|Iterator|Print|Debug|Summary|Rpc|Collective|Save|Restore|Checkpoint")
 SAVING = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
+
+logger = logging.getLogger(__name__)
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,13 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
 def is_saved_model(path: Path) -> bool:
     """Whether this is a folder in TensorFlow's format."""
     return (path / MODEL_FILE).is_file()
+
+
+def exported_files(path: str | Path) -> tuple[Path, ...]:
+    """The files of an exported model: of OpenVINO the weights too, of a SavedModel all in its folder."""
+    path = Path(path)
+    files = path.rglob("*") if path.is_dir() else (path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else []))
+    return tuple(sorted(file for file in files if file.is_file()))
 
 
 def _batches(images: Array, image_sizes: Array, size: int | None) -> Iterator[tuple[Array, Array]]:

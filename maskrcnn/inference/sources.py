@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn.config import Config
-from maskrcnn.inference.exported import SUFFIXES, is_saved_model, load_exported
+from maskrcnn.inference.exported import SUFFIXES, exported_files, is_saved_model, load_exported
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.input_files import as_path
 from maskrcnn.runtime.extras import import_extra
@@ -17,6 +17,7 @@ class ModelSource:
 
     config: Config
     build: Callable[[Config], Predictor]  # with this config, which may differ from the saved one in what weights allow
+    files: tuple[Path, ...]  # all that its predictions depend on
 
 
 def load(source: str | Path) -> Predictor:
@@ -40,13 +41,13 @@ def open_source(source: str | Path) -> ModelSource:
     """
     if is_exported(source):
         predictor = load_exported(source)
-        return ModelSource(predictor.config, lambda config: Predictor(predictor.model, config))
+        return ModelSource(predictor.config, lambda config: Predictor(predictor.model, config), exported_files(source))
     import_extra("keras")
     from maskrcnn.weights.importing import open_model  # imports Keras
     from maskrcnn.weights.published import find_weights
 
     opened = open_model(find_weights(source))
-    return ModelSource(opened.config, lambda config: Predictor(opened.load(config), config))
+    return ModelSource(opened.config, lambda config: Predictor(opened.load(config), config), opened.files)
 
 
 def is_exported(source: str | Path) -> bool:

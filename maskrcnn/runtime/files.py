@@ -16,8 +16,6 @@ from maskrcnn.errors import UserError
 LOCK_FILE = ".lock"  # on Windows only
 POLL_SECONDS = 0.5
 TEMPORARY = re.compile(r"\.(\d+)\..")  # process id
-
-
 REMEDY = "free disk space or choose another place"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.weights.model_card import PICTURE_FILE, CardText, model_card
-from maskrcnn.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, load_model_config
+from maskrcnn.weights.model_folder import BEST, CONFIG_FILE, WEIGHTS_FILE, load_model_config
 
 CARD_FILE = "README.md"
 
@@ -26,10 +26,13 @@ def push(model_dir: str | Path, repository: str, text: CardText | None = None, *
         private: whether a repository that is created is private.
 
     Raises:
-        UserError: no model, no token, no right to write there, or a server that cannot be reached.
+        UserError: no model, a run that has not finished, no token, no right to write there, or a server that cannot be
+            reached.
     """
     hub, folder, text = import_extra("huggingface_hub"), Path(model_dir), text or CardText()
     config = load_model_config(folder)
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise UserError(f"{folder}: the run has not finished; resume it, or push {folder / BEST} if it is there")
     card = model_card(repository, config, folder, text)
     files: dict[str, Any] = {CONFIG_FILE: folder / CONFIG_FILE, WEIGHTS_FILE: folder / WEIGHTS_FILE}
     if text.picture:

@@ -14,8 +14,10 @@ from maskrcnn.weights.architectures import COCO_CHANNELS, ConvertedCheckpoint, r
 from maskrcnn.weights.coco_categories import NAMES, coco_categories
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
 from maskrcnn.weights.model_folder import (
+    CONFIG_FILE,
     WEIGHTS_FILE,
     compile_for_use,
+    find_weights_file,
     load_for_use,
     load_model_config,
     prepare_backend,
@@ -76,6 +78,11 @@ class OpenedModel(NamedTuple):
     path: Path  # model folder or checkpoint
     config: Config
     checkpoint: ConvertedCheckpoint | None  # None for a model folder
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the model is read from."""
+        return (self.path,) if self.checkpoint else (self.path / CONFIG_FILE, find_weights_file(self.path))
 
     def load(self, config: Config) -> MaskRCNN:
         """Builds the model, with its weights, in the precision of ``config``."""

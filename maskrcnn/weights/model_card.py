@@ -11,8 +11,8 @@ from maskrcnn.input_files import read_json
 PICTURE_FILE = "sample.png"
 USE = "Finding objects of the classes above, with their masks, in images like those it was trained on."
 LIMITS = (
-    "On other images, these metrics do not hold. Scores are no probabilities. Do not let it decide alone where people "
-    "can come to harm."
+    "On other images, these metrics do not hold. Scores are not probabilities. Do not rely on it alone where people "
+    "could be harmed."
 )
 CARD = """---
 {head}

@@ -86,9 +86,9 @@ def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[Mas
     model_dir = as_path(model_dir)
     file = find_weights_file(model_dir)
     if file.parent != model_dir:
-        logger.info(
-            "%s: the run has not finished; this is its model so far, %s", model_dir, file.relative_to(model_dir)
-        )
+        without = " without its moving average" if saved.train.ema and file.suffix == ".npz" else ""
+        place = file.relative_to(model_dir)
+        logger.info("%s: the run has not finished; this is its model so far, %s%s", model_dir, place, without)
     load_weights(model, file)
     compile_for_use(model, config)
     return model, config

@@ -110,14 +110,16 @@ def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns], nam
         by_image[row.get(columns.image, "")].append(row)
     found = {name: finder.find(name, path.parent) if name else None for name in by_image}
     sizes = map_in_threads(lambda image: read_size(image) if image else None, list(found.values()), "reading sizes")
-    sized = {name: size for name, size in zip(found, sizes, strict=True) if size is not None}
+    sized = {name: (image, size) for (name, image), size in zip(found.items(), sizes, strict=True) if image and size}
     for name, image in found.items():
         if name not in sized:
             kind = "missing images skipped" if image is None else "unreadable images skipped"
             content.notes.add(kind, image or f"{path}: {name}")
-    decode = _decoder(finder.folder, columns, [(row, sized[name]) for name in sized for row in by_image[name]])
-    for name, size in sized.items():
-        image_id = content.add_image(found[name], size)  # type: ignore[arg-type]
+    decode = _decoder(
+        finder.folder, columns, [(row, size) for name, (_, size) in sized.items() for row in by_image[name]]
+    )
+    for name, (image, size) in sized.items():
+        image_id = content.add_image(image, size)
         for row in by_image[name]:
             text = row.get(columns.mask, "").strip()
             if text in EMPTY:

@@ -18,15 +18,8 @@ from maskrcnn.errors import UserError, one_line
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
 
 PEEK_FILES = 40  # in each folder
-WRONG = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    StopIteration,
-    zlib.error,
-)  # of other content
+# What a dialect raises where a file holds something else.
+WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration, zlib.error)
 SKIPPED_FILES = "files skipped that are not written like the others"
 
 

@@ -17,6 +17,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.views import Views
 from maskrcnn.input_files import open_regular, read_json
+from maskrcnn.runtime.files import writing
 
 PLAN_FILE = "_plan.json"  # readers of Parquet folders ignore names that begin with an underscore
 
@@ -50,9 +51,16 @@ def plan_parts(paths: Sequence[str | Path], part_images: int) -> list[Part]:
 
 
 def write_plan(
-    out_dir: Path, parts: Sequence[Part], model: str | Path, settings: Mapping[str, Any], views: Views
+    out_dir: Path, parts: Sequence[Part], model: Sequence[Path], settings: Mapping[str, Any], views: Views
 ) -> None:
     """Writes the plan, or compares it with the one that is there.
+
+    Args:
+        out_dir: folder of the results.
+        parts: all parts.
+        model: the model's files.
+        settings: config fields that replace the model's own.
+        views: of each image.
 
     Raises:
         UserError: the folder has the results of another plan, or cannot be written.
@@ -65,7 +73,7 @@ def write_plan(
         "images": sum(len(part.files) for part in parts),
         "parts": len(parts),
         "images_sha256": names.hexdigest(),
-        "model_sha256": _fingerprint(Path(model)),
+        "model_sha256": _fingerprint(model),
         "settings": {name: str(value) for name, value in sorted(settings.items())},
         "views": asdict(views),
     }
@@ -85,28 +93,21 @@ def publish(path: Path, content: bytes) -> None:
         UserError: the folder cannot be written.
     """
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
+    with writing(path, "free disk space or choose another --out_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free disk space or choose another --out_dir"
-        ) from error
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def _fingerprint(model: Path) -> str:
-    """A digest of a model's files; of a name or address, whose content is fixed, its own."""
-    digest = hashlib.sha256(str(model).encode() if not model.exists() else b"")
-    named = (
-        [model / "config.json", model / "model.weights.h5"] if model.is_dir() else [model, model.with_suffix(".bin")]
-    )
-    for path in named:
-        if path.is_file():
-            with open_regular(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+def _fingerprint(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with open_regular(path) as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

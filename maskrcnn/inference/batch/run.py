@@ -71,7 +71,7 @@ def infer_batch(
     source = open_source(model)
     config = source.config.override(settings)
     parts = plan_parts(paths, options.part_images)
-    write_plan(out_dir, parts, model, settings, options.views)
+    write_plan(out_dir, parts, source.files, settings, options.views)
     index, count = options.shard
     own = parts[index::count]
     missing = [part for part in own if not (out_dir / part.file_name).exists()]

@@ -1,4 +1,7 @@
-"""The convolution layer that chooses how it computes on a CPU."""
+"""Convolution layers that choose, when they are built, how they compute on a CPU.
+
+A GPU's library chooses among algorithms itself, and gets Keras' own layers.
+"""
 
 import functools
 from collections.abc import Callable
@@ -18,10 +21,7 @@ Kernel = Float[Tensor, "k k C D"]
 
 
 class CpuConv2D(keras.layers.Conv2D):
-    """A `keras.layers.Conv2D` whose algorithm is chosen for the CPU when it is built.
-
-    A GPU's library chooses among algorithms itself; oneDNN and XLA's CPU compiler compute all products.
-    """
+    """A `keras.layers.Conv2D` by Winograd's algorithm, as a product of matrices, or with a gradient by hand."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:  # noqa: D102
         super().build(input_shape)
@@ -46,13 +46,19 @@ class CpuConv2D(keras.layers.Conv2D):
 
 
 class UpsamplingConv2D(keras.layers.Conv2DTranspose):
-    """A `keras.layers.Conv2DTranspose` whose stride is its kernel's side: its outputs are one product of matrices.
+    """A `keras.layers.Conv2DTranspose` whose stride is its kernel's side, as the one product of matrices that it is.
 
     So written, XLA's CPU compiler needs 0.4 s for the gradients of 64 RoIs of 14x14x256, and 25 without
     (`kernel_gradient` says why); TensorFlow needs 0.14 s instead of 0.17.
     """
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:  # noqa: D102
+        super().build(input_shape)
+        self.multiplies = hardware.computes_on_cpu()
+
     def call(self, inputs: Map) -> Float[Tensor, "B kH kW D"]:  # noqa: D102
+        if not self.multiplies:
+            return super().call(inputs)
         side, _, filters, channels = self.kernel.shape
         height, width = inputs.shape[1:3]
         kernel = ops.reshape(ops.transpose(self.kernel, (3, 0, 1, 2)), (1, 1, channels, side * side * filters))

@@ -14,11 +14,10 @@ instead of 6.51 (docs/performance.md).
 Legend: B images, H x W locations, C channels in, D channels out; a strip has T tiles.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from keras import ops
 
+from maskrcnn.ops.fast.kernel_gradient import with_gradients
 from maskrcnn.ops.typing import Float, Int, Size, Tensor
 from maskrcnn.runtime import compiler
 
@@ -57,18 +56,7 @@ def convolve3x3(inputs: Map, kernel: Kernel) -> Float[Tensor, "B H W D"]:
 
     The result and its gradients are `keras.ops.conv`'s but for rounding.
     """
-
-    @ops.custom_gradient
-    def convolve(inputs: Map, kernel: Kernel) -> tuple[Map, Callable[..., tuple[Map, Kernel]]]:
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Map, Kernel]:
-            upstream = arguments[0] if upstream is None else upstream
-            turned = ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2))
-            of_inputs = _convolve(upstream, turned)
-            return of_inputs, _kernel_gradient(inputs, compiler.with_control_dependency(upstream, of_inputs))
-
-        return _convolve(inputs, kernel), gradient
-
-    return convolve(inputs, kernel)
+    return with_gradients(_convolve, _kernel_gradient, inputs, kernel)
 
 
 @compiler.trace_once

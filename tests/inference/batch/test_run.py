@@ -1,6 +1,7 @@
 """Each image has one row, whatever is killed and started again."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +22,17 @@ pytestmark = pytest.mark.no_backend
 
 
 @pytest.fixture(autouse=True)
-def _gray_model(monkeypatch):
+def _gray_model(monkeypatch, tmp_path):
     config = gray_config(64)
-    monkeypatch.setattr(run, "open_source", lambda _: ModelSource(config, lambda own: Predictor(GrayModel(), own)))
+
+    def open_source(model):
+        path = Path(model)
+        if not path.exists():
+            path = tmp_path / f"model_{path.name}"
+            path.write_text(path.name)
+        return ModelSource(config, lambda own: Predictor(GrayModel(), own), (path,))
+
+    monkeypatch.setattr(run, "open_source", open_source)
 
 
 @pytest.fixture(scope="module")

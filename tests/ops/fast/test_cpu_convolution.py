@@ -43,13 +43,16 @@ def test_gradients_are_those_of_a_plain_convolution(gradient, convolution, probl
 
 
 @pytest.mark.parametrize("side", [2, 3])
-def test_an_upsampling_convolution_is_a_transposed_one(run, gradient, rng, side):
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_an_upsampling_convolution_is_a_transposed_one(monkeypatch, run, gradient, rng, side, on_cpu):
+    monkeypatch.setattr(cpu_convolution.hardware, "computes_on_cpu", lambda: on_cpu)
     ours, theirs = (cls(5, side, side, activation="relu") for cls in (UpsamplingConv2D, keras.layers.Conv2DTranspose))
     inputs = rng.normal(size=(2, 3, 4, 6)).astype("float32")
     for layer in (ours, theirs):
         layer.build(inputs.shape)
     theirs.set_weights([rng.normal(size=variable.shape) for variable in theirs.variables])
     ours.set_weights(theirs.get_weights())
+    assert ours.multiplies == on_cpu
     np.testing.assert_allclose(run(ours, inputs), theirs(inputs), atol=1e-5)
     expected = gradient(lambda maps: ops.sum(theirs(maps) ** 2), inputs)
     np.testing.assert_allclose(gradient(lambda maps: ops.sum(ours(maps) ** 2), inputs), expected, rtol=1e-4, atol=1e-4)
