@@ -11,7 +11,7 @@ from PIL import Image
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.options import FORMATS, ExportOptions
-from maskrcnn.inference.exported import METADATA, ExportedModel, load_exported
+from maskrcnn.inference.exported import METADATA, ExportedModel, exported_files, load_exported
 from maskrcnn.inference.predictor import Predictor
 
 onnx = pytest.importorskip("onnx")
@@ -160,3 +160,12 @@ def test_a_config_that_is_none_is_named(tmp_path, monkeypatch, config):
     monkeypatch.setattr("maskrcnn.inference.exported._open_onnx", lambda path, threads: opened)
     with pytest.raises(UserError, match=r"model\.onnx: holds no valid config"):
         load_exported(path)
+
+
+def test_the_files_of_an_exported_model(tmp_path):
+    for name in ("m.onnx", "m.xml", "m.bin", "saved/saved_model.pb", "saved/variables/variables.index"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert exported_files(tmp_path / "m.onnx") == (tmp_path / "m.onnx",)
+    assert exported_files(tmp_path / "m.xml") == (tmp_path / "m.bin", tmp_path / "m.xml")
+    assert [path.name for path in exported_files(tmp_path / "saved")] == ["saved_model.pb", "variables.index"]

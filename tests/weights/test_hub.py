@@ -54,6 +54,14 @@ def test_a_model_goes_there_and_back(server, model_dir, tmp_path, capsys):
     assert "has a model already; give another folder" in capsys.readouterr().err
 
 
+def test_a_run_that_has_not_finished_is_not_pushed(server, model_dir, capsys):
+    (model_dir / "best").mkdir()
+    (model_dir / "model.weights.h5").rename(model_dir / "best" / "model.weights.h5")
+    assert main(["push", str(model_dir), "me/cells"]) == 2
+    assert "the run has not finished; resume it, or push" in capsys.readouterr().err
+    assert not server.repositories
+
+
 def test_the_card(model_dir):
     card = model_card("me/cells", Config.tiny(), model_dir, CardText())
     head = hub.ModelCard(card).data.to_dict()

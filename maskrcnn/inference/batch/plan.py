@@ -83,7 +83,8 @@ def write_plan(
     before = read_json(path, "the plan of a batch prediction")
     changed = [name for name, value in plan.items() if not isinstance(before, dict) or before.get(name) != value]
     if changed:
-        raise UserError(f"{path}: the results here are of other {' and '.join(changed)}; give another --out_dir")
+        different = " and ".join(dict.fromkeys(name.removesuffix("_sha256") for name in changed))
+        raise UserError(f"{path}: the results here are of another plan (different {different}); give another --out_dir")
 
 
 def publish(path: Path, content: bytes) -> None:
