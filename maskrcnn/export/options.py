@@ -55,7 +55,9 @@ class ExportOptions:
         for name in ("int8", "half"):
             if getattr(self, name) and not getattr(self.kind, name):
                 able = [other for other, kind in FORMATS.items() if getattr(kind, name)]
-                raise UserError(f"{name} is not available for the format {self.format}; choose one of {', '.join(able)}")
+                raise UserError(
+                    f"{name} is not available for the format {self.format}; choose one of {', '.join(able)}"
+                )
         if self.int8 and self.half:
             raise UserError("give one of int8 and half")
         if self.batch is None and not self.kind.any_batch:

@@ -210,7 +210,10 @@ def test_given_images_are_used(config, make_model, tmp_path):
     ("changes", "message"),
     [
         ({"format": "coreml"}, "format 'coreml' is not one of onnx, openvino, litert, saved_model, tensorrt"),
-        ({"format": "saved_model", "half": True}, "half is not available for the format saved_model; choose one of onnx, openvino"),
+        (
+            {"format": "saved_model", "half": True},
+            "half is not available for the format saved_model; choose one of onnx, openvino",
+        ),
         ({"int8": "data", "half": True}, "give one of int8 and half"),
         ({"format": "litert", "batch": None}, "batch dynamic: the format litert needs a number of images"),
         ({"batch": 0}, "batch 0: expected at least 1 image"),

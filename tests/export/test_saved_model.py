@@ -84,5 +84,7 @@ def test_other_and_damaged_folders_are_refused(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"something else")
     with pytest.raises(UserError, match="not written by `maskrcnn export`, or damaged"):
         maskrcnn.load(tmp_path)
-    with pytest.raises(UserError, match="int8 is not available for the format saved_model; choose one of onnx, openvino"):
+    with pytest.raises(
+        UserError, match="int8 is not available for the format saved_model; choose one of onnx, openvino"
+    ):
         ExportOptions("saved_model", int8=tmp_path)

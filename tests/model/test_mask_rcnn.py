@@ -119,6 +119,20 @@ def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
 
 
 @pytest.mark.slow_under_jax
+def test_a_mask_head_as_wide_as_the_default_one_trains_and_predicts(micro):
+    """Behind its convolutions, which are Winograd's, TensorFlow knows no size if it does not know the batch's."""
+    wide = {"fpn.channels": 128, "mask_head.channels": 128, "mask_head.convolutions": 1}
+    config = dataclasses.replace(micro.override(wide), categories=CATEGORIES)
+    model, batch = MaskRCNN(config), make_batch(config)
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=keras.backend.backend() == "jax")
+    history = model.fit(((one,) for one in [batch]), steps_per_epoch=1, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["mask_loss"]).all()
+    images = {name: batch[name] for name in ("images", "image_sizes")}
+    outputs = model.predict(((one,) for one in [images]), steps=1, verbose=0)
+    assert np.isfinite(outputs["masks"]).all()
+
+
+@pytest.mark.slow_under_jax
 def test_a_step_on_padding_buckets_is_that_on_all_entries(micro, monkeypatch):
     """Compiled, with gradients through the branches of the mask head and of the RPN's matching."""
     config = micro.override({"data.max_instances": 8})

@@ -60,7 +60,7 @@ class UpsamplingConv2D(keras.layers.Conv2DTranspose):
         if not self.multiplies:
             return super().call(inputs)
         side, _, filters, channels = self.kernel.shape
-        height, width = inputs.shape[1:3]
+        height, width = ops.shape(inputs)[1:3]
         kernel = ops.reshape(ops.transpose(self.kernel, (3, 0, 1, 2)), (1, 1, channels, side * side * filters))
         blocks = ops.reshape(multiply(inputs, kernel), (-1, height, width, side, side, filters))
         outputs = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (-1, side * height, side * width, filters))

@@ -58,6 +58,15 @@ def test_an_upsampling_convolution_is_a_transposed_one(monkeypatch, run, gradien
     np.testing.assert_allclose(gradient(lambda maps: ops.sum(ours(maps) ** 2), inputs), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_sizes_may_be_unknown_where_maps_are_upsampled(monkeypatch, run_unknown_sizes, rng):
+    """As they are behind Winograd's convolutions under TensorFlow."""
+    monkeypatch.setattr(cpu_convolution.hardware, "computes_on_cpu", lambda: True)
+    layer = UpsamplingConv2D(5, 2, 2, activation="relu")
+    inputs = rng.normal(size=(2, 3, 4, 6)).astype("float32")
+    layer.build(inputs.shape)
+    np.testing.assert_allclose(run_unknown_sizes(layer, inputs), layer(inputs), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "tensorflow", "jax"),
     [
