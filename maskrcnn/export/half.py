@@ -1,20 +1,19 @@
-"""ONNX files whose layers compute in float16, between casts; boxes stay float32: px have 11 bits in float16.
+"""ONNX files whose layers compute in float16 or bfloat16, between casts; boxes stay float32: px have 11 or 8 bits there.
 
 The converters of ONNX Runtime and onnxconverter-common put casts around each operator, and the nodes in no valid order
 where single nodes are excluded.
 """
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrcnn.export.reduced import reduced_nodes
 
-HALF = "float16"  # the metadata's precision
 
-
-def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Another form of a file of `build_onnx`: its layers and their weights in half precision."""
+def compute_in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """Another form of a file of `build_onnx`: its layers and their weights in "float16" or "bfloat16"."""
+    half = getattr(TensorProto, precision.upper())
+    dtype = helper.tensor_dtype_to_np_dtype(half)
     reduced = set(reduced_nodes(model))
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -26,10 +25,10 @@ def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
         if name in constants:
             converted = f"{name}/half"
             if converted not in constants:
-                array = numpy_helper.to_array(constants[name]).astype(np.float16)
+                array = numpy_helper.to_array(constants[name]).astype(dtype)
                 constants[converted] = numpy_helper.from_array(array, converted)
             return converted
-        return name if name in halves else cast(name, TensorProto.FLOAT16)
+        return name if name in halves else cast(name, half)
 
     def cast(name: str, to: int) -> str:
         converted = f"{name}/cast"
@@ -52,6 +51,7 @@ def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     result = helper.make_model(
         rewritten, opset_imports=model.opset_import, ir_version=model.ir_version, producer_name=model.producer_name
     )
-    helper.set_model_props(result, {**{e.key: e.value for e in model.metadata_props}, "precision": HALF})
-    onnx.checker.check_model(result, full_check=True)
+    helper.set_model_props(result, {**{e.key: e.value for e in model.metadata_props}, "precision": precision})
+    # Of bfloat16, the checker's types know no convolution before opset 22.
+    onnx.checker.check_model(result, full_check=precision == "float16")
     return result

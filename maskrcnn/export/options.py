@@ -20,7 +20,7 @@ class Format:
     module: str  # of this package
     file: str  # its default name
     packages: tuple[str, ...]  # that write and check it
-    half: bool = True  # may compute in half precision
+    half: str | None = "float16"  # the half precision in which it may compute
     int8: bool = False  # and in 8-bit integers
     any_batch: bool = True  # may take any number of images a run
 
@@ -29,11 +29,12 @@ class Format:
         importlib.import_module(f"maskrcnn.export.{self.module}").write(model, config, path, options)
 
 
+# The CPUs that OpenVINO is for multiply bfloat16 natively (AVX-512 BF16, AMX), and float16 no faster than float32.
 FORMATS = {
     "onnx": Format("onnx_file", "model.onnx", ("onnx", "onnxruntime"), int8=True),
-    "openvino": Format("openvino_file", "model.xml", ("onnx", "openvino"), int8=True),
+    "openvino": Format("openvino_file", "model.xml", ("onnx", "openvino"), half="bfloat16", int8=True),
     "litert": Format("litert", "model.tflite", ("tensorflow", "ai_edge_litert"), any_batch=False),
-    "saved_model": Format("saved_model", "saved_model", ("tensorflow",), half=False),
+    "saved_model": Format("saved_model", "saved_model", ("tensorflow",), half=None),
     "tensorrt": Format("tensorrt", "model.tensorrt.onnx", ("onnx", "onnxruntime"), any_batch=False),
 }
 
@@ -47,7 +48,7 @@ class ExportOptions:
     size: tuple[int, int] | None = None  # height and width of the canvas, px; None is any
     check_images: Sequence[str | Path] = ()  # images that the file is checked on; without any, drawn shapes
     int8: str | Path | None = None  # a dataset or a folder of images to calibrate on; None: no 8-bit integers
-    half: bool = False  # layers compute in float16, boxes in float32
+    half: bool = False  # layers compute in the format's half precision, boxes in float32
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

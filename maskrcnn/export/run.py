@@ -57,7 +57,7 @@ def export_model(
         import_extra(package)
     path = _output_path(source, out, options)
     model, config = _open(source)
-    tolerance = INT8 if options.int8 else HALF if options.half else Tolerance()
+    tolerance = _tolerance(options)
     with _temporary_folder(path) as folder:
         written = folder / path.name
         options.kind.write(model, config, written, options)
@@ -73,6 +73,12 @@ def export_model(
                 os.replace(path.parent / file.name, folder / "before")
             os.replace(file, path.parent / file.name)
     return Exported(path, differences)
+
+
+def _tolerance(options: ExportOptions) -> Tolerance:
+    if options.int8 or (options.half and options.kind.half == "bfloat16"):
+        return INT8
+    return HALF if options.half else Tolerance()
 
 
 def _output_path(source: Any, out: str | Path | None, options: ExportOptions) -> Path:

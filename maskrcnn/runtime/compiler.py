@@ -58,7 +58,7 @@ def _trace_by_shape(function: Callable[..., Any], **options: Any) -> Callable[..
 
     @functools.cache
     def traced(shapes: tuple[tuple[int | None, ...], ...]) -> Callable[..., Any]:
-        return tf.function(function, **options)
+        return tf.function(function, autograph=False, **options)
 
     def call(*arguments: Any) -> Any:
         tensors = [argument for argument in tf.nest.flatten(arguments) if tf.is_tensor(argument)]
