@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from maskrcnn import __version__
 from maskrcnn.cli import batch, benchmark, compare, data, demo, doctor, evaluate, export, hub, infer, train, weights
 from maskrcnn.cli.flags import argument
+from maskrcnn.config.ranges import FilePath
 from maskrcnn.errors import UserError, describe_missing, one_line
-from maskrcnn.ranges import FilePath
 
 OUT_OF_MEMORY = (
     "out of memory; use a smaller --train_batch_size or --eval_batch_size (and --accumulate), --precision bfloat16, or "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from maskrcnn.config import Config, DataConfig, load_config
+from maskrcnn.config.typed_fields import SettingError, between, hint_of, item_type, parse_text
 from maskrcnn.errors import UserError
-from maskrcnn.settings import SettingError, between, hint_of, item_type, parse_text
 
 if TYPE_CHECKING:
     from maskrcnn.logs.dllogger import LogOptions
@@ -130,7 +130,7 @@ def add_flags(
 
 
 def argument(hint: Any) -> Callable[[str], Any]:
-    """An argparse type: text that must be a value of a type and its rules, see `maskrcnn.settings`."""
+    """An argparse type: text that must be a value of a type and its rules, see `maskrcnn.config.typed_fields`."""
 
     def parse(text: str) -> Any:
         try:

@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Annotated, Any
 
-from maskrcnn import ranges
 from maskrcnn.cli.flags import DATA, EVALUATION, SPLIT, add_flags, add_runtime, argument, settings, use_backend, whole
-from maskrcnn.config import CANVAS_STRIDE
+from maskrcnn.config import CANVAS_STRIDE, ranges
+from maskrcnn.config.typed_fields import between
 from maskrcnn.errors import UserError
 from maskrcnn.inference.outputs import FORMATS
-from maskrcnn.settings import between
 
 
 def add_commands(commands: Any) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import hotcoco
 
-from maskrcnn import ranges, settings
-from maskrcnn.config import Config, load_config
+from maskrcnn.config import Config, load_config, ranges, typed_fields
 from maskrcnn.data.splits import SplitName
 from maskrcnn.errors import UserError
 from maskrcnn.evaluation.analysis import Analysis, analyze
@@ -128,8 +127,8 @@ def _metrics_file(path: Path, split: str | None) -> Path:
 def _read(file: Path) -> Evaluated:
     content = read_json(file, "metrics, as `maskrcnn eval` writes them")
     try:
-        return settings.build(Evaluated, content["data"])
-    except (TypeError, KeyError, settings.SettingError) as error:
+        return typed_fields.build(Evaluated, content["data"])
+    except (TypeError, KeyError, typed_fields.SettingError) as error:
         raise UserError(f"{file}: does not say which images were evaluated ({error}); {REMEDY}") from error
 
 
@@ -180,7 +179,7 @@ def _compare_metrics(runs: Sequence[Run], kind: str, bootstrap: int) -> dict[str
 
 def _differing_settings(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     rows = []
-    for path in settings.field_paths(Config):
+    for path in typed_fields.field_paths(Config):
         values = [_setting(run.config, path) if run.config else "unknown" for run in runs]
         if any(value != values[0] for value in values) and path != "categories":
             rows.append((path.removeprefix("model."), values))

@@ -159,8 +159,8 @@ def refuse(differences: Sequence[Difference], tolerance: Tolerance, path: Path) 
     if tolerance.agreement is not None and agreement(differences) < tolerance.agreement:
         raise UserError(
             f"{path.name}: only {agreement(differences):.0%} of its detections, weighted by their scores, are the live "
-            f"model's, and it was not kept; at least {tolerance.agreement:.0%} are expected; 8-bit integers need images "
-            "like those that the model was trained on to calibrate on"
+            f"model's, and it was not kept; at least {tolerance.agreement:.0%} are expected; calibrate 8-bit "
+            "integers on images like those that the model was trained on"
         )
     if not any(row.detections for row in differences):
         raise UserError(

@@ -1,4 +1,4 @@
-"""ONNX files whose layers compute in float16 or bfloat16, between casts; boxes stay float32: px have 11 or 8 bits there.
+"""ONNX files whose layers compute in float16 or bfloat16, between casts; boxes stay float32: px have 11 or 8 bits.
 
 The converters of ONNX Runtime and onnxconverter-common put casts around each operator, and the nodes in no valid order
 where single nodes are excluded.

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from maskrcnn import settings
+from maskrcnn.config import typed_fields
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import parse_json
 from maskrcnn.runtime.files import REMEDY, replacing
@@ -133,7 +133,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], State]:
     """
     arrays = read_arrays(path)
     entries = parse_json(str(arrays.pop(STATE)))  # those of earlier versions hold more
-    state = settings.build(State, {field.name: entries[field.name] for field in fields(State) if field.name in entries})
+    state = typed_fields.build(
+        State, {field.name: entries[field.name] for field in fields(State) if field.name in entries}
+    )
     if path.stem != f"step-{state.step:08d}":
         raise ValueError(f"it holds step {state.step}")
     return arrays, state

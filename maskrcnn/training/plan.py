@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from maskrcnn import ranges
-from maskrcnn.config import TrainConfig
+from maskrcnn.config import TrainConfig, ranges
+from maskrcnn.config.typed_fields import between
 from maskrcnn.data.splits import Split
 from maskrcnn.runtime.hardware import describe_devices
-from maskrcnn.settings import between
 from maskrcnn.training.schedule import make_schedule
 
 SYNTHETIC_STEPS = 100  # steps of an epoch of synthetic data, by default

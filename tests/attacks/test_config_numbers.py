@@ -6,8 +6,8 @@ import math
 import pytest
 
 from maskrcnn.config import Config
+from maskrcnn.config.typed_fields import field_paths
 from maskrcnn.errors import UserError
-from maskrcnn.settings import field_paths
 
 pytestmark = pytest.mark.no_backend
 

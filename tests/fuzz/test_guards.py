@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from maskrcnn.cli.entry_point import make_parser
 from maskrcnn.cli.flags import make_config
 from maskrcnn.config import Config, load_config
+from maskrcnn.config.typed_fields import field_paths
 from maskrcnn.errors import UserError
-from maskrcnn.settings import field_paths
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
 
 pytestmark = pytest.mark.no_backend

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from maskrcnn import ranges, settings
+from maskrcnn.config import ranges, typed_fields
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import read_json
 
@@ -252,8 +252,8 @@ class Config:
         if not isinstance(values, dict):
             raise UserError("expected a JSON object of config fields")
         try:
-            return settings.build(cls, values)._consistent()
-        except settings.SettingError as error:
+            return typed_fields.build(cls, values)._consistent()
+        except typed_fields.SettingError as error:
             raise UserError(str(error)) from error
 
     def override(self, changes: Mapping[str, Any]) -> "Config":
@@ -269,19 +269,21 @@ class Config:
             raise UserError(f"{type(changes).__name__} holds no settings; give a dict of dotted names and values")
         try:
             for name, value in changes.items():
-                path = settings.resolve(Config, name, optional_prefix="model.")
-                config = settings.replace(config, path, value)
+                path = typed_fields.resolve(Config, name, optional_prefix="model.")
+                config = typed_fields.replace(config, path, value)
             return config._consistent()
-        except settings.SettingError as error:
+        except typed_fields.SettingError as error:
             raise UserError(str(error)) from error
 
     def _consistent(self) -> "Config":
         rpn = self.model.rpn
         if rpn.negative_iou > rpn.positive_iou:
-            raise settings.SettingError(f"rpn.negative_iou {rpn.negative_iou} exceeds positive_iou {rpn.positive_iou}")
+            raise typed_fields.SettingError(
+                f"rpn.negative_iou {rpn.negative_iou} exceeds positive_iou {rpn.positive_iou}"
+            )
         for values in ([c.index for c in self.categories], [c.id for c in self.categories]):
             if len(set(values)) < len(values):
-                raise settings.SettingError("categories: two of them have the same index or id")
+                raise typed_fields.SettingError("categories: two of them have the same index or id")
         return self
 
 

@@ -6,7 +6,7 @@ memory.
 
 from typing import Annotated
 
-from maskrcnn.settings import Rule, between
+from maskrcnn.config.typed_fields import Rule, between
 
 ASCENDING = Rule(lambda numbers: list(numbers) == sorted(numbers), "in ascending order")
 
