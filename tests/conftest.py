@@ -145,7 +145,7 @@ def _determinism_ends_with_the_test():
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     """Makes the commands build and load `StandIn`; `train` takes it as ``build_model``."""
-    monkeypatch.setattr("maskrcnn.training.start.MaskRCNN", StandIn)
+    monkeypatch.setattr("maskrcnn.training.model_setup.MaskRCNN", StandIn)
     monkeypatch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
     return StandIn
 

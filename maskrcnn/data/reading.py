@@ -9,7 +9,7 @@ from maskrcnn.data.coco.annotations import CocoDataset, Rules, SplitClasses, che
 from maskrcnn.data.coco.classes import unify_classes
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem
-from maskrcnn.data.formats.found import FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import FoundSplit, RawSplit
 from maskrcnn.errors import UserError
 
 AUGMENTED = ".rf."  # Roboflow: NAME.rf.HASH.jpg, once for each augmented copy of an image

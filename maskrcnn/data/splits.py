@@ -15,11 +15,11 @@ from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
 from maskrcnn.data.coco.problems import refuse
 from maskrcnn.data.formats.coco import named_files
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit
 from maskrcnn.data.formats.recognize import recognize
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
 from maskrcnn.data.records.convert import write_records
-from maskrcnn.data.records.converted import Converted, read_converted
+from maskrcnn.data.records.existing import Converted, read_converted
 from maskrcnn.data.records.origin import Origin
 from maskrcnn.data.records.split import Split, find_record_files, open_records
 from maskrcnn.errors import UserError

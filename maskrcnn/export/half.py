@@ -47,9 +47,15 @@ def compute_in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         nodes[-1].attribute.extend(node.attribute)
     used = {name for node in nodes for name in node.input}
     tensors = [tensor for name, tensor in constants.items() if name in used]
-    rewritten = helper.make_graph(nodes, graph.name, graph.input, graph.output, tensors)
+    return _with_nodes(model, nodes, tensors, precision)
+
+
+def _with_nodes(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], precision: str
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, model.graph.name, model.graph.input, model.graph.output, tensors)
     result = helper.make_model(
-        rewritten, opset_imports=model.opset_import, ir_version=model.ir_version, producer_name=model.producer_name
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version, producer_name=model.producer_name
     )
     helper.set_model_props(result, {**{e.key: e.value for e in model.metadata_props}, "precision": precision})
     # Of bfloat16, the checker's types know no convolution before opset 22.

@@ -14,7 +14,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.imaging.large_image import LargeImage, Pixels
 from maskrcnn.inference.detections import Detections, ImageSource, Outputs, read_source, to_original
-from maskrcnn.inference.tiling import Tile, merge_tiles, second_looks, tile_grid
+from maskrcnn.inference.tile_merging import Tile, merge_tiles, second_looks, tile_grid
 from maskrcnn.inference.views import View, Views, list_views, merge_views
 
 PASTE_WORKERS = 2  # threads beside the forward pass; pasting is fast, more of them would only take its cores

@@ -9,9 +9,9 @@ from maskrcnn.config import CANVAS_STRIDE, ImageConfig
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import Prepared, prepare
 from maskrcnn.imaging.large_image import Pixels
-from maskrcnn.inference.augment import merge_variants, mirrored
 from maskrcnn.inference.detections import Detections
-from maskrcnn.inference.tiling import Tile
+from maskrcnn.inference.test_time_augmentation import merge_variants, mirrored
+from maskrcnn.inference.tile_merging import Tile
 
 SCALES = (0.8, 1.0, 1.25)  # of test-time augmentation, each with and without a flip
 

@@ -14,11 +14,11 @@ from maskrcnn.training.batches import TrainingData
 from maskrcnn.training.callbacks import training_callbacks
 from maskrcnn.training.evaluator import Evaluator
 from maskrcnn.training.log import open_log, write_graph
+from maskrcnn.training.model_setup import Start, build_model, prepare_backend
 from maskrcnn.training.plan import Plan, State, announce, make_plan
 from maskrcnn.training.presets import Recipe
 from maskrcnn.training.session import Session
 from maskrcnn.training.splits import RunOptions
-from maskrcnn.training.start import Start, build_model, prepare_backend
 
 
 def train(

@@ -24,7 +24,7 @@ from maskrcnn.data.coco.segmentation import (
     normalize_segmentation,
     rectangle,
 )
-from maskrcnn.data.formats.found import RawSplit
+from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError, one_line
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
 

@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn.data.coco.annotations import read_coco_json
 from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.hints import ARCHIVES, other_json
 from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError

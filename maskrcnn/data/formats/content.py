@@ -14,7 +14,7 @@ from pycocotools import mask as pycocotools_mask
 from tqdm import tqdm
 
 from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
-from maskrcnn.data.formats.found import RawSplit
+from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError
 from maskrcnn.imaging import read
 

@@ -26,7 +26,7 @@ from maskrcnn.data.formats.content import (
     read_size,
 )
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes, read_head
 

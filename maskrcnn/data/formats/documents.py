@@ -11,7 +11,7 @@ from maskrcnn.data.coco.segmentation import normalize_segmentation
 from maskrcnn.data.formats.content import Content, Size, clip_points, map_in_threads, read_sizes
 from maskrcnn.data.formats.dialects import Dialect, Image, Shape, dialect_of
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_xml import parse_tree
 from maskrcnn.errors import UserError, one_line

@@ -27,7 +27,7 @@ from maskrcnn.data.formats.content import (
     read_sizes,
 )
 from maskrcnn.data.formats.folders import by_split, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES, open_image

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from maskrcnn.data.formats.folders import SPLIT_NAMES, SPLIT_WORDS, split_of, split_of_path, walk
-from maskrcnn.data.formats.found import UNSPLIT
+from maskrcnn.data.formats.found_dataset import UNSPLIT
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_text

@@ -23,7 +23,7 @@ from maskrcnn.data.formats.content import (
     read_size,
 )
 from maskrcnn.data.formats.encoded_ids import Encoding, encoding_of
-from maskrcnn.data.formats.found import FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
 from maskrcnn.errors import UserError
 

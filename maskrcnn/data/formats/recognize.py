@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, via, voc, yolo
-from maskrcnn.data.formats.found import FoundDataset
+from maskrcnn.data.formats.found_dataset import FoundDataset
 from maskrcnn.data.formats.hints import explain
 from maskrcnn.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import Any
 from maskrcnn.data.coco.segmentation import bounding_box, is_number
 from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json

@@ -24,7 +24,7 @@ from maskrcnn.data.formats.content import (
     read_sizes,
 )
 from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_names import BACKGROUND, VOC_NAMES, VOID, class_indices, listed_names, palette_color
 from maskrcnn.data.formats.voc_xml import add_objects, is_voc_xml, parse_xml

@@ -15,7 +15,7 @@ from pathlib import Path
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
 from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, split_of, unwrap, walk
-from maskrcnn.data.formats.found import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_head, read_text

@@ -15,7 +15,7 @@ from maskrcnn.data.coco.annotations import CocoDataset, warn
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import Problem, is_tolerable, refuse
 from maskrcnn.data.coco.segmentation import encode_rle
-from maskrcnn.data.records.converted import VERSION
+from maskrcnn.data.records.existing import VERSION
 from maskrcnn.data.records.origin import Origin, skipped_files
 from maskrcnn.data.records.prepare import PreparedImage, prepare_images
 from maskrcnn.data.records.rasterize import MASK_SIZE

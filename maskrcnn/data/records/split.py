@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from maskrcnn.config import Category, Config, DataConfig
-from maskrcnn.data.records.converted import read_converted
+from maskrcnn.data.records.existing import read_converted
 from maskrcnn.data.records.tfrecord import RecordIndex
 from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
 from maskrcnn.errors import UserError

@@ -1,7 +1,7 @@
 import pytest
 
 from maskrcnn.data.coco.annotations import Rules, SplitClasses, check_split, load_coco
-from maskrcnn.data.formats.found import RawSplit
+from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError
 
 

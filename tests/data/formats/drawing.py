@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
 from maskrcnn.data.coco.segmentation import encode_rle, normalize_segmentation
-from maskrcnn.data.formats.found import FoundDataset, RawSplit
+from maskrcnn.data.formats.found_dataset import FoundDataset, RawSplit
 from maskrcnn.evaluation.coco_metrics import evaluate_ground_truth
 
 ORIENTATION = 0x0112

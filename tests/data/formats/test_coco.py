@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from maskrcnn.data.formats import coco as coco_format
-from maskrcnn.data.formats.found import UNSPLIT
+from maskrcnn.data.formats.found_dataset import UNSPLIT
 from maskrcnn.errors import UserError
 
 LAYOUTS = {  # annotation file -> folder of the images, name of the split

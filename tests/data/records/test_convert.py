@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from maskrcnn.data.records import convert
-from maskrcnn.data.records.converted import read_converted
+from maskrcnn.data.records.existing import read_converted
 from maskrcnn.data.records.tfrecord import RecordReader, record_spans
 from maskrcnn.errors import UserError
 

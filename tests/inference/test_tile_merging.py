@@ -11,7 +11,7 @@ from maskrcnn.imaging.large_image import LargeImage
 from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.tiling import merge_tiles, tile_grid
+from maskrcnn.inference.tile_merging import merge_tiles, tile_grid
 from maskrcnn.inference.views import Views
 from tests.inference.gray_objects import CATEGORIES, GrayModel, draw_objects, gray_config
 
