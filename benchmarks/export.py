@@ -35,6 +35,7 @@ CONTESTANTS = {
     "onnxruntime int8": "export/model.int8.onnx",
     "openvino": "export/model.xml",
     "openvino int8": "export/model.int8.xml",
+    "openvino half": "export/model.half.xml",
     "litert": "export/model.tflite",
     "saved_model": "export/saved_model",
 }
@@ -81,7 +82,7 @@ def main() -> None:
 def prepare(folder: Path, size: list[int], images: Path | None) -> None:
     """A model folder with exported files; those in float32 are checked on the way.
 
-    Generated weights have scores near the threshold, of which 8-bit integers keep too few to pass that check.
+    Generated weights have scores near the threshold, of which reduced precision keeps too few to pass that check.
     """
     from maskrcnn.export.options import ExportOptions
     from maskrcnn.export.run import export_model
@@ -93,8 +94,10 @@ def prepare(folder: Path, size: list[int], images: Path | None) -> None:
     for format in ("onnx", "openvino", "litert"):
         for row in export_model(folder, options=ExportOptions(format, size=tuple(size))).differences:
             print(format, row, file=sys.stderr)
-    for format in ("openvino", "onnx") if images else ():  # OpenVINO's is made of an ONNX file that it removes
-        options = ExportOptions(format, int8=images, size=tuple(size))
+    reduced = [ExportOptions("openvino", half=True, size=tuple(size))]
+    # OpenVINO's file is made of an ONNX file that it removes, and so comes first.
+    reduced += [ExportOptions(name, int8=images, size=tuple(size)) for name in ("openvino", "onnx") if images]
+    for options in reduced:
         options.kind.write(*load_model(folder), folder / "export" / options.file, options)
 
 
