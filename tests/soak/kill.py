@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ class Case:
         write_shapes(folder / "data", train_images=10, val_images=3, image_size=64, seed=1, progress=False)
         (folder / "config.json").write_text(Config.tiny().override(SETTINGS).to_json())
 
-    def start(self) -> subprocess.Popen:
-        """Starts the run, or resumes it."""
+    def start(self, program: Sequence[str] = ("-m", "maskrcnn")) -> subprocess.Popen:
+        """Starts the run, or resumes it; ``program`` is how Python starts the command."""
         model, board = self.folder / "model", self.folder / "board"
-        command = [sys.executable, "-m", "maskrcnn", "train", "--config", str(self.folder / "config.json")]
+        command = [sys.executable, *program, "train", "--config", str(self.folder / "config.json")]
         command += ["--data_dir", str(self.folder / "data"), "--model_dir", str(model), "--backend", self.backend]
         command += ["--log_every", "1", "--log_tensorboard", str(board)]
         variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(self.compiled)}

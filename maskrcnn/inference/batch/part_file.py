@@ -9,7 +9,7 @@ from typing import Any
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.large_image import Pixels
 from maskrcnn.inference.batch.plan import Part, publish
-from maskrcnn.inference.inputs import local_file
+from maskrcnn.inference.inputs import as_text, local_file
 from maskrcnn.inference.predictor import Predictor, open_source
 from maskrcnn.inference.views import Views
 from maskrcnn.runtime.extras import import_extra
@@ -45,6 +45,8 @@ def predict_part(predictor: Predictor, part: Part, out_dir: Path, views: Views) 
             height, width = detections.image_size
             results = detections.to_coco(image_id)
             rows[image_id] |= {"height": height, "width": width, "detections": results}
+    for row in rows.values():
+        row["file_name"] = as_text(row["file_name"])
     content = BytesIO()
     table = arrow.Table.from_pylist(list(rows.values()), schema=_schema(arrow))
     parquet.write_table(table, content, compression="zstd")
