@@ -66,11 +66,6 @@ def local_file(name: str, folder: Path) -> Path:
     return path
 
 
-def as_text(name: str) -> str:
-    """A name as Unicode, which JSON must be: bytes that are not UTF-8 are escaped, ``\\udce9`` for 0xE9."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _expand(name: str) -> Iterator[str]:
     if not name:
         raise UserError("an empty path was given; give images or folders of images")

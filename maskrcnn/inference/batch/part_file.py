@@ -9,9 +9,10 @@ from typing import Any
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.large_image import Pixels
 from maskrcnn.inference.batch.plan import Part, publish
-from maskrcnn.inference.inputs import as_text, local_file
+from maskrcnn.inference.inputs import local_file
 from maskrcnn.inference.predictor import Predictor, open_source
 from maskrcnn.inference.views import Views
+from maskrcnn.input_files import as_text
 from maskrcnn.runtime.extras import import_extra
 
 

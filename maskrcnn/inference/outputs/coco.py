@@ -9,9 +9,9 @@ from typing import Any
 
 from maskrcnn.config import Category
 from maskrcnn.imaging.mask_paste import coco_mask
-from maskrcnn.inference.inputs import as_text
 from maskrcnn.inference.outputs.conversions import to_polygons
 from maskrcnn.inference.outputs.item import Item, Writer
+from maskrcnn.input_files import as_text
 from maskrcnn.runtime.files import replacing
 
 PREDICTIONS_FILE = "predictions.json"

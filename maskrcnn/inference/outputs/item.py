@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.imaging.large_image import Pixels
-from maskrcnn.inference.inputs import as_text
+from maskrcnn.input_files import as_text
 
 if TYPE_CHECKING:
     from maskrcnn.inference.detections import Detections
