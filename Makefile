@@ -82,7 +82,7 @@ soak: .venv/.installed
 	check() { "$$@" || failed="$$failed; $$*"; }; \
 	for backend in $(BACKENDS); do \
 	  KERAS_BACKEND=$$backend check $(BIN)/python -m pytest -q -m slow; \
-	  for name in "kill --kills $(KILLS)" trouble devices memory "memory --tiny --steps 10000" endurance overfit; do \
+	  for name in "kill --kills $(KILLS)" "kill --kills 50 --stand_in --warm" trouble devices memory "memory --tiny --steps 10000" endurance overfit; do \
 	    check $(BIN)/python -m tests.soak.$$name --backend $$backend 2> >(tail -n 20 >&2); \
 	  done; \
 	done; \

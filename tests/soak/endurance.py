@@ -159,8 +159,8 @@ def _answer(model: Any, file: Path) -> bytes:
 
 def clock_set_back(case: Case, compiled: Path) -> Row:
     other = Case(case.folder.parent / "clock", case.backend, compiled)
-    process = other.start(program=["-c", BACKWARD])
-    other.check(process)
+    other.program = ("-c", BACKWARD)
+    other.check(other.start())
     entries = [
         json.loads(line.removeprefix("DLLL "))
         for line in (other.folder / "model" / "mrcnn-dlll.json").read_text().splitlines()
