@@ -73,7 +73,7 @@ parity: .venv/.installed  # every stage against torchvision, on both backends; w
 	@CUDA_VISIBLE_DEVICES=-1 $(BIN)/python -m tests.parity
 	@$(BIN)/python -m tests.parity.cocoeval_oracle
 
-# Tests marked slow, then kills, devices, memory and overfitting; one line each. One backend: make soak BACKENDS=jax
+# Tests marked slow, then kills, troubles, devices, memory, endurance and overfitting; one line each. One backend: make soak BACKENDS=jax
 BACKENDS ?= tensorflow jax
 KILLS ?= 5
 .PHONY: soak
@@ -82,7 +82,7 @@ soak: .venv/.installed
 	check() { "$$@" || failed="$$failed; $$*"; }; \
 	for backend in $(BACKENDS); do \
 	  KERAS_BACKEND=$$backend check $(BIN)/python -m pytest -q -m slow; \
-	  for name in "kill --kills $(KILLS)" trouble devices memory overfit; do \
+	  for name in "kill --kills $(KILLS)" "kill --kills 50 --stand_in --warm" trouble devices memory "memory --tiny --steps 10000" endurance overfit; do \
 	    check $(BIN)/python -m tests.soak.$$name --backend $$backend 2> >(tail -n 20 >&2); \
 	  done; \
 	done; \

@@ -27,6 +27,16 @@ BRACKETS = b"[]{}"
 OTHER_BYTES = bytes(set(range(256)) - set(BRACKETS))
 
 
+def is_unicode(name: str) -> bool:
+    """Whether a file's name is text; bytes that are not UTF-8 are halves of surrogate pairs in Python."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def as_text(name: str) -> str:
+    """A file's name as Unicode, which JSON must be: bytes that are not UTF-8 are escaped, ``\\udce9`` for 0xE9."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def as_path(value: Any) -> Path:
     """The path that a caller gives.
 

@@ -76,8 +76,9 @@ def convert(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Checks a dataset and prints a summary with the problems found."""
-    from maskrcnn.data.check import check_folder
+    from maskrcnn.data.check import check_folder, keep_dataset
 
+    keep_dataset(options.data_dir, options.json, options.out)
     report = check_folder(options.data_dir, data_config(options))
     for line in report.lines():
         print(printable(line))
@@ -88,7 +89,8 @@ def check(options: argparse.Namespace) -> None:
         report.write_json(options.json)
     if report.errors:
         raise UserError(report.errors[0])
-    print(f"{options.data_dir}: can be trained on")
+    able = "can be trained on" if "train" in report.splits else "can be evaluated on, but has no train split"
+    print(f"{options.data_dir}: {able}")
 
 
 def browse(options: argparse.Namespace) -> None:

@@ -16,9 +16,11 @@ from maskrcnn.cli.entry_point import Parser, report
 from maskrcnn.cli.entry_point import main as run_command
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.backend import check_gpus, installed_gpus
+from maskrcnn.runtime.files import replacing
 
 BACKBONE = "rn50_tf_amp_ckpt_v20.06.0/nvidia_rn50_tf_amp"  # below the folder of weights
 BACKBONE_URL = "https://api.ngc.nvidia.com/v2/models/nvidia/rn50_tf_amp_ckpt/versions/20.06.0/zip"
+MAX_BACKBONE_BYTES = 1 << 30  # unpacked; a ResNet-50 with its optimizer has 0.2 GB
 DATA_DIR, WEIGHTS_DIR = "/data", "/weights"
 EVAL_FILE = "annotations/instances_val2017.json"  # below the folder of data
 
@@ -231,17 +233,31 @@ def _download_backbone(url: str, save_dir: Path) -> Path:
     try:
         fetch_once(url, archive)
         with zipfile.ZipFile(archive) as file:
-            members = [name for name in file.namelist() if Path(name).name.startswith(path.name)]
-            if not any(name.endswith(".index") for name in members):
-                raise UserError(f"{url}: the archive holds no {path.name}; check the address")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for name in sorted(members, key=lambda name: name.endswith(".index")):  # last, since it marks the rest
-                with file.open(name) as source, (path.parent / Path(name).name).open("wb") as target:
-                    shutil.copyfileobj(source, target)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{url}: not a zip archive ({error}); check the address") from error
+            _unpack(file, path, url)
+    except OSError:
+        raise
     except UserError as error:
         raise UserError(f"{error}; or train with torchvision's: --backbone_checkpoint resnet50") from error
+    except Exception as error:  # a damaged archive can fail in any way
+        raise UserError(f"{url}: not a zip archive, or a damaged one ({error}); check the address") from error
     finally:
         archive.unlink(missing_ok=True)
     return path
+
+
+def _unpack(archive: zipfile.ZipFile, path: Path, url: str) -> None:
+    """Unpacks the files of a checkpoint, its index last, since it marks the rest."""
+    members = [entry for entry in archive.infolist() if Path(entry.filename).name.startswith(path.name)]
+    if not any(entry.filename.endswith(".index") for entry in members):
+        raise UserError(f"{url}: the archive holds no {path.name}; check the address")
+    size = sum(entry.file_size for entry in members)
+    if size > MAX_BACKBONE_BYTES:
+        limit = f"at most {MAX_BACKBONE_BYTES / 1e9:.0f} are unpacked"
+        raise UserError(f"{url}: the archive's {path.name} has {size / 1e9:.1f} GB, {limit}; check the address")
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in members):
+        raise UserError(f"{url}: the archive is compressed in a way that zip files hardly ever are; check the address")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(members, key=lambda entry: entry.filename.endswith(".index")):
+        part = path.parent / Path(entry.filename).name
+        with archive.open(entry) as source, replacing(part) as temporary, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target)

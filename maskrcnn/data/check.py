@@ -1,6 +1,7 @@
 """The check of a dataset: what it holds, and everything that is wrong with it, images included."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ from maskrcnn.data.records.tfrecord import record_spans, verified_records
 from maskrcnn.data.records.third_party import check_record, class_texts, count_objects, parse
 from maskrcnn.data.splits import NAMES, Dataset, find_dataset
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_json
 from maskrcnn.runtime.files import replacing
 
 SMALL, LARGE = 32**2, 96**2  # px, COCO's bounds of an object's area
 REFUSED = "refused"  # the kind of what stops training
 MAX_CLASSES = 30  # that are listed in the summary
+PROBLEMS_FILE = "problems.txt"  # the default name of the full list
 
 
 @dataclass
@@ -91,6 +94,28 @@ class Report:
         """Writes all problems, a line each."""
         with replacing(Path(path)) as temporary:
             temporary.write_text("".join(f"{problem}\n" for problem in self.problems), encoding="utf-8")
+
+
+def keep_dataset(data_dir: str | Path, json_file: str | Path | None, problems_file: str | Path) -> None:
+    """Makes sure that no report replaces a file of the dataset.
+
+    Raises:
+        UserError: a file in the folder has its name, and is no such report.
+    """
+    folder, problems = Path(data_dir).resolve(), Path(problems_file)
+    places = [(problems, problems.name == PROBLEMS_FILE)]
+    places += [(Path(json_file), _is_report(Path(json_file)))] if json_file else []
+    for path, is_ours in places:
+        if os.path.isfile(path) and path.resolve().is_relative_to(folder) and not is_ours:
+            raise UserError(f"{path}: a file of the dataset, which the report would replace; give another path")
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = read_json(path, "a report")
+    except UserError:
+        return False
+    return isinstance(content, dict) and set(content) == {"format", "splits", "classes", "problems"}
 
 
 def check_folder(data_dir: str | Path, options: DataConfig | None = None, *, progress: bool = True) -> Report:

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class DLLLog:
         with writing(path, "see --log_file"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = self.path.open("a", encoding="utf-8", buffering=1)
-        self._start = datetime.datetime.now()
+        self._start = time.monotonic()  # the clock may be set
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Writes the configuration of the run."""
@@ -60,7 +61,7 @@ class DLLLog:
         line = {
             "timestamp": str(now.timestamp()),
             "datetime": str(now),
-            "elapsedtime": str((now - self._start).total_seconds()),
+            "elapsedtime": str(round(time.monotonic() - self._start, 6)),
             "type": "LOG",
             "step": step if isinstance(step, str) else list(step),
             "data": dict(data),

@@ -30,6 +30,17 @@ def test_shapes_check_convert(drawn, tmp_path, capsys):
     assert (tmp_path / "yolo" / "data.yaml").is_file()
 
 
+@pytest.mark.parametrize("flag", ["--json", "--out"])
+def test_check_replaces_no_file_of_the_dataset(drawn, capsys, flag):
+    path = drawn / "annotations" / "instances_val.json"
+    before = path.read_bytes()
+    assert main(["data", "check", str(drawn), flag, str(path)]) == 2
+    assert "a file of the dataset, which the report would replace" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    own = drawn / ("report.json" if flag == "--json" else "problems.txt")
+    assert [main(["data", "check", str(drawn), flag, str(own)]) for _ in range(2)] == [0, 0]
+
+
 def test_check_says_what_stops_training(drawn, tmp_path, capsys):
     path = drawn / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())

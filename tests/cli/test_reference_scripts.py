@@ -148,11 +148,51 @@ def test_download_of_the_backbone(folders, monkeypatch, capsys):
         "nvidia_rn50_tf_amp.index",
         "nvidia_rn50_tf_amp.data-00000-of-00001",
     }
-    archive = io.BytesIO(b"<html>")
+
+
+ENTRY = b"PK\1\2\x14\3\x14\0\0"  # how the directory's entry begins; the last byte tells of encryption
+
+
+def _bomb(file):
+    file.writestr("nvidia_rn50_tf_amp.index", bytes(3 << 20), zipfile.ZIP_DEFLATED)
+
+
+def _plain(file):
+    file.writestr("nvidia_rn50_tf_amp.index", "abc")
+
+
+def _slow(file):
+    file.writestr("nvidia_rn50_tf_amp.index", bytes(100), zipfile.ZIP_LZMA)
+
+
+@pytest.mark.parametrize(
+    ("write", "change", "said"),
+    [
+        (None, lambda data: b"<html>", "not a zip archive"),
+        (_bomb, lambda data: data, "has 0.0 GB, at most 0 are unpacked"),
+        (_slow, lambda data: data, "compressed in a way"),
+        (lambda file: file.writestr("README.md", "x"), lambda data: data, "holds no nvidia_rn50_tf_amp"),
+        (_plain, lambda data: data.replace(ENTRY, ENTRY[:-1] + b"\1"), "encrypted"),
+        (
+            lambda file: file.writestr("nvidia_rn50_tf_amp.index", "abc"),
+            lambda data: data.replace(b"abc", b"abd"),
+            "CRC",
+        ),
+    ],
+)
+def test_archives_that_are_not_the_backbone(folders, monkeypatch, capsys, write, change, said):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        (write or _bomb)(file)
+    data = change(archive.getvalue())
+    monkeypatch.setattr("maskrcnn.cli.reference_scripts.MAX_BACKBONE_BYTES", 2 << 20)
+    monkeypatch.setattr("maskrcnn.runtime.download.fetch_once", lambda _, path: path.write_bytes(data))
     Path("E").mkdir()
     assert download_weights(["--save_dir=E"]) == 2
-    assert "not a zip archive" in capsys.readouterr().err
-    assert list(Path("E").iterdir()) == []
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert [path for path in Path("E").rglob("*") if path.is_file()] == []
 
 
 def test_every_flag_of_nvidia_is_known_to_a_command():

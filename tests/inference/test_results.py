@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from pycocotools.coco import COCO
 from maskrcnn.config import Category, Config
 from maskrcnn.errors import UserError
 from maskrcnn.inference.inputs import find_inputs
+from maskrcnn.inference.outputs import FORMATS
 from maskrcnn.inference.outputs.writers import Saving
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.inference.results import infer_batches, infer_inputs
+from maskrcnn.input_files import parse_json
 
 CONFIG = Config(model=Config.tiny().model, categories=(Category(1, 4, "cat"),))
 
@@ -80,6 +84,40 @@ def test_an_unreadable_image_does_not_stop_the_others(tmp_path: Path, predictor:
     assert "bad.png: the image is damaged" in problem
     assert [result["image_id"] for result in json.loads((tmp_path / "out" / "predictions.json").read_text())] == [2]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", "predictions.json"]
+
+
+def _strings(content: Any) -> list[str]:
+    """All texts in JSON."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        return [text for value in content for text in _strings(value)]
+    return [content] if isinstance(content, str) else []
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path, predictor: Predictor) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        image = _save(tmp_path / "in" / name)
+    except OSError:
+        pytest.skip("the file system takes Unicode only")
+    saving = Saving(tmp_path / "out", formats=FORMATS)
+    assert infer_inputs(predictor, find_inputs([image]), saving) == []
+    for file in ("predictions.json", "annotations.json", name.replace("png", "json"), "detections.csv"):
+        (path,) = saving.out_dir.rglob(file)
+        text = path.read_bytes().decode()  # UTF-8, and JSON without halves of surrogate pairs
+        names = [text] if file.endswith("csv") else _strings(parse_json(text))
+        assert any("caf\\udce9.png" in found for found in names)
+
+
+def test_a_drawing_replaces_no_image(tmp_path: Path, predictor: Predictor) -> None:
+    names = ["a.png", os.fsdecode(b"caf\xe9.png")] if sys.platform == "linux" else ["a.png"]
+    for name in names:
+        image = _save(tmp_path / name)
+        before = image.read_bytes()
+        with pytest.raises(UserError, match="would replace the image"):
+            infer_inputs(predictor, find_inputs([image]), Saving(tmp_path))
+        assert image.read_bytes() == before
 
 
 def test_no_readable_image_is_an_error(tmp_path: Path, predictor: Predictor) -> None:

@@ -69,13 +69,14 @@ def worker(options: argparse.Namespace) -> None:
     from maskrcnn.config import Config
     from maskrcnn.errors import UserError
     from maskrcnn.logs.dllogger import LogOptions
-    from maskrcnn.training.run import train
+    from maskrcnn.training.run import RunOptions, train
     from tests.conftest import MICRO
 
     settings = {**MICRO, **SETTINGS, **VARIANTS[options.variant], "train.batch_size": options.batch}
     config = Config.tiny().override(settings)
     try:
-        train(config, data_dir=options.data, model_dir=options.model, logs=LogOptions(every=1), devices=devices)
+        run = RunOptions(logs=LogOptions(every=1), devices=devices)
+        train(config, data_dir=options.data, model_dir=options.model, options=run)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

@@ -1,15 +1,21 @@
 """Kills a training run with SIGKILL again and again; resumed to its end, it must equal an uninterrupted run.
 
     python -m tests.soak.kill --backend tensorflow --kills 5      # 3 to 5 minutes
+    python -m tests.soak.kill --backend tensorflow --kills 50 --stand_in --warm      # 5 minutes
 
 A small whole Mask R-CNN trains on drawn shapes through the command line, with averaged weights, accumulated gradients,
 evaluations between epochs and a checkpoint every other step. Three in four kills come at random moments (imports,
 conversion, compilation, steps, evaluations, the last save), the others as soon as a half-written file appears. The same
 command resumes the run until it ends. Weights, the last checkpoint, the log and TensorBoard's scalars must then be
 equal bit for bit, times and speeds aside, and no temporary file may be left.
+
+With `--stand_in` the model is one dense layer with noise, so that many more kills hit what is around a model: data,
+checkpoints, logs, evaluations. With `--warm` each run is forked from a process that has imported the libraries, so that
+no kill hits the imports.
 """
 
 import argparse
+import importlib
 import os
 import random
 import shutil
@@ -18,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +32,12 @@ import h5py
 import numpy as np
 
 from benchmarks.result import save_result
+from maskrcnn.cli.entry_point import main as main_of_maskrcnn
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.logs.history import read_history
 from tests.conftest import MICRO
+from tests.soak.stand_in import put_in_place
 
 SETTINGS = {
     **MICRO,
@@ -46,26 +55,71 @@ HALF_WRITTEN = ("data/tfrecords", "model/checkpoints", "model", "model/best")  #
 KEPT = ("step", "epoch", "learning_rate")  # of the entries of the log, beside the metrics
 
 
+class Forked:
+    """A command in a child of this process; as much of Popen as is used here."""
+
+    def __init__(self, command: list[str], output: int):
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            status = 1
+            try:
+                status = main_of_maskrcnn(command)
+                sys.stdout.flush()
+            finally:
+                os._exit(status)
+
+    def poll(self) -> int | None:
+        """The exit status, if it has ended."""
+        return self.wait(os.WNOHANG)
+
+    def wait(self, options: int = 0) -> int | None:
+        """The exit status, or minus a signal."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+
+def warm_up(backend: str, compiled: Path) -> None:
+    """Imports what a run does; starts this program again if Keras has another backend by now."""
+    if os.environ.get("KERAS_BACKEND") != backend:
+        os.environ["KERAS_BACKEND"] = backend
+        os.execv(sys.executable, [sys.executable, "-m", "tests.soak.kill", *sys.argv[1:]])
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    for module in ("tensorflow", backend, "keras", "maskrcnn.training.run", "maskrcnn.data.loader.pipeline"):
+        importlib.import_module(module)
+
+
 class Case:
     """A folder with data and a run in it."""
+
+    program: Sequence[str] = ("-m", "maskrcnn")  # how Python starts the command
+    warm = False  # whether it is forked from this process instead
 
     def __init__(self, folder: Path, backend: str, compiled: Path):
         self.folder, self.backend, self.compiled = folder, backend, compiled
         write_shapes(folder / "data", train_images=10, val_images=3, image_size=64, seed=1, progress=False)
         (folder / "config.json").write_text(Config.tiny().override(SETTINGS).to_json())
 
-    def start(self) -> subprocess.Popen:
+    def start(self) -> "subprocess.Popen | Forked":
         """Starts the run, or resumes it."""
         model, board = self.folder / "model", self.folder / "board"
-        command = [sys.executable, "-m", "maskrcnn", "train", "--config", str(self.folder / "config.json")]
+        command = ["train", "--config", str(self.folder / "config.json")]
         command += ["--data_dir", str(self.folder / "data"), "--model_dir", str(model), "--backend", self.backend]
         command += ["--log_every", "1", "--log_tensorboard", str(board)]
-        variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(self.compiled)}
+        variables = {**os.environ, "KERAS_BACKEND": self.backend, "JAX_COMPILATION_CACHE_DIR": str(self.compiled)}
         variables |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
         with (self.folder / "output.txt").open("a") as output:
+            if self.warm:
+                return Forked(command, output.fileno())
+            command = [sys.executable, *self.program, *command]
             return subprocess.Popen(command, stdout=output, stderr=output, env=variables)
 
-    def check(self, process: subprocess.Popen) -> None:
+    def check(self, process: "subprocess.Popen | Forked") -> None:
         """Ends with the run's output if it failed."""
         if process.wait():
             raise SystemExit((self.folder / "output.txt").read_text()[-2000:])
@@ -155,11 +209,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--stand_in", action="store_true", help="a model that costs nothing")
+    parser.add_argument("--warm", action="store_true", help="fork the runs from a process that has imported all")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
-    random.seed(options.seed)
     root, began = Path(tempfile.mkdtemp(prefix="kill-")), time.perf_counter()
+    random.seed(options.seed)
+    if options.stand_in:
+        Case.program = ("-m", "tests.soak.stand_in")
+    if options.warm:
+        warm_up(options.backend, root / "compiled")
+        put_in_place() if options.stand_in else None
+        Case.warm = True
     for name in ["compile", "whole"] if options.backend == "jax" else ["whole"]:  # JAX compiles once for all
         whole, started = Case(root / name, options.backend, root / "compiled"), time.perf_counter()
         whole.check(whole.start())

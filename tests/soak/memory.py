@@ -2,6 +2,8 @@
 
     python -m tests.soak.memory --backend tensorflow      # 4 minutes
 
+With `--tiny --steps 10000` (10 minutes) it is 10,000 steps of a model on images of 64 px.
+
 Trains with the config and drawn images of the demonstration, saves a checkpoint at the end of each epoch, and reads the
 memory of the process twice a second.
 """
@@ -16,10 +18,12 @@ import time
 from pathlib import Path
 
 from benchmarks.result import save_result
+from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.demo import demo_config
 from maskrcnn.errors import UserError
 from maskrcnn.logs.history import read_history
+from tests.conftest import MICRO
 
 LIMIT = 0.02
 
@@ -44,12 +48,15 @@ def main() -> int:
     parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="at least 300 (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--tiny", action="store_true", help="a model that computes hardly anything")
     options = parser.parse_args()
     began, steps = time.perf_counter(), options.steps
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_shapes(root / "data", train_images=160, val_images=4, image_size=256, progress=False)
-        config = demo_config().override({"train.epochs": 6, "train.steps_per_epoch": steps // 6})
+        size = 64 if options.tiny else 256
+        write_shapes(root / "data", train_images=160, val_images=4, image_size=size, progress=False)
+        config = Config.tiny().override(MICRO) if options.tiny else demo_config()
+        config = config.override({"train.epochs": 6, "train.steps_per_epoch": steps // 6})
         (root / "config.json").write_text(config.to_json())
         command = [sys.executable, "-m", "maskrcnn", "train", "--config", str(root / "config.json"), "--no_eval"]
         command += ["--data_dir", str(root / "data"), "--model_dir", str(root / "model"), "--log_every", "5"]
@@ -58,13 +65,18 @@ def main() -> int:
             samples = watch(process, root / "model" / "mrcnn-dlll.json")
         if process.returncode:
             raise SystemExit((root / "output.txt").read_text()[-2000:])
-    early = statistics.median(mib for step, mib in samples if 100 <= step < 200)
-    late = statistics.median(mib for step, mib in samples if step >= steps - 100)
+    part = max(100, steps // 20)
+    early = statistics.median(mib for step, mib in samples if part <= step < 2 * part)
+    late = statistics.median(mib for step, mib in samples if step >= steps - part)
     growth, seconds = late / early - 1, time.perf_counter() - began
     outcome = "flat" if growth < LIMIT else "GROWS"
     print(f"memory, {options.backend}: {early:.0f} MiB, {growth:+.2%} at step {steps}, {outcome} ({seconds:.0f} s)")
     if options.out:
-        row = {"MiB, steps 100 to 200": early, f"MiB, steps {steps - 100} to {steps}": late, "growth": growth}
+        row = {
+            f"MiB, steps {part} to {2 * part}": early,
+            f"MiB, steps {steps - part} to {steps}": late,
+            "growth": growth,
+        }
         thinned = samples[:: max(1, len(samples) // 120)]
         save_result(options.out, f"Resident memory of a training run: {options.backend}", [row], samples=thinned)
     return int(growth >= LIMIT)

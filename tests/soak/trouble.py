@@ -6,7 +6,8 @@ A small Mask R-CNN trains on drawn shapes through the command line. Each trouble
 status, at most one line of error, no traceback and no half-written file; the same command must then complete the run.
 
 disk full  no file may grow beyond a limit (RLIMIT_FSIZE), at every size from nothing to a whole checkpoint
-SIGTERM    during imports, conversion, compilation, steps, evaluation and the last save
+full disk  the model folder is on a file system of this size (Linux, as root; left out elsewhere)
+SIGTERM    during imports, conversion, compilation, steps, a save, evaluation, the report and the last save
 deleted    the model folder is removed while the run trains
 two runs   a second run in the same folder is refused, and the first one is not disturbed
 """
@@ -27,7 +28,7 @@ from typing import Any
 from benchmarks.result import save_result
 from tests.soak.kill import Case
 
-PHASES = ("imports", "conversion", "compilation", "steps", "evaluation", "last save")
+PHASES = ("imports", "conversion", "compilation", "steps", "checkpoint", "evaluation", "report", "last save")
 GRACE = 60.0  # seconds within which a run must end, also on a busy machine
 
 
@@ -56,11 +57,13 @@ class Run(Case):
             "conversion": lambda: (self.folder / "data" / "tfrecords").exists(),
             "compilation": lambda: (model / "mrcnn-dlll.json").exists(),
             "steps": lambda: any((model / "checkpoints").glob("step-*.npz")),
+            "checkpoint": lambda: any((model / "checkpoints").glob(".*step-*.npz")),  # half-written
+            "report": lambda: any(model.glob(".*report.html")),
             "evaluation": lambda: (model / "checkpoints" / "step-00000025.npz").exists(),
             "last save": lambda: (model / "checkpoints" / "step-00000075.npz").exists(),
         }[phase]
         while process.poll() is None and not reached():
-            time.sleep(0.005)
+            time.sleep(0.0005)
 
     def problems(self, process: subprocess.Popen, status: tuple[int, ...]) -> list[str]:
         """What is wrong with the end of the run."""
@@ -87,6 +90,25 @@ def disk_full(case: Run, sizes: list[int]) -> Iterator[dict[str, Any]]:
         yield {"trouble": "disk full", "at": f"{size} bytes", "problems": case.problems(process, (2,))}
 
 
+def small_disk(case: Run, sizes: list[int]) -> Iterator[dict[str, Any]]:
+    """Runs whose model folder is on a full file system in memory, with a folder that exists."""
+    if sys.platform != "linux" or os.geteuid():
+        return
+    model = case.folder / "model"
+    for size in sizes:
+        shutil.rmtree(model, ignore_errors=True)
+        (case.folder / "output.txt").unlink(missing_ok=True)
+        model.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", model], check=False).returncode:
+            return  # a container may not
+        try:
+            process = case.start()
+            process.wait(300)
+            yield {"trouble": "full disk", "at": f"{size} KiB", "problems": case.problems(process, (2,))}
+        finally:
+            subprocess.run(["umount", model], check=True)
+
+
 def terminated(case: Run, phases: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for phase in phases:
         shutil.rmtree(case.folder / "model", ignore_errors=True)
@@ -94,8 +116,10 @@ def terminated(case: Run, phases: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         (case.folder / "output.txt").unlink(missing_ok=True)
         process = case.start()
         case.wait_for(process, phase)
+        missed = process.poll() is not None
         process.send_signal(signal.SIGTERM)
-        yield {"trouble": "SIGTERM", "at": phase, "problems": case.problems(process, (130, -signal.SIGTERM, 0))}
+        problems = case.problems(process, (130, -signal.SIGTERM, 0))
+        yield {"trouble": "SIGTERM", "at": phase, "problems": [*problems, *["was not seen"] * missed]}
 
 
 def deleted(case: Run) -> dict[str, Any]:
@@ -125,6 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
     parser.add_argument("--sizes", type=int, nargs="+", metavar="BYTES", default=[0, 1000, 10_000, 100_000, 300_000])
+    parser.add_argument("--disks", type=int, nargs="*", metavar="KIB", default=[8, 64, 300, 600])
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -135,6 +160,7 @@ def main() -> int:
         rows = [
             *terminated(case, tuple(options.phases)),
             *disk_full(case, options.sizes),
+            *small_disk(case, options.disks),
             deleted(case),
             two_runs(case),
         ]

@@ -11,6 +11,7 @@ from maskrcnn.data.coco.problems import EntryError, Problem, Severity
 from maskrcnn.data.coco.segmentation import number
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import read_size
+from maskrcnn.input_files import is_unicode
 
 Repaired = Callable[[str, str], None]  # called with the kind and the text of a repair
 
@@ -115,6 +116,8 @@ class _ImageChecker:
             file_name = str(file_name or "")
         elif not isinstance(file_name, str) or not file_name:
             raise EntryError("image without file name", "has no file_name")
+        elif not is_unicode(file_name):  # records and reports are UTF-8
+            raise EntryError("image whose name is not UTF-8", "has a name that is not UTF-8; rename the file")
         else:
             path = self.image_dir / file_name
             if not os.path.isfile(path):  # which takes any text for a name

@@ -1,6 +1,8 @@
 """COCO content built image by image, with the counts of what was skipped."""
 
 import contextlib
+import csv
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +19,7 @@ from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
 from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError
 from maskrcnn.imaging import read
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes
 
 mask_utils: Any = pycocotools_mask  # its annotations do not cover what it takes
 
@@ -105,6 +108,21 @@ class Content:
 def _has_area(polygon: list[float]) -> bool:
     xs, ys = polygon[0::2], polygon[1::2]
     return len(xs) >= 3 and max(xs) > min(xs) and max(ys) > min(ys)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by the names of its columns; what a row lacks is empty.
+
+    Raises:
+        UserError: it cannot be read, or is no table.
+    """
+    text = read_bytes(path, MAX_ANNOTATION_BYTES).decode("utf-8-sig", errors="replace")
+    csv.field_size_limit(1 << 26)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table ({error}); expected CSV") from error
+    return [{str(key).strip(): value or "" for key, value in row.items() if key is not None} for row in rows]
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:

@@ -6,7 +6,6 @@ makes connected objects is taken.
 
 import csv
 import functools
-import io
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,23 +19,26 @@ from maskrcnn.data.formats.content import (
     Content,
     Size,
     connected_parts,
-    encode_mask,
+    encode_ids,
     map_in_threads,
     read_ids,
     read_size,
+    read_table,
 )
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, walk
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes, read_head
+from maskrcnn.input_files import read_bytes, read_head
 
 RUNS = ("EncodedPixels", "annotation", "rle", "rle_mask", "encoded_pixels", "segmentation")
 IMAGES = ("ImageId", "image_id", "id", "img", "image", "ImageID", "filename", "file_name")
 CLASSES = ("ClassId", "class", "label", "cell_type", "LabelName", "category", "class_name")
+JOINED = ("ImageId_ClassId", "Image_Label")  # 0002cc93b.jpg_1, a row for each image and class
 MASK_PATH = "MaskPath"  # OpenImages'
 NAMES_FILE = "class-descriptions*.csv"  # OpenImages': /m/01g317,Person
 OBJECT = "object"
 EMPTY = ("", "-1", "nan")  # for an image without objects
+WHOLE = "masks of whole images, of which each connected part is read as an object (give each object a row)"
 SAMPLES = 20  # masks from which the order of pixels is told
 Row = dict[str, str]
 Order = Literal["F", "C"]  # down columns, along rows
@@ -78,13 +80,17 @@ def _columns(path: Path) -> Columns | None:
     names = [name.strip() for name in header]
     image = next((name for name in IMAGES if name in names), None)
     mask = next((name for name in (MASK_PATH, *RUNS) if name in names), None)
+    if mask and (joined := next((name for name in JOINED if name in names), None)):
+        return Columns(joined.split("_")[0], mask, joined.split("_")[1])
     return Columns(image, mask, next((name for name in CLASSES if name in names), None)) if image and mask else None
 
 
 def _rows(path: Path) -> list[Row]:
-    text = read_bytes(path, MAX_ANNOTATION_BYTES).decode("utf-8-sig", errors="replace")
-    csv.field_size_limit(1 << 26)
-    return [{str(key).strip(): value or "" for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    rows = read_table(path)
+    for joined in set(JOINED) & set(rows[0] if rows else ()):
+        for row in rows:
+            row.update(zip(joined.split("_"), row[joined].rpartition("_")[::2], strict=True))
+    return rows
 
 
 def _names(folder: Path, tables: list[tuple[list[Row], Columns]]) -> dict[str, str]:
@@ -115,6 +121,7 @@ def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns], nam
         if name not in sized:
             kind = "missing images skipped" if image is None else "unreadable images skipped"
             content.notes.add(kind, image or f"{path}: {name}")
+    whole = columns.mask != MASK_PATH and _are_whole(rows, columns)
     decode = _decoder(
         finder.folder, columns, [(row, size) for name, (_, size) in sized.items() for row in by_image[name]]
     )
@@ -129,8 +136,18 @@ def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns], nam
                 content.notes.add("masks skipped that cannot be read or do not fit their image", example)
             else:
                 kind = names[row.get(columns.kind or "", "") or OBJECT]
-                content.add_object(image_id, kind, encode_mask(mask), example=example)
+                parts = connected_parts(mask) if whole else mask
+                if parts.max() > 1:
+                    content.notes.add(WHOLE, example)
+                for rle in encode_ids(parts.astype(np.int64)).values():
+                    content.add_object(image_id, kind, rle, example=example)
     return content.split()
+
+
+def _are_whole(rows: list[Row], columns: Columns) -> bool:
+    """Whether no image has two masks of a class, so that each may have several objects."""
+    kinds = [(row.get(columns.image, ""), row.get(columns.kind or "", "")) for row in rows]
+    return len(kinds) > 1 and len(set(kinds)) == len(kinds)
 
 
 def _decoder(folder: Path, columns: Columns, rows: list[tuple[Row, Size]]) -> Decoder:

@@ -6,73 +6,25 @@ Only what is written is taken out here; `documents` finds the images, checks and
 import base64
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from maskrcnn.data.coco.problems import EntryError
-from maskrcnn.data.coco.segmentation import Segmentation, encode_rle, normalize_segmentation
-from maskrcnn.data.formats.content import Size, ellipse_points, encode_mask, mask_utils, place_mask
+from maskrcnn.data.formats.content import Size, ellipse_points, encode_mask, place_mask
+from maskrcnn.data.formats.dialect import NO_AREA, OBJECT, Dialect, Image, Shape, named, points_of, size_of, with_holes
+from maskrcnn.data.formats.public_dialects import PUBLIC
 from maskrcnn.imaging.read import open_image
 
 MAX_BITMAP_BYTES = 1 << 26  # of a decompressed PNG
-OBJECT = "object"
-NO_AREA = "shapes that have no area"
-
-
-class Image(NamedTuple):
-    """An image in an annotation file."""
-
-    reference: str
-    size: Size | None  # as the file states it
-    objects: list[tuple[Any, Any]]  # name of the class, None where none is written, and what `Dialect.shape` takes
-
-
-class Shape(NamedTuple):
-    """An object: a mask or, without one, a box (xywh); px."""
-
-    segmentation: Segmentation | None
-    box: list[float] | None = None
-
-
-class Dialect(NamedTuple):
-    """A tool's way of writing annotations."""
-
-    format: str  # as the user calls it
-    marks: tuple[bytes, ...]  # all of which are in the beginning of a file
-    images: Callable[[Any, Path], Iterator[Image]]
-    shape: Callable[[Any, Size], Shape]  # of one of an image's objects, and the size of the image
-
-
-def _named(objects: list[Any], key: str) -> list[tuple[Any, Any]]:
-    return [(entry.get(key), entry) for entry in objects]
-
-
-def _points(points: Any) -> list[float]:
-    """A flat list of coordinates, of pairs or of points {x, y}."""
-    return [value for point in points for value in ((point["x"], point["y"]) if isinstance(point, dict) else point)]
-
-
-def _with_holes(outer: list[float], holes: list[list[float]], size: Size) -> Segmentation:
-    if not holes:
-        return [outer]
-    checked = [normalize_segmentation([polygon], size, lambda kind, text: None) for polygon in (outer, *holes)]
-    rles: list[Any] = [encode_rle(segmentation, *size) for segmentation in checked]
-    whole, *cut = (mask_utils.decode(rle).astype(bool) for rle in rles)
-    return encode_mask(whole & ~np.any(cut, axis=0))
-
-
-def _size(content: Any, height: str = "height", width: str = "width") -> Size | None:
-    sides = content.get(height), content.get(width)
-    return (int(sides[0]), int(sides[1])) if all(sides) else None
 
 
 # Supervisely: meta.json, and DATASET/ann/IMAGE.jpg.json beside DATASET/img/IMAGE.jpg
 def _supervisely_images(content: Any, path: Path) -> Iterator[Image]:
-    yield Image(f"../img/{path.stem}", _size(content["size"]), _named(content["objects"], "classTitle"))
+    yield Image(f"../img/{path.stem}", size_of(content["size"]), named(content["objects"], "classTitle"))
 
 
 def _supervisely_shape(entry: Any, size: Size) -> Shape:
@@ -89,39 +41,22 @@ def _supervisely_shape(entry: Any, size: Size) -> Shape:
         return Shape(None, [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)])
     if kind not in (None, "polygon"):
         raise EntryError(NO_AREA, f"is a {kind}")
-    return Shape(_with_holes(_points(outer), [_points(hole) for hole in holes], size))
-
-
-# SA-1B: sa_1.json beside sa_1.jpg, with an RLE for each object and no classes
-def _sa1b_images(content: Any, path: Path) -> Iterator[Image]:
-    yield Image(
-        content["image"]["file_name"], _size(content["image"]), [(OBJECT, entry) for entry in content["annotations"]]
-    )
-
-
-def _coco_shape(entry: Any, size: Size) -> Shape:
-    return Shape(entry["segmentation"])
-
-
-# DeepFashion2: annos/000001.json beside image/000001.jpg, its boxes xyxy
-def _deepfashion_images(content: Any, path: Path) -> Iterator[Image]:
-    items = [value for key, value in content.items() if key.startswith("item")]
-    yield Image(f"../image/{path.stem}", None, _named(items, "category_name"))
+    return Shape(with_holes(points_of(outer), [points_of(hole) for hole in holes], size))
 
 
 # ISAT with segment anything
 def _isat_images(content: Any, path: Path) -> Iterator[Image]:
-    yield Image(content["info"]["name"], _size(content["info"]), _named(content["objects"], "category"))
+    yield Image(content["info"]["name"], size_of(content["info"]), named(content["objects"], "category"))
 
 
 def _isat_shape(entry: Any, size: Size) -> Shape:
-    return Shape([_points(entry["segmentation"])])
+    return Shape([points_of(entry["segmentation"])])
 
 
 # V7 Darwin 2
 def _darwin_images(content: Any, path: Path) -> Iterator[Image]:
     slot = (content["item"].get("slots") or [{}])[0]
-    yield Image(content["item"]["name"], _size(slot), _named(content["annotations"], "name"))
+    yield Image(content["item"]["name"], size_of(slot), named(content["annotations"], "name"))
 
 
 def _darwin_shape(entry: Any, size: Size) -> Shape:
@@ -129,21 +64,21 @@ def _darwin_shape(entry: Any, size: Size) -> Shape:
         box = entry["bounding_box"]
         return Shape(None, [box["x"], box["y"], box["w"], box["h"]])
     polygon = entry["polygon"]
-    return Shape([_points(path) for path in polygon["paths"]])
+    return Shape([points_of(path) for path in polygon["paths"]])
 
 
 # VoTT: one JSON an image, or an export with "assets"
 def _vott_images(content: Any, path: Path) -> Iterator[Image]:
     for asset in content["assets"].values() if "assets" in content else [content]:
         objects = [((entry["tags"] or [None])[0], entry) for entry in asset["regions"]]
-        yield Image(asset["asset"]["name"], _size(asset["asset"]["size"]), objects)
+        yield Image(asset["asset"]["name"], size_of(asset["asset"]["size"]), objects)
 
 
 def _vott_shape(entry: Any, size: Size) -> Shape:
     box = entry["boundingBox"]
     if entry["type"] == "RECTANGLE":
         return Shape(None, [box["left"], box["top"], box["width"], box["height"]])
-    return Shape([_points(entry["points"])])
+    return Shape([points_of(entry["points"])])
 
 
 # Datumaro: annotations/SPLIT.json beside images/SPLIT/
@@ -192,30 +127,13 @@ def _label_studio_shape(entry: Any, size: Size) -> Shape:
     if "rle" in entry:
         raise EntryError("brush masks of Label Studio's JSON (export as COCO)", "is a brush mask")
     if "points" in entry:
-        return Shape([_points((x * scale[0], y * scale[1]) for x, y in entry["points"])])
+        return Shape([points_of((x * scale[0], y * scale[1]) for x, y in entry["points"])])
     if "radiusX" in entry:
         center = entry["x"] * scale[0], entry["y"] * scale[1]
         radii = entry["radiusX"] * scale[0], entry["radiusY"] * scale[1]
-        return Shape([_points(ellipse_points(center, radii, math.radians(entry.get("rotation", 0))))])
+        return Shape([points_of(ellipse_points(center, radii, math.radians(entry.get("rotation", 0))))])
     box = [entry[key] * scale[axis] for key, axis in (("x", 0), ("y", 1), ("width", 0), ("height", 1))]
     return Shape(None, box)
-
-
-# Scalabel, as BDD100K has it
-def _scalabel_images(content: Any, path: Path) -> Iterator[Image]:
-    for frame in content["frames"] if isinstance(content, dict) else content:
-        yield Image(frame["name"], None, _named(frame.get("labels") or [], "category"))
-
-
-def _scalabel_shape(entry: Any, size: Size) -> Shape:
-    if entry.get("rle"):
-        return Shape(entry["rle"])
-    if entry.get("poly2d"):
-        if any("C" in part["types"] for part in entry["poly2d"]):
-            raise EntryError("curves (export RLEs, or polygons of straight lines)", "is a Bézier curve")
-        return Shape([_points(part["vertices"]) for part in entry["poly2d"]])
-    box = entry["box2d"]
-    return Shape(None, [box["x1"], box["y1"], box["x2"] - box["x1"], box["y2"] - box["y1"]])
 
 
 # VIA 3
@@ -236,7 +154,7 @@ def _via3_shape(entry: Any, size: Size) -> Shape:
     if kind == 2:  # rectangle
         return Shape(None, xy)
     if kind in (3, 4):  # circle, ellipse
-        return Shape([_points(ellipse_points(xy[:2], (xy[2], xy[-1])))])
+        return Shape([points_of(ellipse_points(xy[:2], (xy[2], xy[-1])))])
     if kind not in (6, 7):  # polyline, polygon
         raise EntryError(NO_AREA, "is a point or line")
     return Shape([xy])
@@ -246,7 +164,7 @@ def _via3_shape(entry: Any, size: Size) -> Shape:
 def _cvat_images(content: Any, path: Path) -> Iterator[Image]:
     for image in content.iter("image"):
         yield Image(
-            image.get("name"), _size(image), [(entry.get("label"), entry) for entry in image if entry.tag != "tag"]
+            image.get("name"), size_of(image), [(entry.get("label"), entry) for entry in image if entry.tag != "tag"]
         )
 
 
@@ -261,7 +179,7 @@ def _cvat_shape(entry: Any, size: Size) -> Shape:
         return Shape(None, [left, top, right - left, bottom - top])
     if entry.tag == "ellipse":
         cx, cy, rx, ry = numbers("cx", "cy", "rx", "ry")
-        return Shape([_points(ellipse_points((cx, cy), (rx, ry), math.radians(float(entry.get("rotation", 0)))))])
+        return Shape([points_of(ellipse_points((cx, cy), (rx, ry), math.radians(float(entry.get("rotation", 0)))))])
     if entry.tag != "mask":
         raise EntryError(NO_AREA, f"is a {entry.tag}")
     left, top, width, height = map(int, numbers("left", "top", "width", "height"))
@@ -275,9 +193,8 @@ def _cvat_shape(entry: Any, size: Size) -> Shape:
 
 
 DIALECTS = (
+    *PUBLIC,
     Dialect("Supervisely", (b'"classTitle"', b'"objects"'), _supervisely_images, _supervisely_shape),
-    Dialect("SA-1B", (b'"image"', b'"image_id"', b'"annotations"', b'"predicted_iou"'), _sa1b_images, _coco_shape),
-    Dialect("DeepFashion2", (b'"item1"', b'"category_name"'), _deepfashion_images, _coco_shape),
     Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
     Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
     Dialect("VoTT", (b'"asset"', b'"regions"', b'"tags"'), _vott_images, _vott_shape),
@@ -286,7 +203,6 @@ DIALECTS = (
     Dialect(
         "Label Studio", (b'labels"', b'"annotation_id"', b'"annotator"'), _label_studio_images, _label_studio_shape
     ),
-    Dialect("Scalabel", (b'"labels"', b'"poly2d"', b'"category"'), _scalabel_images, _scalabel_shape),
     Dialect("VIA 3", (b'"fname"', b'"attribute"', b'"metadata"'), _via3_images, _via3_shape),
     Dialect("CVAT for images", (b"<annotations>", b"<image ", b"label="), _cvat_images, _cvat_shape),
 )

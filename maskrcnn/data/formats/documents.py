@@ -9,7 +9,8 @@ from typing import Any
 from maskrcnn.data.coco.problems import EntryError
 from maskrcnn.data.coco.segmentation import normalize_segmentation
 from maskrcnn.data.formats.content import Content, Size, clip_points, map_in_threads, read_sizes
-from maskrcnn.data.formats.dialects import Dialect, Image, Shape, dialect_of
+from maskrcnn.data.formats.dialect import Dialect, Image, Shape
+from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder

@@ -1,10 +1,13 @@
-"""Mask values that tell class and number of an object: of Cityscapes, KITTI and KITTI MOTS.
+"""Mask values that tell more than the number of an object: of Cityscapes, KITTI, Mapillary Vistas, ADE20K, BBBC039.
 
 Cityscapes: ``*_gtFine_instanceIds.png`` holds class * 1000 + number, and the bare class for stuff and for groups of
 objects, which become crowds. KITTI: ``training/instance`` holds class * 256 + number, 0 for groups, with the classes of
-Cityscapes. KITTI MOTS: class * 1000 + number, 10000 where nothing is annotated.
+Cityscapes. KITTI MOTS: class * 1000 + number, 10000 where nothing is annotated. Mapillary Vistas: class * 256 + number,
+with the classes of its config.json. ADE20K's ``annotations_instance``: the class is red, the number green. BBBC039: the
+red channel has a number that objects which do not touch share.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +15,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrcnn.data.formats.content import COLOR, connected_parts
+from maskrcnn.errors import UserError
+from maskrcnn.input_files import read_json, read_text
+
 CITY_NAMES = {
     **{24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 29: "caravan", 30: "trailer", 31: "train"},
     **{32: "motorcycle", 33: "bicycle"},
 }
 MOTS_NAMES = {1: "car", 2: "pedestrian"}
 MOTS_IGNORED = 10_000
+RED = 1 << 16  # the factor of red in the number of a color
+ADE20K_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,19 @@ class Encoding:
     names: dict[int, str]
     bare_groups: bool = False  # groups are written as the bare class
     zero_groups: bool = False  # groups have number 0
+    shared_reds: bool = False  # each connected part of a shade of red is an object
+
+    def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A map of values [H, W] as one in which each object has a value of its own."""
+        if not self.shared_reds:
+            return ids
+        numbered, count = np.zeros_like(ids), 0
+        reds = ids >> 16 & 255
+        for red in np.unique(reds[reds > 0]):
+            parts = connected_parts(reds == red)
+            numbered += np.where(parts > 0, parts + count, 0)
+            count += int(parts.max())
+        return numbered
 
     def decode(self, value: int) -> tuple[str, bool] | None:
         """The class of a value, and whether it is a crowd; None for what is no object."""
@@ -41,6 +63,7 @@ class Encoding:
 CITYSCAPES = Encoding("Cityscapes", 1000, CITY_NAMES, bare_groups=True)
 KITTI = Encoding("KITTI", 256, CITY_NAMES, zero_groups=True)
 MOTS = Encoding("KITTI MOTS", 1000, MOTS_NAMES)
+BBBC039 = Encoding("BBBC039", 1 << 32, {0: "object"}, shared_reds=True)
 
 
 def encoding_of(paths: Iterable[Path], maps: Iterable[NDArray[np.int64]]) -> Encoding | None:
@@ -50,6 +73,33 @@ def encoding_of(paths: Iterable[Path], maps: Iterable[NDArray[np.int64]]) -> Enc
         return CITYSCAPES
     if path is not None and path.parent.name == "instance" and (path.parent.parent / "semantic").is_dir():
         return KITTI
+    if path is not None and path.parent.name == "instances" and (names := _mapillary_names(path)):
+        return Encoding("Mapillary Vistas", 256, names)
     values = set(np.unique(np.concatenate([np.unique(ids) for ids in maps] or [np.zeros(1, np.int64)])).tolist())
+    if path is not None and values - {0} and all(value == 0 or value >= COLOR for value in values):
+        if "annotations_instance" in path.parts:
+            return Encoding("ADE20K", RED, _ade20k_names(path))
+        if all(value % RED == 0 for value in values) and (path.parent.parent / "metadata" / "training.txt").is_file():
+            return BBBC039
     known = all(value in (0, MOTS_IGNORED) or MOTS.decode(value) for value in values)
     return MOTS if known and MOTS_IGNORED in values else None
+
+
+def _mapillary_names(path: Path) -> dict[int, str]:
+    """The classes that have objects, of the config.json above a mask file; none if there is no such file."""
+    for folder in path.parents[1:4]:
+        for file in sorted(folder.glob("config*.json")):
+            with contextlib.suppress(UserError, LookupError, TypeError):
+                labels = read_json(file, "the classes of Mapillary Vistas")["labels"]
+                return {index: str(label["readable"]) for index, label in enumerate(labels) if label["instances"]}
+    return {}
+
+
+def _ade20k_names(path: Path) -> dict[int, str]:
+    """The classes by their red; of categoryMapping.txt above a mask file, if it is there: ``1<tab>8<tab>bed``."""
+    names = {COLOR // RED + number: f"class {number}" for number in range(1, ADE20K_CLASSES + 1)}
+    for file in (folder / "categoryMapping.txt" for folder in path.parents[1:4]):
+        if file.is_file():
+            rows = (line.split("\t") for line in read_text(file).splitlines())
+            names |= {COLOR // RED + int(row[0]): row[2] for row in rows if len(row) == 3 and row[0].isdecimal()}
+    return names

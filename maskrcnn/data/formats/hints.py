@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from maskrcnn.data.coco.problems import BOXES_ONLY
+from maskrcnn.data.formats.image_files import MASK_FOLDERS
 from maskrcnn.data.formats.mask_pairs import find_pairs
 from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_head
 
+LOSSY = (".jpg", ".jpeg")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
 OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's
@@ -26,10 +28,13 @@ OTHER_JSON = (  # marks of files that hold a list of annotations too, but not CO
         rb'"Labeled Data"|"data_row"',
         "a Labelbox export, whose images are elsewhere; convert it to COCO with its images",
     ),
+    (
+        rb'"imgHeight"',
+        "polygons of Cityscapes' form; make instance masks of them with cityscapesscripts (json2instanceImg.py)",
+    ),
     (rb'"FeatureCollection"', "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels"),
 )
 OTHER_CSV = (rb"xmin|x_min|bbox|left_x", "a CSV file of boxes without masks; export it as COCO segmentation")
-OTHER_XML = (rb"<Regions>", f"Aperio's XML, as MoNuSeg has it; {AS_PNG}")
 OTHER_SUFFIXES = {
     ".mat": f"MATLAB files, as SBD has them; {AS_PNG} (scipy.io.loadmat reads them)",
     ".npy": f"NumPy arrays; {AS_PNG}",
@@ -38,6 +43,9 @@ OTHER_SUFFIXES = {
     ".arrow": f"Arrow files, as Hugging Face has them; {AS_PNG}",
     ".h5": f"HDF5 files; {AS_PNG}",
     ".ndjson": "NDJSON; export it as COCO JSON",
+    ".jsonl": "JSON Lines; write what they hold as COCO JSON",
+    ".geojson": "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels",
+    ".tfrecord": "TFRecords that are not called train-... or val-..., as Roboflow has them; export COCO Segmentation",
 }
 
 
@@ -53,7 +61,6 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
     heads: tuple[tuple[str, Callable[[bytes], str | None]], ...] = (
         (".json", other_json),
         (".csv", lambda head: OTHER_CSV[1] if re.search(OTHER_CSV[0], head.split(b"\n")[0], re.IGNORECASE) else None),
-        (".xml", lambda head: OTHER_XML[1] if re.search(OTHER_XML[0], head) else None),
     )
     for suffix, known in heads:
         for path in [path for path in files if path.suffix.lower() == suffix][:5]:
@@ -64,6 +71,9 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
             return f"it has {text}"
     if packed:
         return f"{packed[0].relative_to(folder)} is packed; unpack it"
+    lossy = [path for path in files if path.suffix.lower() in LOSSY and path.parent.name.lower() in MASK_FOLDERS]
+    if lossy:
+        return f"{lossy[0].relative_to(folder)} is a mask as a JPEG file, whose values are not exact; {AS_PNG}"
     if sorts := find_pairs(folder):
         return f"the values of its masks ({', '.join(sorts)}) look like classes or shades, not like objects; {AS_PNG}"
     return _explain_images([path for path in files if path.suffix.lower() in SUFFIXES], suffixes)

@@ -7,6 +7,7 @@ without a suffix. All files of a dataset are listed once; the one whose path agr
 import os
 import re
 import threading
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -59,10 +60,10 @@ class ImageFinder:
                 for path in walk(self.folder, SUFFIXES):
                     relative = PurePosixPath(path.relative_to(self.folder).as_posix())
                     index[_folded(path.name)].append(relative)
-                    index[f"{path.stem.lower()}/"].append(relative)
+                    index[f"{_same(path.stem)}/"].append(relative)
                 self._index = index
         stems = (name.stem, name.name) if name.suffix.lower() in SUFFIXES else (name.name, name.stem)
-        others = (self._index.get(f"{stem.lower()}/", []) for stem in stems)
+        others = (self._index.get(f"{_same(stem)}/", []) for stem in stems)
         same_stem = next((group for group in map(_without_masks, others) if group), [])
         return self._index.get(_folded(name.name)) or same_stem
 
@@ -134,8 +135,13 @@ def _base(path: PurePosixPath, name: str) -> PurePosixPath | None:
     return PurePosixPath(*path.parts[: -len(parts)]) if parts and path.parts[-len(parts) :] == parts else None
 
 
+def _same(name: str) -> str:
+    """A name in one letter case and one way of writing accents: archives of macOS have them as letters of their own."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def _folded(name: str) -> str:
-    path = PurePosixPath(name.lower())
+    path = PurePosixPath(_same(name))
     return path.with_suffix(SAME_SUFFIX[path.suffix]).name if path.suffix in SAME_SUFFIX else path.name
 
 

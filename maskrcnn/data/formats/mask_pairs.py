@@ -19,18 +19,20 @@ from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_text
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # without loss
-IMAGE = r"(?:images?|imgs?|jpegimages|pngimages|inputs?|rgb|raw|frames?)"
+IMAGE = r"(?:images?|imgs?|im|jpegimages|pngimages|inputs?|rgb|raw|frames?)"
 MASK = (
-    r"(?:[a-z]*masks?|labels?|inst|instances?|objects?|obj|gt|seg|segmentations?|groundtruth|truth|annotations?|ids|cp|"
-    r"instanceids|gtfine|gtcoarse)"
+    r"(?:[a-z]*masks?|labels?|inst|instances?|objects?|obj|gt|seg|segmentations?|groundtruth|truth|ground-truth|"
+    r"annotations?|ids|cp|instanceids|gtfine|gtcoarse)"
 )
 OTHER = (
-    r"(?:semantics?|colou?rs?|binary|visibility|fg|centers?|void|edges?|boundar(?:y|ies)|depth|trimaps?|class(?:es)?)"
+    r"(?:semantics?|colou?rs?|binary|visibility|fg|centers?|void|edges?|boundar(?:y|ies)|depth|trimaps?|class(?:es)?|"
+    r"panoptic|overlays?|distances?|weighted)"
 )
 WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of classes
 MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask
 PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})*[_\-. ]?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
+CELL_NAME = re.compile(r"man_seg(\d+)")  # of the Cell Tracking Challenge: 01_GT/SEG/man_seg000.tif for 01/t000.tif
 IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
 OTHER_NAME = re.compile(rf".+?[_\-. ]{OTHER}", re.IGNORECASE)
 OBJECT = "object"
@@ -173,6 +175,7 @@ def _image_of(
     stem = mask.path.stem
     matches = [(stem, True), *((match[1], True) for match in [MAP_NAME.fullmatch(stem)] if match)]
     matches += [(match[1], False) for match in [PART_NAME.fullmatch(stem)] if match]
+    matches += [(f"t{match[1]}", True) for match in [CELL_NAME.fullmatch(stem)] if match]
     matches += [(part, False) for part in reversed(mask.folders)]
     for name, is_map in matches:
         candidates = [image for image in by_stem.get(name, ()) if len({image.split(), mask.split()} - {None}) < 2]

@@ -50,6 +50,8 @@ def find(folder: Path) -> FoundDataset | None:
         UserError: there are several sorts of masks.
     """
     sorts = {sort: groups for sort, groups in find_pairs(folder).items() if _hold_objects(groups)}
+    known = [sort for sort, groups in sorts.items() if _encoding(_masks(groups))]
+    sorts = {known[0]: sorts[known[0]]} if len(known) == 1 else sorts
     if len(sorts) > 1:
         raise UserError(
             f"{folder}: several sorts of masks ({', '.join(sorts)}); keep the one that shows your objects and move the "
@@ -58,7 +60,7 @@ def find(folder: Path) -> FoundDataset | None:
     if not sorts:
         return None
     groups = next(iter(sorts.values()))
-    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+    masks = _masks(groups)
     encoding = _encoding(masks)
     names = sorted(encoding.names.values()) if encoding else sorted({mask.name for mask in masks})
 
@@ -76,8 +78,12 @@ def _encoding(masks: list[MaskFile]) -> Encoding | None:
     return encoding_of(maps, [ids for path in maps[:PEEK] if (ids := read_ids(path)) is not None])
 
 
+def _masks(groups: dict[str, Pairs]) -> list[MaskFile]:
+    return [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+
+
 def _hold_objects(groups: dict[str, Pairs]) -> bool:
-    masks = [mask for pairs in groups.values() for job in pairs.jobs for mask in job.masks]
+    masks = _masks(groups)
     maps, parts = ([mask.path for mask in masks if mask.is_map is kind] for kind in (True, False))
     return _encoding(masks) is not None or (_are_binary(parts) and _hold_object_ids(maps))
 
@@ -147,7 +153,7 @@ def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Fo
         elif ids.shape != size:
             skipped.append(("masks skipped whose size is not their image's", mask.path))
         elif encoding:
-            kinds = ((encoding.decode(value), rle) for value, rle in encode_ids(ids).items())
+            kinds = ((encoding.decode(value), rle) for value, rle in encode_ids(encoding.number(ids)).items())
             objects.extend(Found(*kind, rle, str(mask.path)) for kind, rle in kinds if kind)
         else:
             rles, note = _objects(ids, mask)

@@ -14,6 +14,7 @@ UNDERSTOOD = (
     "COCO JSON with its images (also of Roboflow, CVAT and Label Studio), YOLO segmentation, labelme, VIA, Pascal VOC, "
     "CVAT for images, Supervisely, Datumaro, Label Studio, SA-1B, Cityscapes, mask files, run lengths in CSV, TFRecords"
 )
+MAX_DEPTH = 2  # of files that belong to a dataset, such as annotations/train.json
 MAX_FILES = 100_000  # that are counted for the message
 
 
@@ -29,13 +30,23 @@ def recognize(folder: Path) -> FoundDataset:
     for module in FORMATS:
         for place in folders:
             if (found := module.find(place)) is not None:
-                return found
+                return (_table_above(found, place) if module is coco else None) or found
     files = [path for path in islice(folder.rglob("*"), MAX_FILES) if path.is_file() and path.name[0] != "."]
     hint = explain(folder, files)
     raise UserError(
         f"{folder}: no dataset recognized; it holds {_describe(files)}; {f'{hint}; ' if hint else ''}understood are "
         f"{UNDERSTOOD}"
     )
+
+
+def _table_above(found: FoundDataset, folder: Path) -> FoundDataset | None:
+    """The dataset of a table of run lengths that lies above COCO's files: these are of another dataset beside it."""
+    if all(split.origin.is_relative_to(folder) for split in found.splits):
+        depths = [len(split.origin.relative_to(folder).parts) for split in found.splits]
+        table = csv_masks.find(folder) if min(depths) > MAX_DEPTH else None
+        if table and all(split.origin.parent == folder for split in table.splits):
+            return table
+    return None
 
 
 def _only_folder(folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Files of VGG Image Annotator, versions 1 and 2: one JSON for all images, or one in each split's folder.
+"""Files of VGG Image Annotator, versions 1 and 2: one JSON or CSV for all images, or one in each split's folder.
 
 Images that are listed without regions are images without objects.
 """
@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.segmentation import bounding_box, is_number
-from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes
+from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes, read_table
 from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, parse_json, read_head, read_json
 
 PEEK_BYTES = 1 << 20
 MAX_FILES = 10  # in one folder; where there are more, there is one an image, which is not VIA's way
+CSV_SHAPE = "region_shape_attributes"  # the column with JSON
 OBJECT = "object"  # the class of regions that name none
 Region = dict[str, Any]
 
@@ -35,7 +36,7 @@ class Entry:
 def find(folder: Path) -> FoundDataset | None:
     """A dataset of VIA, whose JSON may have any name."""
     groups: dict[str, list[Path]] = {}
-    files = list(walk(folder, {".json"}))
+    files = list(walk(folder, {".json", ".csv"}))
     in_folder = Counter(path.parent for path in files)
     for path in files:
         if in_folder[path.parent] <= MAX_FILES and _is_via(path):
@@ -55,6 +56,8 @@ def find(folder: Path) -> FoundDataset | None:
 
 def _is_via(path: Path) -> bool:
     start = read_head(path, PEEK_BYTES)
+    if path.suffix.lower() == ".csv":
+        return b"filename" in start[:20] and CSV_SHAPE.encode() in start.split(b"\n")[0]
     return b'"regions"' in start and b'"filename"' in start
 
 
@@ -63,7 +66,7 @@ def _parse(paths: list[Path]) -> list[Entry]:
     entries: dict[str, Entry] = {}
     for path in paths:
         try:
-            content = read_json(path, "annotations of VIA", MAX_ANNOTATION_BYTES)
+            content = _read_file(path)
         except UserError:
             entries[str(path)] = Entry(path, "", [])
             continue
@@ -78,6 +81,30 @@ def _parse(paths: list[Path]) -> list[Entry]:
                 if known is None or len(known.regions) < len(entry.regions):
                     entries[entry.file_name] = entry
     return list(entries.values())
+
+
+def _read_file(path: Path) -> Any:
+    """What VIA's JSON has, of a JSON or CSV file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if path.suffix.lower() == ".json":
+        return read_json(path, "annotations of VIA", MAX_ANNOTATION_BYTES)
+    images: dict[str, list[Region]] = {}
+    for row in read_table(path):
+        regions = images.setdefault(row.get("filename") or row.get("#filename", ""), [])
+        shape, attributes = _json(row.get(CSV_SHAPE, "")), _json(row.get("region_attributes", ""))
+        if shape != {}:  # which an image without regions has
+            regions.append({"shape_attributes": shape, "region_attributes": attributes})
+    return [{"filename": name, "regions": regions} for name, regions in images.items()]
+
+
+def _json(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return None
 
 
 def _read(folder: Path, finder: ImageFinder, entries: dict[str, list[Entry]], split: str) -> RawSplit:

@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn.data.coco.annotations import CocoDataset
 from maskrcnn.data.coco.problems import Problem
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, open_regular
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, as_text, is_unicode, open_regular
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Origin:
         return sizes == recorded_sizes and self._digest() == recorded["sha256"]
 
     def _states(self) -> list[list[Any]]:
-        states = [[os.path.relpath(path, self.root), *_state(path)] for path in sorted(set(self.files))]
+        states = [[as_text(os.path.relpath(path, self.root)), *_state(path)] for path in sorted(set(self.files))]
         for name, size, _ in states:
             if size is None:
                 raise UserError(f"{self.root / name}: not a file that can be read; put it back or remove it")
@@ -63,7 +63,8 @@ class Origin:
 def skipped_files(dataset: CocoDataset, problems: list[Problem]) -> list[list[Any]]:
     """Image files that cannot be used, each with size and mtime: records are stale once one of them changes."""
     paths = {problem.file for problem in problems if problem.entry == "image" and problem.is_loss}
-    return [[str(path), *_state(path)] for path in sorted(paths) if path != dataset.path]
+    paths = {path for path in paths if path != dataset.path and is_unicode(str(path))}  # as the index is
+    return [[str(path), *_state(path)] for path in sorted(paths)]
 
 
 def _state(path: Path) -> list[int | None]:

@@ -12,6 +12,7 @@ from maskrcnn.inference.batch.plan import Part, publish
 from maskrcnn.inference.inputs import local_file
 from maskrcnn.inference.predictor import Predictor, open_source
 from maskrcnn.inference.views import Views
+from maskrcnn.input_files import as_text
 from maskrcnn.runtime.extras import import_extra
 
 
@@ -45,6 +46,8 @@ def predict_part(predictor: Predictor, part: Part, out_dir: Path, views: Views) 
             height, width = detections.image_size
             results = detections.to_coco(image_id)
             rows[image_id] |= {"height": height, "width": width, "detections": results}
+    for row in rows.values():
+        row["file_name"] = as_text(row["file_name"])
     content = BytesIO()
     table = arrow.Table.from_pylist(list(rows.values()), schema=_schema(arrow))
     parquet.write_table(table, content, compression="zstd")

@@ -11,6 +11,7 @@ from maskrcnn.config import Category
 from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.inference.outputs.conversions import to_polygons
 from maskrcnn.inference.outputs.item import Item, Writer
+from maskrcnn.input_files import as_text
 from maskrcnn.runtime.files import replacing
 
 PREDICTIONS_FILE = "predictions.json"
@@ -27,7 +28,7 @@ def writing_results(out_dir: Path) -> Iterator[Writer]:
         def add(item: Item) -> None:
             nonlocal separator
             for result in item.detections.to_coco(item.image_id):
-                source = {"file_name": item.file} if item.file else {}
+                source = {"file_name": as_text(item.file)} if item.file else {}
                 file.write(f"{separator}\n{json.dumps({**result, **source, **item.extra})}")
                 separator = ","
 
@@ -43,7 +44,7 @@ def writing_dataset(out_dir: Path, categories: tuple[Category, ...], *, polygons
 
     def add(item: Item) -> None:
         height, width = item.detections.image_size
-        file = item.image_file or item.file or f"{item.name}.png"
+        file = item.listed_file
         images.append({"id": item.image_id, "file_name": file, "height": height, "width": width, **item.extra})
         outlines = to_polygons(item.detections) if polygons else []
         for i, result in enumerate(item.detections.to_coco(item.image_id)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.imaging.large_image import Pixels
+from maskrcnn.input_files import as_text
 
 if TYPE_CHECKING:
     from maskrcnn.inference.detections import Detections
@@ -21,6 +22,11 @@ class Item:
     pixels: Callable[[], Pixels]
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of its results: number and time of a frame
     image_file: str = ""  # of a frame, if it was saved as an image
+
+    @property
+    def listed_file(self) -> str:
+        """The image's file as results name it: in Unicode, which JSON must be."""
+        return as_text(self.image_file or self.file or f"{self.name}.png")
 
     def above(self, score_threshold: float) -> "Item":
         """The item with its detections of at least this score."""

@@ -36,7 +36,7 @@ def writing_labelme(out_dir: Path, categories: tuple[Category, ...]) -> Iterator
             for polygon in parts
         ]
         height, width = found.image_size
-        file = item.image_file or item.file or f"{item.name}.png"
+        file = item.listed_file
         content = {
             "version": VERSION,
             "flags": {},

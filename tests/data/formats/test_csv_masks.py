@@ -52,6 +52,35 @@ def test_run_lengths(tmp_path, order, header, kinds):
     assert average_precision(split, tmp_path) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("header", ["ImageId_ClassId", "Image_Label"])
+def test_a_row_for_each_image_and_class(tmp_path, header):
+    lines = [f"{header},EncodedPixels"]
+    for stem in "ab":
+        draw_image(tmp_path / f"train_images/{stem}_1.jpg")
+        lines += [f"{stem}_1.jpg_{kind},{runs(OBJECTS[kind], 'F') if kind < 2 else ''}" for kind in range(4)]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"0": 2, "1": 2}
+    assert [iou(mask, OBJECTS[number]) for number, mask in enumerate(masks_of(split, "a_1.jpg"))] == [1.0, 1.0]
+    assert split.notes == []
+
+
+def test_a_mask_of_a_whole_image_is_read_as_its_parts_and_noted(tmp_path):
+    lines = ["id,rle"]
+    for stem in "ab":
+        draw_image(tmp_path / f"train/{stem}.png")
+        lines.append(f"{stem},{runs(OBJECTS[0] | OBJECTS[1], 'F')}")
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"object": 4}
+    (note,) = split.notes
+    assert note.startswith("masks of whole images, of which each connected part is read as an object")
+    (tmp_path / "train.csv").write_text("\n".join([*lines, f"b,{runs(OBJECTS[0], 'F')}"]))  # a row for each object
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"object": 3}
+    assert split.notes == []
+
+
 def test_open_images(tmp_path):
     lines = ["MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax,PredictedIoU,Clicks"]
     draw_image(tmp_path / "images/00aa.jpg")

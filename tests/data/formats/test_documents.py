@@ -88,9 +88,33 @@ def vott(stem):
     return f"{stem}-asset.json", f"{stem}.jpg", {"asset": {"name": f"{stem}.jpg", "size": size}, "regions": regions}
 
 
+def ade20k(stem):
+    def entry(name, points, level):
+        polygon = {"x": [x for x, _ in points], "y": [y for _, y in points]}
+        return {"name": name, "polygon": polygon, "parts": {"part_level": level}, "instance_mask": f"{stem}/0.png"}
+
+    objects = [entry(name, points, 0) for name, points in OBJECTS.items()]
+    objects.append(entry("leg", OBJECTS["cat"], 1))
+    annotation = {"filename": f"{stem}.jpg", "imsize": [HEIGHT, WIDTH, 3], "object": objects}
+    return f"home/{stem}.json", f"home/{stem}.jpg", {"annotation": annotation}
+
+
+def aperio(stem):
+    """MoNuSAC's XML; in MoNuSeg's, attributes are called Description, and objects are of no class."""
+    annotations = ""
+    for name, points in OBJECTS.items():
+        vertices = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
+        region = f'<Region Id="1" NegativeROA="0"><Attributes/><Vertices>{vertices}</Vertices></Region>'
+        attributes = f'<Attributes><Attribute Name="{name}" Id="0" Value=""/></Attributes>'
+        annotations += f"<Annotation>{attributes}<Regions>{region}</Regions></Annotation>"
+    return f"Annotations/{stem}.xml", f"Tissue Images/{stem}.tif", f"<Annotations>{annotations}</Annotations>"
+
+
 @pytest.mark.parametrize(
     ("format", "write"),
     [
+        ("ADE20K", ade20k),
+        ("Aperio XML", aperio),
         ("Supervisely", supervisely),
         ("DeepFashion2", deepfashion2),
         ("ISAT", isat),
@@ -105,7 +129,7 @@ def test_a_file_for_each_image(tmp_path, format, write):
             draw_image(tmp_path / split / image)
             path = tmp_path / split / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
     dataset = recognize(tmp_path)
     assert dataset.format == format
     splits = read_all(dataset)
@@ -113,7 +137,7 @@ def test_a_file_for_each_image(tmp_path, format, write):
         "train": {"cat": 2, "dog": 2},
         "val": {"cat": 1, "dog": 1},
     }
-    compare(splits["train"], "a.jpg", tmp_path)
+    compare(splits["train"], f"a{image[-4:]}", tmp_path)
 
 
 def compare(split, file_name, tmp_path):
@@ -122,6 +146,21 @@ def compare(split, file_name, tmp_path):
     for found, name in zip(masks_of(split, file_name), OBJECTS, strict=True):
         assert iou(found, MASKS[name]) > 0.93
     assert average_precision(split, tmp_path) == (1.0, 1.0)
+
+
+def test_monuseg_has_no_classes(tmp_path):
+    file, image, content = aperio("a")
+    draw_image(tmp_path / image)
+    (tmp_path / file).parent.mkdir()
+    region = '<Region NegativeROA="1"><Vertices/></Region><Region><Vertices><Vertex X="1" Y="2"/></Vertices></Region>'
+    content = content.replace("</Regions>", f"{region}</Regions>")
+    (tmp_path / file).write_text(content.replace('"cat"', '"Description"').replace('"dog"', '"Description"'))
+    split = read_all(recognize(tmp_path))["all"]
+    assert class_counts(split) == {"object": 2}
+    assert [note.split(" (first")[0] for note in split.notes] == [
+        "objects skipped: regions to be left out: 2",
+        "objects skipped: shapes that have no area: 2",
+    ]
 
 
 def test_sa1b_has_no_classes(tmp_path):
@@ -279,7 +318,8 @@ def test_other_json_is_not_taken(tmp_path):
 
 WRITERS = {
     **{
-        write.__name__: lambda write=write: write("a")[::2] for write in (supervisely, deepfashion2, isat, darwin, vott)
+        write.__name__: lambda write=write: write("a")[::2]
+        for write in (ade20k, supervisely, deepfashion2, isat, darwin, vott)
     },
     **{
         write.__name__: lambda write=write: (write("a")[0], json.loads(write("a")[1]))
@@ -311,4 +351,4 @@ def test_no_wrong_value_anywhere_stops_the_reader(tmp_path, name):
             parent[place[-1]] = value
             path.write_text(json.dumps(changed))
             for split in read_all(dataset).values() if (dataset := find(tmp_path)) else ():
-                assert len(split.content["annotations"]) <= 2
+                assert len(split.content["annotations"]) <= 3

@@ -1,6 +1,9 @@
-"""Cityscapes, KITTI and KITTI MOTS: class and number of an object in one value."""
+"""Cityscapes, KITTI, Mapillary Vistas, ADE20K and BBBC039: values that tell more than the number of an object."""
+
+import json
 
 import numpy as np
+import pytest
 
 from maskrcnn.data.formats.encoded_ids import CITYSCAPES, KITTI, MOTS
 from maskrcnn.data.formats.png_masks import find
@@ -56,6 +59,63 @@ def test_kitti_mots(tmp_path):
     split = read_all(dataset)["train"]
     assert dataset.format == "KITTI MOTS"
     assert class_counts(split) == {"car": 2, "pedestrian": 2}
+
+
+@pytest.mark.parametrize("config", ["config.json", "config_v1.2.json"])
+def test_mapillary_vistas(tmp_path, config):
+    labels = [("Bird", True), ("Curb", False), ("Car", True)]
+    listed = [{"readable": name, "instances": has_objects} for name, has_objects in labels]
+    (tmp_path / config).write_text(json.dumps({"labels": listed}))
+    for split in ("training", "validation"):
+        draw_image(tmp_path / f"{split}/images/a.jpg")
+        save_mask(tmp_path / f"{split}/instances/a.png", id_map([1, 2 * 256 + 1, 2 * 256 + 2], 256), "I;16")
+        save_mask(tmp_path / f"{split}/labels/a.png", id_map([0, 2, 2], 1))
+        save_mask(tmp_path / f"{split}/panoptic/a.png", np.stack([id_map([3, 4, 5], 9)] * 3, -1))
+    dataset = find(tmp_path)
+    splits = read_all(dataset)
+    assert (dataset.format, list(splits)) == ("Mapillary Vistas", ["train", "val"])
+    assert class_counts(splits["train"]) == {"Bird": 1, "Car": 2}
+    found = masks_of(splits["train"], "a.jpg")
+    assert sorted(max(iou(mask, other) for other in found) for mask in OBJECTS) == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("names", [None, "Instance_id\tSemantic_id\tname\n1\t8\tbed\n2\t9\twindowpane, window\n"])
+def test_instances_of_ade20k(tmp_path, names):
+    colors = np.zeros((40, 64, 3), int)
+    for mask, color in zip(OBJECTS, [(1, 1, 0), (1, 2, 0), (2, 3, 0)], strict=True):
+        colors[mask] = color
+    for split in ("training", "validation"):
+        draw_image(tmp_path / f"images/{split}/a.jpg")
+        save_mask(tmp_path / f"annotations_instance/{split}/a.png", colors)
+        save_mask(tmp_path / f"annotations/{split}/a.png", id_map([8, 8, 9], 1))
+    if names:
+        (tmp_path / "categoryMapping.txt").write_text(names)
+    splits = read_all(find(tmp_path))
+    counts = {name: count for name, count in class_counts(splits["val"]).items() if count}
+    assert counts == ({"bed": 2, "windowpane, window": 1} if names else {"class 1": 2, "class 2": 1})
+
+
+def draw_reds(root, values):
+    """BBBC039: objects that do not touch share a shade of red."""
+    reds = id_map(values, 0)[..., None] * (1, 0, 0, 0) + (0, 0, 0, 255)
+    for stem in ("IXMtest_A02", "IXMtest_B03"):
+        draw_image(root / f"images/{stem}.tif")
+        save_mask(root / f"masks/{stem}.png", reds)
+
+
+@pytest.mark.parametrize("values", [[1, 1, 2], [1, 1, 1], [1, 2, 3]])
+def test_bbbc039(tmp_path, values):
+    draw_reds(tmp_path, values)
+    assert values != [1, 1, 2] or class_counts(read_all(find(tmp_path))["all"]) == {"object": 4}  # with no such list
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata/training.txt").write_text("IXMtest_A02.png\n")
+    (tmp_path / "metadata/validation.txt").write_text("IXMtest_B03.png\n")
+    dataset = find(tmp_path)
+    splits = read_all(dataset)
+    assert (dataset.format, list(splits)) == ("BBBC039", ["train", "val"])
+    assert class_counts(splits["train"]) == class_counts(splits["val"]) == {"object": 3}
+    found = masks_of(splits["val"], "IXMtest_B03.tif")
+    assert sorted(max(iou(mask, other) for other in found) for mask in OBJECTS) == [1.0, 1.0, 1.0]
 
 
 def test_values():

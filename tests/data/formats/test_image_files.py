@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -35,6 +36,15 @@ def find(root: Path, name: str, *, near: str = "annotations", split: str | None 
 )
 def test_an_image_is_found_by_whatever_it_is_called(tmp_path, name):
     assert find(make(tmp_path, "images/0.jpg", "images/1.jpg"), name) == "images/0.jpg"
+
+
+def test_accents_in_either_form_of_unicode(tmp_path):
+    forms = [unicodedata.normalize(form, "été") for form in ("NFC", "NFD")]
+    for written, there in (forms, forms[::-1]):
+        make(tmp_path / written, f"images/{there}.jpg")
+        found = find(tmp_path / written, f"{written}.png")
+        assert found is not None
+        assert unicodedata.normalize("NFC", found) == f"images/{forms[0]}.jpg"
 
 
 def test_escapes_of_urls_are_names_too(tmp_path):

@@ -139,6 +139,8 @@ def test_splits(tmp_path, images, masks):
         ("human bladder/tissue images/{}.png", "human bladder/label masks/{}.tif"),  # NuInsSeg
         ("train/img/{}.png", "train/label/{}.png"),  # StrawDI
         ("images/training/{}.jpg", "annotations_instance/training/{}.png"),  # ADE20K
+        ("{}.jpg", "{}_label_ground-truth.png"),  # Segments.ai
+        ("BF/{}_im.tif", "BF/{}_mask.tif"),  # YeaZ
     ],
 )
 def test_pairs_of_public_datasets(tmp_path, image, mask):
@@ -150,6 +152,19 @@ def test_pairs_of_public_datasets(tmp_path, image, mask):
     assert class_counts(split) == {"object": 6}
     assert len(split.content["images"]) == 2
     assert split.notes == []
+
+
+def test_cell_tracking_challenge(tmp_path):
+    for video, count in (("01", 3), ("02", 2)):
+        for frame in ("000", "001"):
+            draw_image(tmp_path / f"{video}/t{frame}.tif")
+            save_mask(tmp_path / f"{video}_GT/TRA/man_track{frame}.tif", id_map(1), "I;16")
+        save_mask(tmp_path / f"{video}_GT/SEG/man_seg001.tif", id_map(count), "I;16")
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 5}
+    assert [image["file_name"] for image in split.content["images"]] == ["01/t001.tif", "02/t001.tif"]
+    assert len(masks_of(split, "t001.tif")) == 3
+    assert [note.split(" (first")[0] for note in split.notes] == ["images left out that have no mask: 2"]
 
 
 def test_images_of_one_name_in_several_folders_stay_apart(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -41,7 +42,8 @@ LOOKS = {  # a file in the folder, its content, and what is said of it
     "labelbox.json": ('[{"Labeled Data": "https://example.org/a.jpg"}]', "Labelbox export"),
     "area.geojson.json": ('{"type": "FeatureCollection", "features": []}', "convert it to COCO in pixels"),
     "_annotations.csv": ("filename,width,height,class,xmin,ymin,xmax,ymax\n", "boxes without masks; export it"),
-    "a.xml": ("<Annotations><Annotation><Regions></Regions></Annotation></Annotations>", "Aperio's XML, as MoNuSeg"),
+    "gtFine/a.json": ('{"imgHeight": 5, "imgWidth": 5, "objects": []}', "polygons of Cityscapes' form; make instance"),
+    "masks/a.jpg": ("", "masks/a.jpg is a mask as a JPEG file, whose values are not exact; save each"),
     "inst/a.mat": ("", "MATLAB files, as SBD has them; save each image's masks as a PNG"),
     "masks.npy": ("", "NumPy arrays; save each"),
     "data.parquet": ("", "Parquet files, as Hugging Face has them"),
@@ -75,6 +77,18 @@ def test_of_several_folders_inside_each_other_the_format_counts_not_the_depth(tm
     for folder in ("SegmentationObject", "SegmentationClass"):
         save_mask(root / folder / "a.png", np.arange(40 * 64).reshape(40, 64) // 800 % 2)
     assert recognize(tmp_path).format == "Pascal VOC segmentation"
+
+
+def test_a_table_goes_before_another_dataset_that_lies_beside_its_images(tmp_path):
+    draw_image(tmp_path / "train/0.png")
+    (tmp_path / "train.csv").write_text("id,annotation,cell_type\n0,1 50 90 50,astro\n")
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    for folder, format in (("annotations", "COCO"), ("LIVECell/annotations/LIVECell", "run lengths in CSV")):
+        path = tmp_path / folder / "train.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+        assert recognize(tmp_path).format == format
+        path.unlink()
 
 
 def test_an_empty_folder(tmp_path):

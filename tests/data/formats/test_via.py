@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 
@@ -55,6 +56,24 @@ def test_versions_1_and_2_and_projects(tmp_path, as_dict, project):
         assert iou(mask, rectangle_mask(10, 10, 30, 30)) == 1.0
     assert split.notes == []
     assert average_precision(split, tmp_path) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("first", ["filename", "#filename"])
+def test_csv(tmp_path, first):
+    columns = [first, "file_size", "file_attributes", "region_count", "region_id"]
+    rows = [[*columns, "region_shape_attributes", "region_attributes"]]
+    for file_name, regions in {"a.jpg": [SQUARE, RECT], "b.jpg": [], "c.jpg": [CIRCLE, None]}.items():
+        draw_image(tmp_path / file_name)
+        for number, shape in enumerate(regions or [{}]):
+            text = "{" if shape is None else json.dumps(shape)
+            rows.append([file_name, 1, "{}", len(regions), number, text, json.dumps({"type": "cat"} if shape else {})])
+    with (tmp_path / "via_region_data.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"cat": 3}
+    assert len(split.content["images"]) == 3
+    assert iou(masks_of(split, "a.jpg")[0], rectangle_mask(10, 10, 30, 30)) == 1.0
+    assert len(split.notes) == 1  # of the shape that is broken
 
 
 def test_curves(tmp_path):

@@ -13,9 +13,11 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools.coco import COCO
 
+from maskrcnn.config import DataConfig
 from maskrcnn.data.records import convert
 from maskrcnn.data.records.existing import read_converted
 from maskrcnn.data.records.tfrecord import RecordReader, record_spans
+from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
 
 
@@ -256,3 +258,22 @@ def opened(coco):
     dataset = coco.dataset()
     dataset.convert("train", progress=False)
     return dataset.open("train")
+
+
+def test_names_that_are_not_utf8_are_skipped_or_converted_once(tmp_path, caplog):
+    odd = os.fsdecode(b"caf\xe9")
+    shape = {"label": "cat", "points": [[2, 2], [40, 2], [40, 30]], "shape_type": "polygon"}
+    try:
+        for stem in ("a", "b", odd):
+            Image.new("RGB", (64, 48)).save(tmp_path / f"{stem}.jpg")
+    except OSError:
+        pytest.skip("the file system takes Unicode only")
+    for name, image in (("a", "a.jpg"), (odd, "b.jpg"), ("c", f"{odd}.jpg")):
+        content = {"shapes": [shape], "imagePath": image, "imageHeight": 48, "imageWidth": 64}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    for _ in range(2):
+        dataset = find_dataset(tmp_path, DataConfig(val_fraction=0.0))
+        caplog.clear()
+        dataset.convert("train", progress=False)
+        assert dataset.open("train").num_examples == 2
+    assert not caplog.records  # the second start finds the records
