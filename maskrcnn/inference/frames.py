@@ -111,8 +111,9 @@ def infer_video(
         KeyboardInterrupt: a video file was interrupted; to interrupt a camera or stream is the way to end it.
     """
     live = is_live(video.source)
-    with stopping() as stopped, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         reader = stack.enter_context(reading_video(video.source, video.path))
+        stopped = stack.enter_context(stopping())
         writer = FrameWriter(video, saving, add, stack)
         writer.open(reader, track=chosen.track)
         tracker = Tracker(float(reader.rate) / chosen.every, saving.score_threshold) if chosen.track else None
@@ -128,6 +129,8 @@ def infer_video(
         predicted = predictor.predict_images(read(), views, 1 if live else None)
         for number, found in tqdm(predicted, video.name, total, unit="frame"):
             writer.write(waiting.pop(number), tracker.update(found) if tracker else found)
+        if stopped.is_set() and not writer.count:
+            raise KeyboardInterrupt
     if reader.dropped:
         logger.warning(
             "%s: %d frames were predicted; %d came too fast for the model and were skipped",
@@ -135,7 +138,7 @@ def infer_video(
             writer.count,
             reader.dropped,
         )
-    if not writer.count and not stopped.is_set():
+    if not writer.count:
         raise UserError(f"{video.source}: no frame can be decoded; check the video")
     if stopped.is_set() and not live:
         logger.info("stopped after %d frames; what was written so far is complete", writer.count)

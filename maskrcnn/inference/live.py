@@ -1,13 +1,30 @@
-"""The newest frame of a camera or stream: a model that is slower than they come skips the others, and counts them."""
+"""Cameras and streams: the newest frame is taken where a model is slower than they come, and Ctrl-C waits for none."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.2  # between looks at whether to stop
 LINGER_S = 1.0  # for the thread to end; it may wait for data
+
+
+def interruptible(call: Callable[[], T]) -> T:
+    """Calls in a thread of its own, so that Ctrl-C need not wait for its answer; the thread ends with the program."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # raised again by `result`
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="live", daemon=True).start()
+    while not wait([answer], POLL_S).done:
+        pass
+    return answer.result()
 
 
 class Newest(Generic[T]):

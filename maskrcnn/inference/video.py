@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
 from maskrcnn.inference.inputs import is_live
-from maskrcnn.inference.live import Newest
+from maskrcnn.inference.live import Newest, interruptible
 from maskrcnn.input_files import open_regular
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import replacing
@@ -165,7 +165,7 @@ def reading_video(name: str, path: Path) -> Iterator[VideoReader]:
         if name.startswith("rtsp"):
             options["options"] = {"rtsp_transport": "tcp"}
     try:
-        container = av.open(source, **options)
+        container = interruptible(lambda: av.open(source, **options))
     except (av.FFmpegError, OSError, ValueError) as error:
         silent = isinstance(error, import_extra("av.error").ExitError)
         reason = f"no data within {TIMEOUT:g} s" if silent else getattr(error, "strerror", None) or error

@@ -134,6 +134,23 @@ def test_who_does_not_answer_is_given_up(tmp_path, monkeypatch):
             infer_inputs(make_predictor(), find_inputs([address]), Saving(tmp_path / "out"))
 
 
+def test_ctrl_c_before_the_first_frame_leaves_nothing(tmp_path):
+    class Connected(Server):
+        def run(self):
+            client, _ = self.socket.accept()
+            with self.socket, client:
+                signal.raise_signal(signal.SIGINT)
+                self.left.wait(60)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
+    server = Connected()
+    server.start()
+    with pytest.raises(KeyboardInterrupt):
+        infer(server, tmp_path / "out", make_predictor())
+    server.left.set()
+    assert not list(tmp_path.rglob("stream*"))
+
+
 def test_silence_ends_a_stream(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(video, "TIMEOUT", 0.5)
     server = Server(silent=True)
