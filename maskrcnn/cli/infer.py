@@ -106,6 +106,9 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
         "--every", type=whole(1), default=1, metavar="N", help="predict only every N-th frame (default: all)"
     )
     group.add_argument(
+        "--max_frames", type=whole(1), metavar="N", help="end each video or stream after N predicted frames"
+    )
+    group.add_argument(
         "--track", action="store_true", help="give objects ids and write NAME_tracks.csv (MOT Challenge)"
     )
 
@@ -131,7 +134,7 @@ def infer(options: argparse.Namespace) -> int:
             tuple(options.save),
             tuple(options.classes),
             Views(options.tile, options.overlap, options.augment),
-            VideoOptions(options.every, options.track),
+            VideoOptions(options.every, options.track, options.max_frames),
         ),
     )
     print(f"predictions.json and what was saved ({', '.join(options.save)}) are in {out_dir}")

@@ -1,6 +1,7 @@
 """Predicts the frames of a video and writes them, drawn, as a video with the same sound."""
 
 import contextlib
+import itertools
 import logging
 import signal
 import threading
@@ -34,10 +35,13 @@ class VideoOptions:
 
     every: int = 1  # only every N-th frame is predicted and written
     track: bool = False  # whether objects get ids
+    max_frames: int | None = None  # of each video, that are predicted; None is all
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UserError(f"--every {self.every}: expected a number of frames, at least 1")
+        for name in ("every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: expected a number of frames, at least 1")
 
 
 @dataclass(frozen=True)
@@ -107,23 +111,34 @@ def infer_video(
         KeyboardInterrupt: a video file was interrupted; to interrupt a camera or stream is the way to end it.
     """
     live = is_live(video.source)
-    with stopping() as stopped, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         reader = stack.enter_context(reading_video(video.source, video.path))
+        stopped = stack.enter_context(stopping())
         writer = FrameWriter(video, saving, add, stack)
         writer.open(reader, track=chosen.track)
         tracker = Tracker(float(reader.rate) / chosen.every, saving.score_threshold) if chosen.track else None
         waiting: dict[int, Frame] = {}  # that are being predicted
 
         def read() -> Iterator[tuple[int, np.ndarray]]:
-            for frame in reader.frames(chosen.every, stopped.is_set):
+            for frame in itertools.islice(reader.frames(chosen.every, stopped.is_set), chosen.max_frames):
                 waiting[frame.number] = frame
                 yield frame.number, frame.pixels
 
-        total = reader.total and -(-reader.total // chosen.every)
+        lengths = [reader.total and -(-reader.total // chosen.every), chosen.max_frames]
+        total = min(filter(None, lengths), default=None)
         predicted = predictor.predict_images(read(), views, 1 if live else None)
         for number, found in tqdm(predicted, video.name, total, unit="frame"):
             writer.write(waiting.pop(number), tracker.update(found) if tracker else found)
-    if not writer.count and not stopped.is_set():
+        if stopped.is_set() and not writer.count:
+            raise KeyboardInterrupt
+    if reader.dropped:
+        logger.warning(
+            "%s: %d frames were predicted; %d came too fast for the model and were skipped",
+            video.source,
+            writer.count,
+            reader.dropped,
+        )
+    if not writer.count:
         raise UserError(f"{video.source}: no frame can be decoded; check the video")
     if stopped.is_set() and not live:
         logger.info("stopped after %d frames; what was written so far is complete", writer.count)

@@ -11,6 +11,7 @@ from maskrcnn.runtime.extras import import_extra
 
 UNTRACKED = -1  # id of detections without a track
 LOST_S = 1.0  # s for which an object that is hidden keeps its id
+LOWEST_SCORE = 0.1  # of a detection that may continue a track; ByteTrack, Sec. 3
 
 
 class Tracker:
@@ -44,7 +45,7 @@ class Tracker:
         for index in {*self._trackers, *detections.classes.tolist()}:
             if index not in self._trackers:
                 self._trackers[index] = self._kind(**self._options)
-            members = np.flatnonzero(detections.classes == index)
+            members = np.flatnonzero((detections.classes == index) & (detections.scores >= LOWEST_SCORE))
             tracked = self._trackers[index].update(
                 self._supervision.Detections(
                     xyxy=detections.boxes[members].reshape(-1, 4),

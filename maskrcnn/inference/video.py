@@ -1,6 +1,8 @@
 """Videos, cameras and streams in; videos with the same times and the same sound out. PyAV reads and writes them."""
 
 import contextlib
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
 from maskrcnn.inference.inputs import is_live
+from maskrcnn.inference.live import Newest, interruptible
 from maskrcnn.input_files import open_regular
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import replacing
@@ -23,6 +26,8 @@ TIMEOUT = 30.0  # s without data from a camera or stream
 # FFmpeg also knows playlists, which name other files and addresses, under any suffix
 FILE_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"}
 H264 = {"crf": "20", "preset": "veryfast"}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,14 @@ class VideoReader:
     name: str
     container: Any
     broken: int = 0  # frames and packets that could not be decoded
-    on_sound: Callable[[Any], None] | None = None  # gets the packets of the sound as they come
+    on_sound: Callable[[Any], None] | None = None  # gets the packets of the sound before the next frame
+    _sound_packets: deque[Any] = field(default_factory=deque)
+    _newest: Newest[tuple[int, float, Any]] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """The number of frames that came faster than they were asked for."""
+        return self._newest.dropped if self._newest else 0
 
     @property
     def rate(self) -> Fraction:
@@ -71,19 +83,41 @@ class VideoReader:
         return self.container.streams.video[0]
 
     def frames(self, every: int, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Decodes every N-th frame, until the end or until ``stopped``; broken ones are counted and skipped."""
-        number, time_s = 0, -float("inf")
-        for frame in self._decode():
+        """Decodes every N-th frame, until the end or until ``stopped``; broken ones are counted and skipped.
+
+        Those of a camera or stream that come faster than they are asked for are skipped and counted, too.
+        """
+        numbered = self._numbered(every)
+        if is_live(self.name):
+            numbered = self._newest = Newest(numbered, stopped)
+        for number, time_s, frame in numbered:
             if stopped():
                 return
-            number += 1
+            self._give_sound()
+            pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+            yield Frame(number, time_s, np.ascontiguousarray(pixels))
+        self._give_sound()
+
+    def close(self) -> None:
+        """Closes the video, unless a thread still waits for its data: that one ends with the program."""
+        if self._newest is None or self._newest.close():
+            self.container.close()
+
+    def _give_sound(self) -> None:
+        while self._sound_packets:
+            packet = self._sound_packets.popleft()
+            if self.on_sound:
+                self.on_sound(packet)
+
+    def _numbered(self, every: int) -> Iterator[tuple[int, float, Any]]:
+        """Every N-th frame with its number and time, s."""
+        time_s = -float("inf")
+        for number, frame in enumerate(self._decode(), start=1):
             expected = time_s + float(1 / self.rate) if number > 1 else 0.0
             given = float(frame.time - self.start) if frame.time is not None else expected
             time_s = given if given > time_s else expected  # cameras have clocks that stand still
-            if (number - 1) % every:
-                continue
-            pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-            yield Frame(number, time_s, np.ascontiguousarray(pixels))
+            if (number - 1) % every == 0:
+                yield number, time_s, frame
 
     def _decode(self) -> Iterator[Any]:
         errors = import_extra("av").FFmpegError
@@ -92,13 +126,16 @@ class VideoReader:
             try:
                 packet = next(packets)
                 if packet.stream is not self._stream:
-                    if self.on_sound and packet.dts is not None:
-                        self.on_sound(packet)
+                    if packet.dts is not None:
+                        self._sound_packets.append(packet)
                     continue
                 decoded = packet.decode()
             except StopIteration:
                 return
             except errors as error:
+                if isinstance(error, import_extra("av.error").ExitError):
+                    logger.warning("%s: no data for %g s; taken for the end of the stream", self.name, TIMEOUT)
+                    return
                 self.broken += 1
                 if isinstance(error, import_extra("av").EOFError | OSError):  # no more packets will come
                     return
@@ -128,16 +165,17 @@ def reading_video(name: str, path: Path) -> Iterator[VideoReader]:
         if name.startswith("rtsp"):
             options["options"] = {"rtsp_transport": "tcp"}
     try:
-        container = av.open(source, **options)
+        container = interruptible(lambda: av.open(source, **options))
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        silent = isinstance(error, import_extra("av.error").ExitError)
+        reason = f"no data within {TIMEOUT:g} s" if silent else getattr(error, "strerror", None) or error
         raise UserError(f"{name}: cannot be opened as a video ({reason}); check the file or address") from error
-    with container:
+    with contextlib.closing(VideoReader(name, container)) as reader:
         video = next(iter(container.streams.video), None)
         if video is None or not video.codec_context or min(video.width, video.height) == 1:
             raise UserError(f"{name}: has no video stream that can be decoded and written again; give a video")
         video.thread_type = "AUTO"
-        yield VideoReader(name, container)
+        yield reader
 
 
 @dataclass

@@ -107,6 +107,11 @@ def test_every_third_frame_keeps_the_times_and_saves_labels(film, predictor, tmp
     assert (tmp_path / "frames" / "film_000058.jpg").exists()
 
 
+def test_the_number_of_frames_can_be_limited(film, predictor, tmp_path):
+    infer_inputs(predictor, find_inputs([film]), Saving(tmp_path), video=VideoOptions(every=2, max_frames=5))
+    np.testing.assert_allclose(read_video(tmp_path / "film.mp4")[1], np.arange(5) * 0.2, atol=1e-4)
+
+
 def test_sound_that_mp4_does_not_hold_gives_matroska(predictor, tmp_path):
     film = write_video(tmp_path / "pcm.mkv", frames=4, sound="pcm_s16le")
     infer_inputs(predictor, find_inputs([film]), Saving(tmp_path / "out"))
