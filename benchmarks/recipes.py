@@ -16,7 +16,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,24 @@ import keras
 
 import maskrcnn
 from benchmarks.result import Row, format_table, save_result
+from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
+from maskrcnn.demo import demo_config
 from maskrcnn.training.presets import FROM_SCRATCH
 
 RESULTS = Path(__file__).parent / "results"
 RECORD = "record.json"
 Settings = Mapping[str, Any]
 
-# The preset `cpu` as it was when the recipes were compared
-BASE: Settings = FROM_SCRATCH | {"train.decay": "cosine", "train.learning_rate_boundaries": (0.1,)}
+MODELS = {"demo": demo_config, "preset": lambda: maskrcnn.Recipe("cpu").complete(images=1, on_cpu=True)}
+# The recipe of the preset `cpu` as it was when these were compared
+BASE: Settings = FROM_SCRATCH | {
+    "train.decay": "cosine",
+    "train.learning_rate_boundaries": (0.1,),
+    "train.epochs": 1,
+    "train.evaluate_every": 0,
+    "data.max_instances": None,
+}
 RECIPES: dict[str, Settings] = {
     "preset cpu": {},
     "SGD, rate 0.02": {"train.optimizer": "sgd", "train.learning_rate_values": (0.02,)},
@@ -63,15 +72,24 @@ CALIBRATION_STEPS, SKIPPED_STEPS = 24, 4
 FIRST = {name: name for name in ("circle", "square", "triangle")}
 SECOND = {name: name for name in ("star", "circle", "ring", "square")}
 RENAMED = SECOND | {"circle": "disc", "square": "tile"}
-STARTS = {  # whether from the first model, and the names of the classes
-    "from scratch": (False, SECOND),
-    "fine-tuned": (True, SECOND),
-    "fine-tuned, no name in common": (True, RENAMED),
+STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the first model, names of the classes
+    "from scratch": (False, SECOND, {}),
+    "fine-tuned": (True, SECOND, {}),
+    "fine-tuned, no name in common": (True, RENAMED, {}),
+    "fine-tuned, a quarter of the rate": (True, SECOND, {"train.learning_rate_values": (0.0005,)}),
+    "fine-tuned as COCO's weights are": (
+        True,
+        SECOND,
+        {
+            "train.optimizer": "sgd",
+            "train.clip_norm": None,
+            "train.learning_rate_values": (0.01,),
+            "train.batch_size": 1,
+        },
+    ),
 }
-TUNED: Settings = {}  # what the preset changes when it fine-tunes a small model
 FIRST_STEPS = 1400
 VAL_IMAGES = 100
-STEPS = (100, 300, 1000)
 
 
 class StepClock(keras.callbacks.Callback):
@@ -92,7 +110,7 @@ class StepClock(keras.callbacks.Callback):
 
 
 def train_once(
-    folder: Path, data: Path, settings: Settings, steps: int, weights: Path | None = None, *, evaluate: bool = True
+    folder: Path, data: Path, config: Config, steps: int, weights: Path | None = None, *, evaluate: bool = True
 ) -> dict[str, Any]:
     """Trains in a folder, unless that was done; returns AP and time. Only a model that was not scored is kept."""
     record = folder / RECORD
@@ -101,10 +119,8 @@ def train_once(
     shutil.rmtree(folder, ignore_errors=True)
     keras.utils.clear_session()
     clock = StepClock()
-    pretrained = maskrcnn.load_config(weights / "config.json").model if weights else None
-    length = {"train.epochs": 1, "train.steps_per_epoch": steps, "train.evaluate_every": 0}
     metrics = maskrcnn.train(
-        maskrcnn.Recipe("cpu", {**BASE, **length, **settings}, pretrained),
+        config.override({"train.steps_per_epoch": steps}),
         data_dir=data,
         model_dir=folder,
         start=maskrcnn.Start(weights=weights),
@@ -152,9 +168,9 @@ def select_classes(source: Path, target: Path, names: Mapping[str, str]) -> Path
 
 def compare_recipes(options: argparse.Namespace) -> None:
     """Trains each recipe for the same time with each seed; the result has all runs in the folder."""
-    side = {"image.min_side": options.side, "image.max_side": options.side}
+    base = _base(options)
     name = options.data_dir.name if options.data_dir else "drawn"
-    folder = options.work_dir / name
+    folder = options.work_dir / f"{name}_{options.model}_{options.side}"
     if options.data_dir:
         data = select_classes(options.data_dir, folder / "data", {name: name for name in options.classes})
     else:
@@ -164,20 +180,19 @@ def compare_recipes(options: argparse.Namespace) -> None:
             costly = _costly(recipe)
             alike = next(other for other in RECIPES if _costly(other) == costly)
             short = train_once(
-                folder / f"time of {alike}",
-                data,
-                {**side, **costly, "train.seed": 0},
-                CALIBRATION_STEPS,
-                evaluate=False,
+                folder / f"time of {alike}", data, base.override(costly), CALIBRATION_STEPS, evaluate=False
             )
             steps = round(options.seconds / short["seconds_per_step"])
-            run = train_once(folder / f"{recipe}, {seed}", data, {**side, **RECIPES[recipe], "train.seed": seed}, steps)
+            config = base.override({**RECIPES[recipe], "train.seed": seed})
+            run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
             _report(recipe, seed, run)
-    runs = _completed(folder, RECIPES)
+    runs = {recipe: own for recipe in RECIPES if (own := _read_runs(folder, recipe))}
     rows = [{"recipe": recipe, "steps": own[0]["steps"], **summarize(own)} for recipe, own in runs.items()]
-    title = f"Recipes on {name}, from scratch at {options.side} px: {options.seconds} processor seconds each"
-    save_result(RESULTS / f"recipes_{name}.json", title, rows, runs=runs)
-    with plotting(RESULTS / f"recipes_{name}.png", title) as axis:
+    title = (
+        f"Recipes on {name}, {options.model}'s model at {options.side} px: {options.seconds:g} processor seconds each"
+    )
+    save_result(RESULTS / f"recipes_{folder.name}.json", title, rows, runs=runs)
+    with plotting(RESULTS / f"recipes_{folder.name}.png", title) as axis:
         for recipe, own in reversed(runs.items()):
             masks = [run["mask"] for run in own]
             axis.plot(masks, [recipe] * len(own), "o", color="#1f77b4", alpha=0.5)
@@ -187,38 +202,46 @@ def compare_recipes(options: argparse.Namespace) -> None:
     print(format_table(rows))
 
 
+def _base(options: argparse.Namespace) -> Config:
+    side = {"image.min_side": options.side, "image.max_side": options.side, "train.seed": 0}
+    return MODELS[options.model]().override({**BASE, **side})
+
+
 def _costly(recipe: str) -> dict[str, Any]:
     return {key: value for key, value in RECIPES[recipe].items() if not key.startswith(FREE)}
 
 
 def compare_starts(options: argparse.Namespace) -> None:
     """Trains a first model, and from it and from scratch on other shapes, for each number of steps with each seed."""
-    side = {"image.min_side": options.side, "image.max_side": options.side}
+    base = _base(options)
     folder = options.work_dir / "finetuning"
     drawn = draw(folder / "shapes", train_images=800)
     first = folder / "first"
-    train_once(
-        first, select_classes(drawn, folder / "a", FIRST), {**side, "train.seed": 0}, FIRST_STEPS, evaluate=False
-    )
+    train_once(first, select_classes(drawn, folder / "a", FIRST), base, FIRST_STEPS, evaluate=False)
     others = draw(folder / "others", train_images=100, seed=1)
     for seed in options.seeds:
-        for steps in STEPS:
-            for start, (tuned, names) in STARTS.items():
+        for steps in options.steps:
+            for start, (tuned, names, settings) in STARTS.items():
                 data = select_classes(others, folder / "_".join(names.values()), names)
-                settings = {**side, **(TUNED if tuned else {}), "train.seed": seed}
-                run = train_once(folder / f"{start} {steps}, {seed}", data, settings, steps, first if tuned else None)
+                config = base.override({**settings, "train.seed": seed})
+                run = train_once(folder / f"{start} {steps}, {seed}", data, config, steps, first if tuned else None)
                 _report(f"{start} {steps}", seed, run)
-    runs = _completed(folder, [f"{start} {steps}" for steps in STEPS for start in STARTS])
-    named = {start: {steps: runs[f"{start} {steps}"] for steps in STEPS} for start in STARTS}
-    rows = [{"start": start, "steps": steps, **summarize(named[start][steps])} for steps in STEPS for start in STARTS]
+    named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in options.steps} for start in STARTS}
+    rows = [
+        {"start": start, "steps": steps, **summarize(own[steps])}
+        for steps in options.steps
+        for start, own in named.items()
+    ]
     title = f"Fine-tuning on 100 drawn images of other classes, at {options.side} px"
-    save_result(RESULTS / "finetuning.json", title, rows, runs=runs)
+    save_result(RESULTS / "finetuning.json", title, rows, runs=named)
     with plotting(RESULTS / "finetuning.png", title) as axis:
         for start, own in named.items():
-            (line,) = axis.plot(STEPS, [statistics.mean(r["mask"] for r in own[steps]) for steps in STEPS], label=start)
-            for steps in STEPS:
-                axis.plot([steps] * len(own[steps]), [run["mask"] for run in own[steps]], "o", color=line.get_color())
-        axis.set(xscale="log", xlabel="steps of the whole training", ylabel="mask AP", xticks=STEPS, xticklabels=STEPS)
+            means = [statistics.mean(run["mask"] for run in runs) for runs in own.values()]
+            (line,) = axis.plot(list(own), means, label=start)
+            for steps, runs in own.items():
+                axis.plot([steps] * len(runs), [run["mask"] for run in runs], "o", color=line.get_color())
+        axis.set(xlabel="steps of the whole training", ylabel="mask AP", xscale="log")
+        axis.set_xticks(options.steps, options.steps)
         axis.legend()
     print(format_table(rows))
 
@@ -243,12 +266,8 @@ def _report(name: str, seed: int, run: dict[str, Any]) -> None:
     print(f"{name}, seed {seed}: mask AP {run['mask']:.3f} in {run['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
-def _completed(folder: Path, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each name, by seed."""
-    found = {
-        name: [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}, */{RECORD}"))] for name in names
-    }
-    return {name: runs for name, runs in found.items() if runs}
+def _read_runs(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}, */{RECORD}"))]
 
 
 def summarize(runs: list[dict[str, Any]]) -> Row:
@@ -266,8 +285,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("recipes", "finetuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000], help="of fine-tuning")
+    parser.add_argument("--model", choices=MODELS, default="demo", help="the demonstration's, or the preset's")
     parser.add_argument("--side", type=int, default=128, help="px of the images")
-    parser.add_argument("--seconds", type=float, default=75, help="processor seconds of the steps of each recipe")
+    parser.add_argument("--seconds", type=float, default=50, help="processor seconds of the steps of each recipe")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, metavar="NAME", help="only these; default: all")
     parser.add_argument("--data_dir", type=Path, help="COCO dataset with train and val; default: drawn shapes")
     parser.add_argument("--classes", nargs="+", help="of that dataset; others are left out")
