@@ -24,6 +24,7 @@ from maskrcnn.runtime import backend
 # Rooms that do not compute with a backend: their tests run once, with TensorFlow's. Elsewhere: the marker `no_backend`.
 TESTS = Path(__file__).parent
 NO_BACKEND = (
+    "benchmarks/test_recipes",
     "benchmarks/test_result",
     "cli/test_flags",
     "data/coco",

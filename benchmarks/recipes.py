@@ -1,0 +1,301 @@
+"""What a recipe is worth on small data at equal time, and what fine-tuning is worth: whole trainings on a CPU.
+
+    python -m benchmarks.recipes recipes --seeds 0 1 2                       # on drawn shapes
+    python -m benchmarks.recipes recipes --data_dir DIR --classes window     # on a dataset of your own
+    python -m benchmarks.recipes finetuning --seeds 0 1 2
+
+Recipes differ in one thing from BASE and train for the same processor time, to whose end their learning rate falls; a
+short run tells how many steps that is. Fine-tuning starts from a model of other drawn shapes, some of whose classes
+have the same names. Each run is a folder below --work_dir; those that are complete are not run again.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import maskrcnn
+from benchmarks.result import Row, format_table, save_result
+from maskrcnn.config import Config
+from maskrcnn.data.shapes import write_shapes
+from maskrcnn.demo import demo_config
+from maskrcnn.training.presets import FROM_SCRATCH
+
+RESULTS = Path(__file__).parent / "results"
+RECORD = "record.json"
+Settings = Mapping[str, Any]
+
+MODELS = {"demo": demo_config, "preset": lambda: maskrcnn.Recipe("cpu").complete(images=1, on_cpu=True)}
+# The recipe of the preset `cpu` as it was when these were compared
+BASE: Settings = FROM_SCRATCH | {
+    "train.decay": "cosine",
+    "train.learning_rate_boundaries": (0.1,),
+    "train.epochs": 1,
+    "train.evaluate_every": 0,
+    "data.max_instances": None,
+}
+RECIPES: dict[str, Settings] = {
+    "preset cpu": {},
+    "SGD, rate 0.02": {"train.optimizer": "sgd", "train.learning_rate_values": (0.02,)},
+    "SGD, rate 0.05": {"train.optimizer": "sgd", "train.learning_rate_values": (0.05,)},
+    "half the rate": {"train.learning_rate_values": (0.001,)},
+    "twice the rate": {"train.learning_rate_values": (0.004,)},
+    "a drop at 70%": {
+        "train.decay": "steps",
+        "train.learning_rate_values": (0.002, 0.0002),
+        "train.learning_rate_boundaries": (0.1, 0.7),
+    },
+    "EMA 0.99": {"train.ema": 0.99},
+    "batches of 2": {"train.batch_size": 2},
+    "batches of 8": {"train.batch_size": 8},
+    "no flip": {"data.horizontal_flip": False},
+    "scales 0.8 to 1.25": {"data.scale_jitter": (0.8, 1.25)},
+    "scales 0.1 to 2 (LSJ)": {"data.scale_jitter": (0.1, 2.0)},
+    "copy-paste 0.5": {"data.copy_paste": 0.5},
+    "color jitter 0.4": {"data.color_jitter": 0.4},
+    "frozen norms": {"norm.train": False},
+    "frozen stem": {"backbone.freeze_at": 1},
+}
+# What hardly changes the time of a step: such recipes share one measurement of it
+FREE = ("train.optimizer", "train.learning_rate", "train.decay", "train.ema", "data.horizontal_flip")
+CALIBRATION_STEPS, SKIPPED_STEPS = 24, 4
+
+# Classes of the first model, and of the data that it is fine-tuned on: as they are, and under names of their own
+FIRST = {name: name for name in ("circle", "square", "triangle")}
+SECOND = {name: name for name in ("star", "circle", "ring", "square")}
+RENAMED = SECOND | {"circle": "disc", "square": "tile"}
+STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the first model, names of the classes
+    "from scratch": (False, SECOND, {}),
+    "fine-tuned": (True, SECOND, {}),
+    "fine-tuned, no name in common": (True, RENAMED, {}),
+    "fine-tuned, a quarter of the rate": (True, SECOND, {"train.learning_rate_values": (0.0005,)}),
+    "fine-tuned as COCO's weights are": (
+        True,
+        SECOND,
+        {
+            "train.optimizer": "sgd",
+            "train.clip_norm": None,
+            "train.learning_rate_values": (0.01,),
+            "train.batch_size": 1,
+        },
+    ),
+}
+FIRST_STEPS = 1400
+VAL_IMAGES = 100
+
+
+class StepClock(keras.callbacks.Callback):
+    """Measures the processor seconds of all steps but the first ones, in which the model is compiled."""
+
+    def on_train_begin(self, logs=None):
+        self.steps, self.began, self.ended = -SKIPPED_STEPS, 0.0, 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self.ended = time.process_time()
+        if self.steps == 0:
+            self.began = self.ended
+
+    def seconds_per_step(self) -> float:
+        """The mean."""
+        return (self.ended - self.began) / self.steps
+
+
+def train_once(
+    folder: Path, data: Path, config: Config, steps: int, weights: Path | None = None, *, evaluate: bool = True
+) -> dict[str, Any]:
+    """Trains in a folder, unless that was done; returns AP and time. Only a model that was not scored is kept."""
+    record = folder / RECORD
+    if record.exists():
+        return json.loads(record.read_text(encoding="utf-8"))
+    shutil.rmtree(folder, ignore_errors=True)
+    keras.utils.clear_session()
+    clock = StepClock()
+    metrics = maskrcnn.train(
+        config.override({"train.steps_per_epoch": steps}),
+        data_dir=data,
+        model_dir=folder,
+        start=maskrcnn.Start(weights=weights),
+        options=maskrcnn.RunOptions(evaluate=evaluate),
+        callbacks=[clock],
+    )
+    seconds = clock.seconds_per_step()
+    found = {"steps": steps, "seconds_per_step": seconds, "seconds": seconds * steps}
+    if evaluate:
+        found |= {"box": metrics["bbox"]["AP"], "mask": metrics["segm"]["AP"], "mask50": metrics["segm"]["AP50"]}
+        found["classes"] = {name: values["segm_AP"] for name, values in metrics["per_class"].items()}
+        shutil.rmtree(folder)
+        folder.mkdir()
+    record.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def draw(folder: Path, *, train_images: int, seed: int = 0) -> Path:
+    """Draws a dataset, unless that was done."""
+    if not (folder / "annotations" / "instances_val.json").exists():
+        write_shapes(folder, train_images=train_images, val_images=VAL_IMAGES, seed=seed)
+    return folder
+
+
+def select_classes(source: Path, target: Path, names: Mapping[str, str]) -> Path:
+    """Copies a COCO dataset with some of its classes only, in the order of ``names`` and under their new names."""
+    if target.exists():
+        return target
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("tfrecords"))
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    for path in target.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = {
+            category["id"]: numbers[category["name"]] for category in content["categories"] if category["name"] in names
+        }
+        content["annotations"] = [
+            {**annotation, "category_id": own[annotation["category_id"]]}
+            for annotation in content["annotations"]
+            if annotation["category_id"] in own
+        ]
+        content["categories"] = [{"id": numbers[old], "name": new} for old, new in names.items()]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return target
+
+
+def compare_recipes(options: argparse.Namespace) -> None:
+    """Trains each recipe for the same time with each seed; the result has all runs in the folder."""
+    base = _base(options)
+    name = options.data_dir.name if options.data_dir else "drawn"
+    folder = options.work_dir / f"{name}_{options.model}_{options.side}"
+    if options.data_dir:
+        data = select_classes(options.data_dir, folder / "data", {name: name for name in options.classes})
+    else:
+        data = draw(folder / "data", train_images=200)
+    for seed in options.seeds:
+        for recipe in options.recipes or RECIPES:
+            costly = _costly(recipe)
+            alike = next(other for other in RECIPES if _costly(other) == costly)
+            short = train_once(
+                folder / f"time of {alike}", data, base.override(costly), CALIBRATION_STEPS, evaluate=False
+            )
+            steps = round(options.seconds / short["seconds_per_step"])
+            config = base.override({**RECIPES[recipe], "train.seed": seed})
+            run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
+            _report(recipe, seed, run)
+    runs = {recipe: own for recipe in RECIPES if (own := _read_runs(folder, recipe))}
+    rows = [{"recipe": recipe, "steps": own[0]["steps"], **summarize(own)} for recipe, own in runs.items()]
+    title = (
+        f"Recipes on {name}, {options.model}'s model at {options.side} px: {options.seconds:g} processor seconds each"
+    )
+    save_result(RESULTS / f"recipes_{folder.name}.json", title, rows, runs=runs)
+    with plotting(RESULTS / f"recipes_{folder.name}.png", title) as axis:
+        for recipe, own in reversed(runs.items()):
+            masks = [run["mask"] for run in own]
+            axis.plot(masks, [recipe] * len(own), "o", color="#1f77b4", alpha=0.5)
+            axis.plot(statistics.mean(masks), recipe, "|", color="black", markersize=14)
+        axis.axvline(statistics.mean(run["mask"] for run in runs["preset cpu"]), color="gray", linestyle=":")
+        axis.set(xlabel="mask AP, a point for each seed")
+    print(format_table(rows))
+
+
+def _base(options: argparse.Namespace) -> Config:
+    side = {"image.min_side": options.side, "image.max_side": options.side, "train.seed": 0}
+    return MODELS[options.model]().override({**BASE, **side})
+
+
+def _costly(recipe: str) -> dict[str, Any]:
+    return {key: value for key, value in RECIPES[recipe].items() if not key.startswith(FREE)}
+
+
+def compare_starts(options: argparse.Namespace) -> None:
+    """Trains a first model, and from it and from scratch on other shapes, for each number of steps with each seed."""
+    base = _base(options)
+    folder = options.work_dir / "finetuning"
+    drawn = draw(folder / "shapes", train_images=800)
+    first = folder / "first"
+    train_once(first, select_classes(drawn, folder / "a", FIRST), base, FIRST_STEPS, evaluate=False)
+    others = draw(folder / "others", train_images=100, seed=1)
+    for seed in options.seeds:
+        for steps in options.steps:
+            for start, (tuned, names, settings) in STARTS.items():
+                data = select_classes(others, folder / "_".join(names.values()), names)
+                config = base.override({**settings, "train.seed": seed})
+                run = train_once(folder / f"{start} {steps}, {seed}", data, config, steps, first if tuned else None)
+                _report(f"{start} {steps}", seed, run)
+    named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in options.steps} for start in STARTS}
+    rows = [
+        {"start": start, "steps": steps, **summarize(own[steps])}
+        for steps in options.steps
+        for start, own in named.items()
+    ]
+    title = f"Fine-tuning on 100 drawn images of other classes, at {options.side} px"
+    save_result(RESULTS / "finetuning.json", title, rows, runs=named)
+    with plotting(RESULTS / "finetuning.png", title) as axis:
+        for start, own in named.items():
+            means = [statistics.mean(run["mask"] for run in runs) for runs in own.values()]
+            (line,) = axis.plot(list(own), means, label=start)
+            for steps, runs in own.items():
+                axis.plot([steps] * len(runs), [run["mask"] for run in runs], "o", color=line.get_color())
+        axis.set(xlabel="steps of the whole training", ylabel="mask AP", xscale="log")
+        axis.set_xticks(options.steps, options.steps)
+        axis.legend()
+    print(format_table(rows))
+
+
+@contextlib.contextmanager
+def plotting(path: Path, title: str) -> Iterator[Any]:
+    """The axes of a plot, which is saved afterwards."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
+    yield axis
+    axis.set_title(title, fontsize=10)
+    axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _report(name: str, seed: int, run: dict[str, Any]) -> None:
+    print(f"{name}, seed {seed}: mask AP {run['mask']:.3f} in {run['seconds']:.0f} s", file=sys.stderr, flush=True)
+
+
+def _read_runs(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}, */{RECORD}"))]
+
+
+def summarize(runs: list[dict[str, Any]]) -> Row:
+    """Means over the seeds, and the deviation of one run."""
+    row: Row = {"seeds": len(runs)}
+    for name, title in (("mask", "mask AP"), ("mask50", "mask AP50"), ("box", "box AP")):
+        row[title] = statistics.mean(run[name] for run in runs)
+    masks = [run["mask"] for run in runs]
+    row["mask AP, deviation"] = statistics.stdev(masks) if len(runs) > 1 else None
+    return row | {"processor s": statistics.mean(run["seconds"] for run in runs)}
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("recipes", "finetuning"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000], help="of fine-tuning")
+    parser.add_argument("--model", choices=MODELS, default="demo", help="the demonstration's, or the preset's")
+    parser.add_argument("--side", type=int, default=128, help="px of the images")
+    parser.add_argument("--seconds", type=float, default=50, help="processor seconds of the steps of each recipe")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, metavar="NAME", help="only these; default: all")
+    parser.add_argument("--data_dir", type=Path, help="COCO dataset with train and val; default: drawn shapes")
+    parser.add_argument("--classes", nargs="+", help="of that dataset; others are left out")
+    parser.add_argument("--work_dir", type=Path, default=Path("runs/recipes"))
+    options = parser.parse_args()
+    compare_recipes(options) if options.what == "recipes" else compare_starts(options)
+
+
+if __name__ == "__main__":
+    main()
