@@ -9,6 +9,9 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     # Most of the time under JAX is compiling, which does a quarter less where the result need not be fast.
     quick = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
+    # Many tests, their processes and the next run compile the same programs.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import maskrcnn  # noqa: F401  first, since it turns oneDNN on before TensorFlow is imported
 
