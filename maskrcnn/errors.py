@@ -1,5 +1,8 @@
 """The exception for errors that the user can fix, and the packages that may be missing."""
 
+import typing
+from typing import Any
+
 EXTRAS = {  # the extra of this package that installs what `import` did not find
     **dict.fromkeys(("tensorflow", "keras", "tensorboard", "hotcoco", "jinja2", "matplotlib", "yaml"), "tensorflow"),
     "contourpy": "polygons",
@@ -27,6 +30,19 @@ class UserError(Exception):
 
     def __init__(self, message: object) -> None:
         super().__init__(one_line(message))
+
+
+def expect(value: object, kind: Any, name: str) -> Any:
+    """The value of an argument, if it is of a type or of one of several.
+
+    Raises:
+        UserError: it is of another one.
+    """
+    if not isinstance(value, kind):
+        kinds = typing.get_args(kind) or (kind if isinstance(kind, tuple) else (kind,))
+        names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
+        raise UserError(f"{name}: {type(value).__name__} given, expected {names}")
+    return value
 
 
 def printable(text: str) -> str:

@@ -18,6 +18,7 @@ from maskrcnn.errors import UserError
 
 MAX_DOCUMENT_BYTES = 1 << 26  # 64 MiB: configs, indices, one image's annotations
 MAX_ANNOTATION_BYTES = 1 << 31  # 2 GiB: annotations of a whole dataset; COCO 2017's are 448 MB
+MAX_PATH = 4096  # characters
 MAX_DEPTH = 64  # of nested lists and objects; COCO has 5
 MAX_DIGITS = 19  # of an integer of 64 bits and its sign
 # The other end of a pipe is not waited for; Windows has no such flag, and would translate line ends.
@@ -43,13 +44,10 @@ def as_path(value: Any) -> Path:
     Raises:
         UserError: what is given can be none.
     """
-    try:
-        path = Path(value)
-        path.exists()
-    except (TypeError, OSError) as error:  # OSError: too long
-        shown = ascii(value)[:60]
-        raise UserError(f"{shown}: no path of a file or folder ({type(error).__name__}); give a path") from error
-    return path
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not 0 < len(text) < MAX_PATH or "\0" in text or not is_unicode(text):
+        raise UserError(f"{ascii(value)[:60]}: no path of a file or folder ({type(value).__name__}); give a path")
+    return Path(text)
 
 
 def open_regular(path: str | Path) -> BufferedReader:
@@ -59,13 +57,13 @@ def open_regular(path: str | Path) -> BufferedReader:
         UserError: there is none, it may not be read, or it is a folder, pipe, socket or device.
     """
     try:
-        descriptor = os.open(path, READ_FLAGS)
+        descriptor = os.open(os.fspath(path), READ_FLAGS)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
     except OSError as error:
         problem = NOT_REGULAR if error.errno == errno.ENXIO else error.strerror
         raise UserError(f"{path}: cannot be read ({problem}); check the file and its permissions") from error
-    except ValueError as error:  # a NUL byte, or half of a surrogate pair
+    except (ValueError, TypeError) as error:  # a NUL byte, or half of a surrogate pair; no path at all
         raise UserError(f"{str(path)!r}: no path of a file ({error}); check it") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskrcnn.config import CANVAS_STRIDE, Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
+from maskrcnn.input_files import as_path
 
 if TYPE_CHECKING:
     from maskrcnn.model import MaskRCNN
@@ -51,7 +52,13 @@ class ExportOptions:
     half: bool = False  # layers compute in the format's half precision, boxes in float32
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
+        expect(self.batch, int | None, "batch")
+        expect(self.check_images, list | tuple, "check_images")
+        if self.size is not None and [type(side) for side in expect(self.size, list | tuple, "size")] != [int, int]:
+            raise UserError(f"size {self.size!r}: expected height and width in pixels")
+        if self.int8 is not None:
+            as_path(self.int8)
+        if expect(self.format, str, "format") not in FORMATS:
             raise UserError(f"format {self.format!r} is not one of {', '.join(FORMATS)}")
         for name in ("int8", "half"):
             if getattr(self, name) and not getattr(self.kind, name):

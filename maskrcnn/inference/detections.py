@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrcnn.config import Category
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 from maskrcnn.imaging.draw import Instance, color_of, draw_instances
 from maskrcnn.imaging.mask_paste import RLE, decode_rles, paste_and_encode
 from maskrcnn.imaging.polygons import Polygon
@@ -18,6 +18,7 @@ from maskrcnn.imaging.read import load_image, reading, to_rgb, turn_upright
 from maskrcnn.imaging.rle_crop import decode_crop, mask_place
 from maskrcnn.inference.outputs import conversions
 from maskrcnn.inference.outputs.writers import Item, Saving, writing_outputs
+from maskrcnn.input_files import as_path
 
 Outputs = dict[str, NDArray[Any]]  # the model's outputs, see MaskRCNN
 CHANNELS = ((), (1,), (3,), (4,))  # the part of an array's shape after height and width
@@ -137,7 +138,8 @@ class Detections:
         """
         file = str(image) if isinstance(image, str | Path) else f"{name or 'image'}.png"
         item = Item(1, name or Path(file).stem, file, self, lambda: read_source(image))
-        with writing_outputs(Saving(Path(out_dir), tuple(formats), score_threshold), self.categories) as add:
+        formats = tuple(expect(formats, list | tuple, "formats"))
+        with writing_outputs(Saving(as_path(out_dir), formats, score_threshold), self.categories) as add:
             add(item)
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 from maskrcnn.inference.frames import VideoOptions
 from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.outputs.writers import Saving
 from maskrcnn.inference.results import infer_batches, infer_inputs
 from maskrcnn.inference.sources import ModelSource, open_source
 from maskrcnn.inference.views import Views
+from maskrcnn.input_files import as_path
 
 LISTED = 3  # unreadable images that are named; the others are counted
 
@@ -29,6 +30,12 @@ class InferOptions:
     classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
     views: Views = field(default_factory=Views)  # tiles, augmentation
     video: VideoOptions = field(default_factory=VideoOptions)  # frames skipped, tracking
+
+    def __post_init__(self) -> None:
+        expect(self.views, Views, "views")
+        expect(self.video, VideoOptions, "video")
+        if not 0 <= expect(self.score_threshold, int | float, "score_threshold") <= 1:
+            raise UserError(f"--score_threshold {self.score_threshold:g}: scores lie between 0 and 1")
 
 
 def infer_folder(
@@ -59,14 +66,14 @@ def infer_folder(
     Raises:
         UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
     """
-    options = options or InferOptions()
-    if not 0 <= options.score_threshold <= 1:
-        raise UserError(f"--score_threshold {options.score_threshold:g}: scores lie between 0 and 1")
+    options = InferOptions() if options is None else expect(options, InferOptions, "options")
+    paths = [paths] if isinstance(paths, str | Path) else expect(paths, list | tuple, "paths")
+    settings, out_dir = {} if settings is None else expect(settings, Mapping, "settings"), as_path(out_dir)
     source = open_source(model)
-    config = source.config.override({"train.eval_samples": None, **(settings or {})})
+    config = source.config.override({"train.eval_samples": None, **settings})
     if options.score_threshold < config.model.box_head.score_threshold:
         config = config.override({"model.box_head.score_threshold": options.score_threshold})
-    saving = Saving(Path(out_dir), options.save, options.score_threshold, options.classes)
+    saving = Saving(out_dir, options.save, options.score_threshold, options.classes)
     saving.check(config.categories)
     if paths:
         inputs = find_inputs(paths)
@@ -78,7 +85,7 @@ def infer_folder(
         raise UserError("nothing to predict; give images, folders of images, or --data_dir for a split of a dataset")
     if options.views != Views():
         raise UserError("--tile and --augment work on images; give them instead of --data_dir")
-    _infer_split(source, config, Path(data_dir), saving)
+    _infer_split(source, config, as_path(data_dir), saving)
     return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from maskrcnn.config import Config, ModelConfig
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 
 PRESETS = ("auto", "cpu", "gpu", "v2", "reference")
 WEIGHTS = {"gpu": "maskrcnn_resnet50_fpn", "v2": "maskrcnn_resnet50_fpn_v2"}  # what a preset fine-tunes by default
@@ -86,7 +86,9 @@ class Recipe:
     largest_batch: bool = False  # the batch size is the largest that fits the memory
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
+        expect(self.settings, Mapping, "settings")
+        expect(self.pretrained, ModelConfig | None, "pretrained")
+        if expect(self.preset, str, "preset") not in PRESETS:
             raise UserError(f"--preset {self.preset}: choose one of {', '.join(PRESETS)}")
 
     @property

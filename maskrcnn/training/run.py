@@ -8,7 +8,9 @@ from typing import Any
 import keras
 
 from maskrcnn.config import Config
+from maskrcnn.errors import expect
 from maskrcnn.evaluation.coco_metrics import Metrics
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.distribution import connect
 from maskrcnn.training.batches import TrainingData
 from maskrcnn.training.callbacks import training_callbacks
@@ -47,11 +49,14 @@ def train(
     Raises:
         UserError: data, a folder or settings that cannot be used, or a loss that is not finite.
     """
-    model_dir, start, options = Path(model_dir), start or Start(), options or RunOptions()
-    data_path = Path(data_dir) if data_dir else None
+    expect(config, Config | Recipe, "config")
+    start = Start() if start is None else expect(start, Start, "start")
+    options = RunOptions() if options is None else expect(options, RunOptions, "options")
+    callbacks = expect(callbacks, list | tuple, "callbacks")
+    model_dir, data_path = as_path(model_dir), None if data_dir is None else as_path(data_dir)
     devices = options.devices or connect()
     with Session(model_dir, devices) as session:
-        splits = session.open(config, data_dir, options)
+        splits = session.open(config, data_path, options)
         config = session.freeze(config, splits)
         data_seed = prepare_backend(config.train, devices)
         plan = make_plan(config.train, splits.train, devices.replicas)

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from maskrcnn.config import Category, Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, find_dataset
+from maskrcnn.errors import expect
 from maskrcnn.evaluation.eval_split import open_eval_split
+from maskrcnn.input_files import as_path
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.runtime.distribution import Devices
 
@@ -23,6 +25,12 @@ class RunOptions:
     eval_file: str | Path | None = None  # COCO annotations to evaluate with, instead of those of the val split
     logs: LogOptions = dataclasses.field(default_factory=LogOptions)
     devices: Devices | None = None  # from `maskrcnn.runtime.distribution.connect`; None is all of this machine
+
+    def __post_init__(self) -> None:
+        expect(self.logs, LogOptions, "logs")
+        expect(self.devices, Devices | None, "devices")
+        if self.eval_file is not None:
+            as_path(self.eval_file)
 
 
 class Splits(NamedTuple):
@@ -43,7 +51,7 @@ def open_splits(config: Config, data_dir: str | Path | None, model_dir: Path, op
     Raises:
         UserError: data that cannot be opened, or with which the model cannot be evaluated.
     """
-    if not data_dir:
+    if data_dir is None:
         return Splits(None, None)
     dataset = find_dataset(data_dir, config.data, cache_dir=model_dir)
     names = ("train", "val") if options.evaluate and options.eval_file is None else ("train",)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.addresses import check_url, file_name, resolve_url
 from maskrcnn.runtime.download import cache_dir, fetch_once
 from maskrcnn.weights.formats.tensorflow import checkpoint_prefix
@@ -113,8 +114,9 @@ def find_weights(source: str | Path) -> Path:
     Raises:
         UserError: a string that is none of these, or a download that fails. A `Path` is returned as it is.
     """
-    if isinstance(source, Path) or Path(source).exists() or checkpoint_prefix(Path(source)):
-        return Path(source)
+    path = as_path(source)
+    if isinstance(source, Path) or path.exists() or checkpoint_prefix(path):
+        return path
     if source in PUBLISHED:
         return download(source)
     url = resolve_url(source)

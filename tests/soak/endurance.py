@@ -30,7 +30,8 @@ from PIL import Image
 
 from benchmarks.result import Row, save_result
 from maskrcnn.logs.history import read_history
-from tests.soak.kill import Case, history, weights
+from tests.soak.kill import Case, add_program, choose_program, history, weights
+from tests.soak.stand_in import put_in_place
 
 CASES = ("images", "threads", "clock")
 DISTINCT = 99  # images; every hundredth is a broken one
@@ -84,7 +85,7 @@ def watch(process: subprocess.Popen) -> list[float]:
 def many_images(case: Case, number: int) -> Row:
     good = draw(case.folder, number)
     out = case.folder / "predicted"
-    command = [sys.executable, "-m", "maskrcnn", "infer", str(case.folder / "many"), "--out_dir", str(out)]
+    command = [sys.executable, *case.program, "infer", str(case.folder / "many"), "--out_dir", str(out)]
     command += ["--model_dir", str(case.folder / "model"), "--save", "csv", "--backend", case.backend]
     command += ["--set", "box_head.score_threshold=0.0"]
     with (case.folder / "infer.txt").open("w") as output:
@@ -119,6 +120,7 @@ def many_images(case: Case, number: int) -> Row:
 
 def many_threads(case: Case) -> Row:
     command = [sys.executable, "-m", "tests.soak.endurance", "--worker", str(case.folder), "--backend", case.backend]
+    command += ["--stand_in"] if "tests.soak.stand_in" in case.program else []
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = result.stdout.strip().splitlines()
     different = lines[-1] if result.returncode == 0 and lines else f"status {result.returncode}: {result.stderr[-500:]}"
@@ -184,13 +186,16 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000, metavar="N", help="default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    add_program(parser)
     options = parser.parse_args()
     if options.worker:
+        put_in_place() if options.stand_in else None
         print(predict_in_threads(options.worker, options.backend))
         return 0
     began, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="endurance-") as name:
         compiled = Path(name) / "compiled"
+        choose_program(options, compiled)
         case = Case(Path(name) / "run", options.backend, compiled)
         case.check(case.start())
         run = {

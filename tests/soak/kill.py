@@ -72,26 +72,57 @@ class Forked:
                 os._exit(status)
 
     def poll(self) -> int | None:
-        """The exit status, if it has ended."""
-        return self.wait(os.WNOHANG)
-
-    def wait(self, options: int = 0) -> int | None:
-        """The exit status, or minus a signal."""
+        """The exit status or minus the signal, if it has ended."""
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+    def wait(self, timeout: float = float("inf")) -> int:
+        """Waits until it has ended."""
+        began = time.perf_counter()
+        while (status := self.poll()) is None:
+            if time.perf_counter() - began > timeout:
+                raise subprocess.TimeoutExpired("maskrcnn", timeout)
+            time.sleep(0.002)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.send_signal(signal.SIGKILL)
 
 
 def warm_up(backend: str, compiled: Path) -> None:
     """Imports what a run does; starts this program again if Keras has another backend by now."""
     if os.environ.get("KERAS_BACKEND") != backend:
         os.environ["KERAS_BACKEND"] = backend
-        os.execv(sys.executable, [sys.executable, "-m", "tests.soak.kill", *sys.argv[1:]])
+        module = Path(sys.modules["__main__"].__file__ or "").stem
+        os.execv(sys.executable, [sys.executable, "-m", f"tests.soak.{module}", *sys.argv[1:]])
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     for module in ("tensorflow", backend, "keras", "maskrcnn.training.run", "maskrcnn.data.loader.pipeline"):
         importlib.import_module(module)
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `choose_program`."""
+    parser.add_argument("--stand_in", action="store_true", help="a model that costs nothing")
+    parser.add_argument("--warm", action="store_true", help="fork the runs from a process that has imported all")
+
+
+def choose_program(options: argparse.Namespace, compiled: Path) -> None:
+    """Sets what all cases start, and how."""
+    if options.stand_in:
+        Case.program = ("-m", "tests.soak.stand_in")
+    if options.warm:
+        warm_up(options.backend, compiled)
+        put_in_place() if options.stand_in else None
+        Case.warm = True
 
 
 class Case:
@@ -209,19 +240,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="default: %(default)s")
-    parser.add_argument("--stand_in", action="store_true", help="a model that costs nothing")
-    parser.add_argument("--warm", action="store_true", help="fork the runs from a process that has imported all")
+    add_program(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     root, began = Path(tempfile.mkdtemp(prefix="kill-")), time.perf_counter()
     random.seed(options.seed)
-    if options.stand_in:
-        Case.program = ("-m", "tests.soak.stand_in")
-    if options.warm:
-        warm_up(options.backend, root / "compiled")
-        put_in_place() if options.stand_in else None
-        Case.warm = True
+    choose_program(options, root / "compiled")
     for name in ["compile", "whole"] if options.backend == "jax" else ["whole"]:  # JAX compiles once for all
         whole, started = Case(root / name, options.backend, root / "compiled"), time.perf_counter()
         whole.check(whole.start())

@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--backend", default="tensorflow", choices=("tensorflow", "jax"))
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="at least 300 (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--stand_in", action="store_true", help="a model that costs nothing")
     parser.add_argument("--tiny", action="store_true", help="a model that computes hardly anything")
     options = parser.parse_args()
     began, steps = time.perf_counter(), options.steps
@@ -58,10 +59,12 @@ def main() -> int:
         config = Config.tiny().override(MICRO) if options.tiny else demo_config()
         config = config.override({"train.epochs": 6, "train.steps_per_epoch": steps // 6})
         (root / "config.json").write_text(config.to_json())
-        command = [sys.executable, "-m", "maskrcnn", "train", "--config", str(root / "config.json"), "--no_eval"]
+        program = "tests.soak.stand_in" if options.stand_in else "maskrcnn"
+        command = [sys.executable, "-m", program, "train", "--config", str(root / "config.json"), "--no_eval"]
         command += ["--data_dir", str(root / "data"), "--model_dir", str(root / "model"), "--log_every", "5"]
         with (root / "output.txt").open("w") as output:
-            process = subprocess.Popen([*command, "--backend", options.backend], stdout=output, stderr=output)
+            variables = {**os.environ, "KERAS_BACKEND": options.backend}
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
             samples = watch(process, root / "model" / "mrcnn-dlll.json")
         if process.returncode:
             raise SystemExit((root / "output.txt").read_text()[-2000:])

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import save_result
-from tests.soak.kill import Case
+from tests.soak.kill import Case, Forked, add_program, choose_program
 
 PHASES = ("imports", "conversion", "compilation", "steps", "checkpoint", "evaluation", "report", "last save")
 GRACE = 60.0  # seconds within which a run must end, also on a busy machine
@@ -38,7 +38,7 @@ class Run(Case):
     def output(self) -> str:
         return (self.folder / "output.txt").read_text(errors="replace")
 
-    def limited(self, size: int) -> subprocess.Popen:
+    def limited(self, size: int) -> subprocess.Popen | Forked:
         """Starts the run with a limit on the size of the files that it writes."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # inherited: a write then fails instead
@@ -49,7 +49,7 @@ class Run(Case):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, handler)
 
-    def wait_for(self, process: subprocess.Popen, phase: str) -> None:
+    def wait_for(self, process: subprocess.Popen | Forked, phase: str) -> None:
         """Waits until the run is in a phase, as far as its files and its output tell, or has ended."""
         model = self.folder / "model"
         reached = {
@@ -65,7 +65,7 @@ class Run(Case):
         while process.poll() is None and not reached():
             time.sleep(0.0005)
 
-    def problems(self, process: subprocess.Popen, status: tuple[int, ...]) -> list[str]:
+    def problems(self, process: subprocess.Popen | Forked, status: tuple[int, ...]) -> list[str]:
         """What is wrong with the end of the run."""
         try:
             ended = process.wait(GRACE)
@@ -152,10 +152,12 @@ def main() -> int:
     parser.add_argument("--disks", type=int, nargs="*", metavar="KIB", default=[8, 64, 300, 600])
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--out", type=Path, metavar="FILE")
+    add_program(parser)
     options = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="trouble-") as name:
         root = Path(name)
+        choose_program(options, root / "compiled")
         case = Run(root / "run", options.backend, root / "compiled")
         rows = [
             *terminated(case, tuple(options.phases)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskrcnn.config import Category
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 from maskrcnn.inference.outputs import FORMATS
 from maskrcnn.inference.outputs.coco import writing_dataset, writing_results
 from maskrcnn.inference.outputs.drawn import writing_crops, writing_drawings, writing_masks
@@ -49,7 +49,7 @@ class Saving:
         """
         names = [category.name for category in categories]
         for kind, given, known in (("--save", self.formats, FORMATS), ("--classes", self.classes, names)):
-            for name in given:
+            for name in expect(given, list | tuple, kind):
                 if name not in known:
                     raise UserError(f"{kind} {name}: expected some of {', '.join(known)}")
 
