@@ -3,7 +3,7 @@
     python -m tests.soak.mosaic runs/demo                        # 4000x3000 px, tiles of 1024 px that overlap by 0.2
 
 The folder is one of `maskrcnn demo`. An object is found again if the mosaic has a detection of its class whose mask has
-an IoU of 0.5 with it.
+an IoU of 0.5 with it. What the model itself loses when its image moves by some pixels is measured beside it.
 """
 
 import argparse
@@ -32,12 +32,13 @@ def main() -> None:
     parser.add_argument("--mosaics", type=int, default=4)
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--overlap", type=float, default=0.2)
+    parser.add_argument("--shift", type=int, default=-8, help="of the single images that are moved, px")
     options = parser.parse_args()
     model, count = load(options.demo_dir), options.columns * options.rows
     data = options.demo_dir / "data"
     truth = dict(ground_truth_detections(data / "annotations" / "instances_val.json"))
     files = sorted((data / "val").glob("*.jpg"))[: count * options.mosaics]
-    totals = np.zeros(5, int)
+    totals = np.zeros(7, int)
     for first in range(0, len(files) - count + 1, count):
         chosen = files[first : first + count]
         pixels = [np.asarray(Image.open(file).resize((options.side,) * 2, Image.Resampling.BICUBIC)) for file in chosen]
@@ -46,27 +47,35 @@ def main() -> None:
         ]
         mosaic = np.concatenate(rows)
         whole = model.predict(mosaic, tile=options.tile, overlap=options.overlap).above(SCORE)
-        singles = _place([found.above(SCORE) for found in model.predict(pixels)], mosaic.shape[:2], options.columns)
-        known = _place([truth[int(file.stem)] for file in chosen], mosaic.shape[:2], options.columns)
-        again, right, right_again = _matched(singles, whole), _matched(known, singles), _matched(known, whole)
-        wrong = len(whole) - int(_matched(whole, known).sum())
-        totals += [len(singles), again.sum(), right.sum(), (right & right_again).sum(), wrong]
-    names = (
-        "detections in the single images",
-        "found again",
-        "of them right",
-        "right ones found again",
-        "false positives",
-    )
+        size = mosaic.shape[:2]
+        corners = [(options.side * (k // options.columns), options.side * (k % options.columns)) for k in range(count)]
+        moved = [
+            tuple(np.clip(np.add(corner, options.shift), 0, np.subtract(size, options.side))) for corner in corners
+        ]
+        again_at = [mosaic[y : y + options.side, x : x + options.side] for y, x in moved]
+        singles = _place([found.above(SCORE) for found in model.predict(pixels)], size, corners, options.side)
+        shifted = _place([found.above(SCORE) for found in model.predict(again_at)], size, moved, options.side)
+        known = _place([truth[int(file.stem)] for file in chosen], size, corners, options.side)
+        right, wrong = _matched(known, singles), len(whole) - int(_matched(whole, known).sum())
+        found_again = [n for other in (whole, shifted) for n in _found_again(singles, known, other)]
+        totals += [len(singles), right.sum(), *found_again, wrong]
+    names = ("detections in the single images", "of them right", "found again", "right ones found again")
+    names += ("found again, moved", "right ones found again, moved", "false positives")
     print(format_table([dict(zip(names, totals.tolist(), strict=True))]))
 
 
-def _place(found: Sequence[Detections], size: tuple[int, int], columns: int) -> Detections:
-    """The detections of single images at their places in the mosaic, as one."""
-    side = size[1] // columns
+def _found_again(singles: Detections, known: Detections, other: Detections) -> tuple[int, int]:
+    """How many detections of the single images others have too, and how many of the known objects that these have."""
+    right = _matched(known, singles) & _matched(known, other)
+    return int(_matched(singles, other).sum()), int(right.sum())
+
+
+def _place(
+    found: Sequence[Detections], size: tuple[int, int], corners: Sequence[tuple[int, int]], side: int
+) -> Detections:
+    """The detections of images at their places in the mosaic, top and left, as one."""
     rles = []
-    for number, one in enumerate(found):
-        top, left = side * (number // columns), side * (number % columns)
+    for (top, left), one in zip(corners, found, strict=True):
         for mask in one.masks:
             pixels = np.zeros(size, np.uint8, order="F")
             scaled = Image.fromarray(mask.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
