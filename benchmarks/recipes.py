@@ -42,25 +42,22 @@ BASE: Settings = FROM_SCRATCH | {
     "train.evaluate_every": 0,
     "data.max_instances": None,
 }
+DROP: dict[str, Any] = {
+    "train.decay": "steps",
+    "train.learning_rate_values": (0.002, 0.0002),
+    "train.learning_rate_boundaries": (0.1, 0.7),
+}
 RECIPES: dict[str, Settings] = {
     "preset cpu": {},
-    "SGD, rate 0.02": {"train.optimizer": "sgd", "train.learning_rate_values": (0.02,)},
     "SGD, rate 0.05": {"train.optimizer": "sgd", "train.learning_rate_values": (0.05,)},
-    "half the rate": {"train.learning_rate_values": (0.001,)},
     "twice the rate": {"train.learning_rate_values": (0.004,)},
-    "a drop at 70%": {
-        "train.decay": "steps",
-        "train.learning_rate_values": (0.002, 0.0002),
-        "train.learning_rate_boundaries": (0.1, 0.7),
-    },
+    "a drop at 70%": DROP,
+    "batches of 8 and a drop at 70%": DROP | {"train.batch_size": 8},
     "EMA 0.99": {"train.ema": 0.99},
-    "batches of 2": {"train.batch_size": 2},
     "batches of 8": {"train.batch_size": 8},
     "no flip": {"data.horizontal_flip": False},
-    "scales 0.8 to 1.25": {"data.scale_jitter": (0.8, 1.25)},
     "scales 0.1 to 2 (LSJ)": {"data.scale_jitter": (0.1, 2.0)},
     "copy-paste 0.5": {"data.copy_paste": 0.5},
-    "color jitter 0.4": {"data.color_jitter": 0.4},
     "frozen norms": {"norm.train": False},
     "frozen stem": {"backbone.freeze_at": 1},
 }
@@ -76,7 +73,6 @@ STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the
     "from scratch": (False, SECOND, {}),
     "fine-tuned": (True, SECOND, {}),
     "fine-tuned, no name in common": (True, RENAMED, {}),
-    "fine-tuned, a quarter of the rate": (True, SECOND, {"train.learning_rate_values": (0.0005,)}),
     "fine-tuned as COCO's weights are": (
         True,
         SECOND,
@@ -88,7 +84,7 @@ STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the
         },
     ),
 }
-FIRST_STEPS = 1400
+FIRST_STEPS, ALL_STEPS = 1400, (100, 300, 1000)
 VAL_IMAGES = 100
 
 
@@ -176,7 +172,7 @@ def compare_recipes(options: argparse.Namespace) -> None:
     else:
         data = draw(folder / "data", train_images=200)
     for seed in options.seeds:
-        for recipe in options.recipes or RECIPES:
+        for recipe in options.only or RECIPES:
             costly = _costly(recipe)
             alike = next(other for other in RECIPES if _costly(other) == costly)
             short = train_once(
@@ -221,17 +217,20 @@ def compare_starts(options: argparse.Namespace) -> None:
     others = draw(folder / "others", train_images=100, seed=1)
     for seed in options.seeds:
         for steps in options.steps:
-            for start, (tuned, names, settings) in STARTS.items():
+            for start in options.only or STARTS:
+                tuned, names, settings = STARTS[start]
                 data = select_classes(others, folder / "_".join(names.values()), names)
                 config = base.override({**settings, "train.seed": seed})
                 run = train_once(folder / f"{start} {steps}, {seed}", data, config, steps, first if tuned else None)
                 _report(f"{start} {steps}", seed, run)
-    named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in options.steps} for start in STARTS}
-    rows = [
-        {"start": start, "steps": steps, **summarize(own[steps])}
-        for steps in options.steps
-        for start, own in named.items()
-    ]
+    named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in ALL_STEPS} for start in STARTS}
+    named = {start: {steps: runs for steps, runs in own.items() if runs} for start, own in named.items()}
+    rows = []
+    for start, own in named.items():
+        shared = [new for old, new in STARTS[start][1].items() if old in FIRST]
+        for steps, runs in own.items():
+            known = statistics.mean(run["classes"][name] for run in runs for name in shared)
+            rows.append({"start": start, "steps": steps, **summarize(runs), "mask AP of circle and square": known})
     title = f"Fine-tuning on 100 drawn images of other classes, at {options.side} px"
     save_result(RESULTS / "finetuning.json", title, rows, runs=named)
     with plotting(RESULTS / "finetuning.png", title) as axis:
@@ -241,7 +240,7 @@ def compare_starts(options: argparse.Namespace) -> None:
             for steps, runs in own.items():
                 axis.plot([steps] * len(runs), [run["mask"] for run in runs], "o", color=line.get_color())
         axis.set(xlabel="steps of the whole training", ylabel="mask AP", xscale="log")
-        axis.set_xticks(options.steps, options.steps)
+        axis.set_xticks(ALL_STEPS, ALL_STEPS)
         axis.legend()
     print(format_table(rows))
 
@@ -273,7 +272,7 @@ def _read_runs(folder: Path, name: str) -> list[dict[str, Any]]:
 def summarize(runs: list[dict[str, Any]]) -> Row:
     """Means over the seeds, and the deviation of one run."""
     row: Row = {"seeds": len(runs)}
-    for name, title in (("mask", "mask AP"), ("mask50", "mask AP50"), ("box", "box AP")):
+    for name, title in (("mask", "mask AP"), ("mask50", "mask AP50")):
         row[title] = statistics.mean(run[name] for run in runs)
     masks = [run["mask"] for run in runs]
     row["mask AP, deviation"] = statistics.stdev(masks) if len(runs) > 1 else None
@@ -285,11 +284,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("recipes", "finetuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000], help="of fine-tuning")
+    parser.add_argument("--steps", type=int, nargs="+", default=ALL_STEPS, help="of fine-tuning")
     parser.add_argument("--model", choices=MODELS, default="demo", help="the demonstration's, or the preset's")
     parser.add_argument("--side", type=int, default=128, help="px of the images")
     parser.add_argument("--seconds", type=float, default=50, help="processor seconds of the steps of each recipe")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, metavar="NAME", help="only these; default: all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes or starts; default: all")
     parser.add_argument("--data_dir", type=Path, help="COCO dataset with train and val; default: drawn shapes")
     parser.add_argument("--classes", nargs="+", help="of that dataset; others are left out")
     parser.add_argument("--work_dir", type=Path, default=Path("runs/recipes"))

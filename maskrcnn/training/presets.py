@@ -104,7 +104,9 @@ class Recipe:
     def _changes(self, preset: str, images: int) -> dict[str, Any]:
         if preset == "reference":
             return {}
-        if self.pretrained:
+        if self.pretrained and preset == "cpu" and self.pretrained.image.max_side <= SMALL_MODEL["image.max_side"]:
+            schedule, changes = SCHEDULES["scratch"], FROM_SCRATCH  # a small model keeps its size, and its recipe
+        elif self.pretrained:
             schedule, changes = SCHEDULES["cpu" if preset == "cpu" else "gpu"], FINE_TUNING_ON_GPU
             if preset == "cpu":
                 changes = FINE_TUNING_ON_CPU

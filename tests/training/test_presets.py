@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from maskrcnn.config import Config
@@ -45,10 +47,16 @@ def test_settings_override_the_preset():
 
 
 def test_fine_tuning_keeps_the_architecture_of_the_weights():
-    pretrained = Config.tiny().model
+    pretrained = Config().override({"backbone.depth": 101}).model
     config = Recipe("cpu", pretrained=pretrained).complete(images=500, on_cpu=True)
     assert config.model.backbone == pretrained.backbone
-    assert config.train.optimizer == "sgd"
+    assert (config.model.image.max_side, config.train.optimizer) == (672, "sgd")
+
+
+def test_a_small_model_is_fine_tuned_at_its_own_size_with_the_recipe_that_it_was_trained_with():
+    scratch = Recipe("cpu").complete(images=500, on_cpu=True)
+    for small in (scratch.model, Config.tiny().model):
+        assert Recipe("cpu", pretrained=small).complete(images=500, on_cpu=True) == replace(scratch, model=small)
 
 
 def test_an_unknown_preset_is_named():
