@@ -24,7 +24,7 @@ def is_number(value: Any) -> bool:
 def are_numbers(values: list[Any]) -> bool:
     """Whether `is_number` holds for all values; of lists without other types, as nearly all are, it is told faster."""
     if values and {*map(type, values)} <= {int, float}:
-        return -LARGEST < min(values) and max(values) < LARGEST and math.isfinite(sum(values))
+        return min(values) > -LARGEST and max(values) < LARGEST and math.isfinite(sum(values))
     return all(map(is_number, values))
 
 
