@@ -1,6 +1,7 @@
 """The program ``maskrcnn``: its commands, its exit status, and errors in one line."""
 
 import argparse
+import contextlib
 import gc
 import io
 import logging
@@ -94,7 +95,8 @@ def report(error: Exception, *, verbose: bool) -> int:
     release(error)
     if line is None:
         return 1
-    print(f"error: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk, on which the output lies too
+        print(f"error: {line}", file=sys.stderr)
     return 2
 
 

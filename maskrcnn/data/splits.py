@@ -22,8 +22,7 @@ from maskrcnn.data.records.convert import write_records
 from maskrcnn.data.records.existing import Converted, read_converted
 from maskrcnn.data.records.origin import Origin
 from maskrcnn.data.records.split import Split, find_record_files, open_records
-from maskrcnn.errors import UserError
-from maskrcnn.input_files import as_path
+from maskrcnn.errors import UserError, expect
 
 logger = logging.getLogger("maskrcnn")
 
@@ -187,8 +186,8 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     Raises:
         UserError: no such folder, or nothing in it that is understood.
     """
-    folder = as_path(data_dir) if data_dir != "" else Path(data_dir)
-    if data_dir == "" or not os.path.isdir(folder):
+    folder = Path(expect(data_dir, str | Path, "data_dir"))
+    if not str(data_dir) or not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "no such folder"
         raise UserError(f"{data_dir or repr(data_dir)}: {problem}; give the folder of a dataset with --data_dir")
     if not 0 <= options.val_fraction < 1:

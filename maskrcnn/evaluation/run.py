@@ -13,12 +13,10 @@ from typing import Any
 from maskrcnn.config import Config
 from maskrcnn.data.loader.pipeline import Shard, eval_dataset
 from maskrcnn.data.splits import Split
-from maskrcnn.errors import expect
 from maskrcnn.evaluation.coco_metrics import KINDS, CocoScorer, Metrics, evaluate
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.inference.predictor import Model
 from maskrcnn.inference.sources import is_exported, load
-from maskrcnn.input_files import as_path
 from maskrcnn.logs.dllogger import DLLLog, LogOptions
 from maskrcnn.logs.throughput import BatchClock
 from maskrcnn.runtime.distribution import Devices, connect
@@ -71,12 +69,10 @@ def evaluate_model(
     Raises:
         UserError: no model, no data, or ground truth of other images or categories.
     """
-    logs = LogOptions() if logs is None else expect(logs, LogOptions, "logs")
-    settings = {} if settings is None else expect(settings, Mapping, "settings")
-    exported, path = load(model) if is_exported(model) else None, as_path(model)
-    data_dir, out_file = as_path(data_dir), None if out_file is None else as_path(out_file)
+    logs = LogOptions.of(logs)
+    exported, path = load(model) if is_exported(model) else None, Path(model)
     config = exported.config if exported else load_model_config(path)
-    config = config.override({"train.eval_samples": None, **settings})
+    config = config.override({"train.eval_samples": None}).override({} if settings is None else settings)
     devices = Devices() if exported else connect()
     name, folder = config.data.eval_split, path.parent if exported else path
     split = open_eval_split(config, data_dir, folder, name=name, eval_file=eval_file, announce=True)
@@ -89,7 +85,7 @@ def evaluate_model(
         metrics = evaluate_split(predictor, config, split, clock, devices, scorer)
         file.log((), {**flatten(metrics), **clock.speed()})
     prefix = f"{path.name}." if exported else ""
-    out = out_file or folder / f"{prefix}metrics_{name}.json"
+    out = Path(out_file) if out_file else folder / f"{prefix}metrics_{name}.json"
     write_json(metrics, out)
     logger.info("metrics written to %s", out)
     return Evaluation(metrics, scorer, split, config, out, Path(data_dir))

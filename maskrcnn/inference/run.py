@@ -31,6 +31,11 @@ class InferOptions:
     views: Views = field(default_factory=Views)  # tiles, augmentation
     video: VideoOptions = field(default_factory=VideoOptions)  # frames skipped, tracking
 
+    @classmethod
+    def of(cls, options: "InferOptions | None") -> "InferOptions":
+        """The options that a caller gives; None are the defaults."""
+        return cls() if options is None else expect(options, cls, "options")
+
     def __post_init__(self) -> None:
         expect(self.views, Views, "views")
         expect(self.video, VideoOptions, "video")
@@ -66,11 +71,11 @@ def infer_folder(
     Raises:
         UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
     """
-    options = InferOptions() if options is None else expect(options, InferOptions, "options")
+    options = InferOptions.of(options)
     paths = [paths] if isinstance(paths, str | Path) else expect(paths, list | tuple, "paths")
-    settings, out_dir = {} if settings is None else expect(settings, Mapping, "settings"), as_path(out_dir)
+    out_dir, settings = as_path(out_dir), {} if settings is None else settings
     source = open_source(model)
-    config = source.config.override({"train.eval_samples": None, **settings})
+    config = source.config.override({"train.eval_samples": None}).override(settings)
     if options.score_threshold < config.model.box_head.score_threshold:
         config = config.override({"model.box_head.score_threshold": options.score_threshold})
     saving = Saving(out_dir, options.save, options.score_threshold, options.classes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 from maskrcnn.runtime.files import writing
 
 PREFIX = "DLLL "
@@ -25,6 +25,11 @@ class LogOptions:
     tensorboard: str | Path | None = None  # folder for TensorBoard's event files
     graph: bool = False  # also write TensorFlow's graph of the model there, or into the model folder
     trackers: tuple[str, ...] = ()  # names of experiment trackers, see `maskrcnn.logs.trackers`
+
+    @classmethod
+    def of(cls, logs: "LogOptions | None") -> "LogOptions":
+        """The options that a caller gives; None are the defaults."""
+        return cls() if logs is None else expect(logs, cls, "logs")
 
 
 class DLLLog:

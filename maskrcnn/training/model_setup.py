@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from maskrcnn.config import Config, TrainConfig
+from maskrcnn.errors import expect
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend
 from maskrcnn.runtime.distribution import Devices
@@ -25,6 +26,15 @@ class Start:
     weights: str | Path | None = None  # a whole model, see `maskrcnn.weights.transfer.load_whole`
     backbone_checkpoint: str | Path | None = None  # see `maskrcnn.weights.transfer.load_backbone`
     build_model: Callable[[Config], Any] | None = None  # None builds `MaskRCNN`
+
+    @classmethod
+    def of(cls, start: "Start | None") -> "Start":
+        """What a caller gives; None is a model with random weights."""
+        return cls() if start is None else expect(start, cls, "start")
+
+    def __post_init__(self) -> None:
+        for source in (self.weights, self.backbone_checkpoint):
+            expect(source, str | Path | None, "weights")
 
 
 def prepare_backend(config: TrainConfig, devices: Devices) -> int:

@@ -8,17 +8,15 @@ from typing import Any
 import keras
 
 from maskrcnn.config import Config
-from maskrcnn.errors import expect
 from maskrcnn.evaluation.coco_metrics import Metrics
-from maskrcnn.input_files import as_path
 from maskrcnn.runtime.distribution import connect
 from maskrcnn.training.batches import TrainingData
-from maskrcnn.training.callbacks import training_callbacks
+from maskrcnn.training.callbacks import check_callbacks, training_callbacks
 from maskrcnn.training.evaluator import Evaluator
 from maskrcnn.training.log import open_log, write_graph
 from maskrcnn.training.model_setup import Start, build_model, prepare_backend
 from maskrcnn.training.plan import Plan, State, announce, make_plan
-from maskrcnn.training.presets import Recipe
+from maskrcnn.training.presets import Recipe, check_config
 from maskrcnn.training.session import Session
 from maskrcnn.training.splits import RunOptions
 
@@ -49,14 +47,12 @@ def train(
     Raises:
         UserError: data, a folder or settings that cannot be used, or a loss that is not finite.
     """
-    expect(config, Config | Recipe, "config")
-    start = Start() if start is None else expect(start, Start, "start")
-    options = RunOptions() if options is None else expect(options, RunOptions, "options")
-    callbacks = expect(callbacks, list | tuple, "callbacks")
-    model_dir, data_path = as_path(model_dir), None if data_dir is None else as_path(data_dir)
+    config, callbacks = check_config(config), check_callbacks(callbacks)
+    start, options = Start.of(start), RunOptions.of(options)
     devices = options.devices or connect()
     with Session(model_dir, devices) as session:
-        splits = session.open(config, data_path, options)
+        splits, model_dir = session.open(config, data_dir, options), session.model_dir
+        data_path = Path(data_dir) if data_dir is not None else None
         config = session.freeze(config, splits)
         data_seed = prepare_backend(config.train, devices)
         plan = make_plan(config.train, splits.train, devices.replicas)

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import as_path
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.files import claimed, remove_stale
 from maskrcnn.training.checkpoint import list_checkpoints, restore_latest
@@ -30,9 +31,9 @@ class Session:
         UserError: another run works in the folder, or another process of this run is lost.
     """
 
-    def __init__(self, model_dir: Path, devices: Devices):
-        self.model_dir, self.devices = model_dir, devices
-        self.checkpoints = model_dir / CHECKPOINTS
+    def __init__(self, model_dir: str | Path, devices: Devices):
+        self.model_dir, self.devices = as_path(model_dir), devices
+        self.checkpoints = self.model_dir / CHECKPOINTS
         self.check_folder: Callable[[], None] = lambda: None  # raises an error if the folder is deleted
         self.interruption = Interruption(has_checkpoint=lambda: bool(list_checkpoints(self.checkpoints)))
 

@@ -26,6 +26,11 @@ class RunOptions:
     logs: LogOptions = dataclasses.field(default_factory=LogOptions)
     devices: Devices | None = None  # from `maskrcnn.runtime.distribution.connect`; None is all of this machine
 
+    @classmethod
+    def of(cls, options: "RunOptions | None") -> "RunOptions":
+        """The options that a caller gives; None are the defaults."""
+        return cls() if options is None else expect(options, cls, "options")
+
     def __post_init__(self) -> None:
         expect(self.logs, LogOptions, "logs")
         expect(self.devices, Devices | None, "devices")

@@ -1,5 +1,6 @@
 """COCO's segmentations: polygons [[x1, y1, x2, y2, ...], ...] in px, or an RLE {size: [height, width], counts}."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,13 @@ Segmentation = list[list[float]] | dict[str, Any]
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number that a float can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def are_numbers(values: list[Any]) -> bool:
+    """Whether `is_number` holds for all values; of lists without other types, as nearly all are, it is told faster."""
+    if values and {*map(type, values)} <= {int, float}:
+        return min(values) > -LARGEST and max(values) < LARGEST and math.isfinite(sum(values))
+    return all(map(is_number, values))
 
 
 def number(value: Any) -> float | None:
@@ -93,7 +101,7 @@ def _is_point(value: Any) -> bool:
 
 
 def _check_polygon(polygon: Any) -> None:
-    if not isinstance(polygon, list) or not all(map(is_number, polygon)):
+    if not isinstance(polygon, list) or not are_numbers(polygon):
         raise EntryError("bad polygon", "polygon is not a list of finite numbers")
     if len(polygon) % 2:
         raise EntryError("bad polygon", f"polygon has an odd number of coordinates ({len(polygon)})")

@@ -1,0 +1,19 @@
+"""The exit status of a command that fails."""
+
+import errno
+import io
+
+import pytest
+
+from maskrcnn.cli.entry_point import main
+
+pytestmark = pytest.mark.no_backend
+
+
+def test_the_status_tells_of_an_error_that_cannot_be_printed(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    assert main(["train"]) == 2
