@@ -26,7 +26,7 @@ Tile = Rectangle
 SAME_OBJECT = 0.5  # intersection over the smaller area, both inside the strip
 CONTAINED = 0.8  # the same, for a further part of an object that a tile sees in several parts
 ROOM = 0.25  # of a tile's side, beside an object in its second look
-EDGE = 0.01  # of a tile's side, at least 2 px: a box that ends this near a seam is cut by it
+EDGE = 0.05  # of a tile's side, at least 2 px: a box that ends this near a seam is cut by it
 
 
 def tile_grid(image_size: tuple[int, int], views: "Views") -> list[Tile]:
