@@ -11,6 +11,7 @@ from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem
 from maskrcnn.data.formats.found_dataset import FoundSplit, RawSplit
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import no_collection
 
 AUGMENTED = ".rf."  # Roboflow: NAME.rf.HASH.jpg, once for each augmented copy of an image
 
@@ -23,6 +24,7 @@ class CheckedSplits:
     images: dict[str, int]  # also of splits that were not asked for
 
 
+@no_collection()
 def read_splits(
     sources: Mapping[str, FoundSplit], names: Iterable[str], rules: Rules, held_out: float | None
 ) -> CheckedSplits:

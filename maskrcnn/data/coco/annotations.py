@@ -122,15 +122,16 @@ def check_split(
     checker = _AnnotationChecker(listed, classes.ids, rules)
     annotations: dict[int, list[Annotation]] = {}
     for position, entry in enumerate(raw.content["annotations"]):
-        item = f"annotation {name_of(entry, position)}"
 
-        def repaired(kind: str, text: str, item: str = item) -> None:
-            problems.append(Problem(kind, path, item, text, Severity.REPAIRED))
+        def report(
+            kind: str, text: str, severity: Severity = Severity.REPAIRED, entry: Any = entry, position: int = position
+        ) -> None:
+            problems.append(Problem(kind, path, f"annotation {name_of(entry, position)}", text, severity))
 
         try:
-            annotation = checker.check(entry, repaired)
+            annotation = checker.check(entry, report)
         except EntryError as error:
-            problems.append(Problem(error.kind, path, item, str(error), error.severity))
+            report(error.kind, str(error), error.severity)
             continue
         if annotation is not None:
             annotations.setdefault(annotation.image_id, []).append(annotation)

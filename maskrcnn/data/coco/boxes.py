@@ -6,7 +6,7 @@ from typing import Any
 from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import EntryError, Severity
-from maskrcnn.data.coco.segmentation import number
+from maskrcnn.data.coco.segmentation import are_numbers, number
 
 Box = tuple[float, float, float, float]
 MAX_SLACK = 2.0, 0.05  # px, and fraction of the mask's side, by which a box may miss its mask
@@ -15,7 +15,9 @@ MIN_BOX_IOU = 0.5  # of a box with the box around its mask
 
 def numbers(bbox: Any) -> Box | None:
     """The four finite numbers of a list, or None."""
-    values = [number(value) for value in bbox] if isinstance(bbox, list) and len(bbox) == 4 else [None]
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return None
+    values = list(map(float, bbox)) if are_numbers(bbox) else [number(value) for value in bbox]
     return None if None in values else tuple(values)  # type: ignore[return-value]
 
 
@@ -67,7 +69,9 @@ def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Callable[[str, 
 
 
 def _agrees(box: Box, bounds: Box) -> bool:
-    return all(abs(a - b) <= MAX_SLACK[0] for a, b in zip(box, bounds, strict=True))
+    slack = MAX_SLACK[0]
+    near_start = abs(box[0] - bounds[0]) <= slack and abs(box[1] - bounds[1]) <= slack
+    return near_start and abs(box[2] - bounds[2]) <= slack and abs(box[3] - bounds[3]) <= slack
 
 
 def _surrounds(box: Box, bounds: Box) -> bool:

@@ -12,6 +12,8 @@ LARGEST = 2**53  # JSON's readers, COCOeval among them, hold larger integers in 
 
 def key_of(value: Any) -> Key | None:
     """An id in one form, so that 7, 7.0 and "7" are equal; None if it cannot be an id."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, float):

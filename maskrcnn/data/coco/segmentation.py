@@ -77,6 +77,8 @@ def _is_rle(value: Any) -> bool:
 
 def _as_polygons(segmentation: list[Any], repaired: Callable[[str, str], None]) -> list[list[float]]:
     """A list of flat lists of coordinates, made of one flat list, pairs, points {x, y}, or numbers as text."""
+    if all(isinstance(part, list) and len(part) > 2 and {*map(type, part)} <= {int, float} for part in segmentation):
+        return segmentation
     if all(not isinstance(part, list | dict) for part in segmentation):  # x1, y1, x2, y2, ...
         repaired("flat polygon", "segmentation is one flat list of coordinates, read as one polygon")
         segmentation = [segmentation]

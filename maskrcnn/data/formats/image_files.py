@@ -4,6 +4,7 @@ Annotation files carry paths of the machine that wrote them: of Windows, of a se
 without a suffix. All files of a dataset are listed once; the one whose path agrees best with the name is taken.
 """
 
+import contextlib
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ from maskrcnn.imaging.read import SUFFIXES
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos"}
 MASK_FOLDERS = {"mask", "masks", "label", "labels", "annotations", "annots", "segmentationclass", "segmentationobject"}
 SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
+OF_URLS = re.compile(r"[%?#:]|^//")
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's
 
 
@@ -44,9 +46,12 @@ class ImageFinder:
         if "\0" in reference:
             return None
         for name in possible_names(reference):
-            if candidates := self._candidates(name):
+            candidates = self._candidates(name)
+            if len(candidates) == 1:
+                return self.folder / candidates[0]
+            if candidates:
                 ranked = sorted(((self._rank(path, name, near), path) for path in candidates), reverse=True)
-                if len(ranked) == 1 or ranked[0][0] > ranked[1][0]:
+                if ranked[0][0] > ranked[1][0]:
                     return self.folder / ranked[0][1]
             elif name.suffix.lower() in SUFFIXES and os.path.isfile(near / name):  # outside the folder
                 return Path(os.path.normpath(near / name))
@@ -56,16 +61,17 @@ class ImageFinder:
         """The files of that name in any letter case, else those that differ in the suffix, but for masks."""
         with self._lock:
             if not self._index:
-                index = defaultdict(list)
+                index, depth = defaultdict(list), len(self.folder.parts)
                 for path in walk(self.folder, SUFFIXES):
-                    relative = PurePosixPath(path.relative_to(self.folder).as_posix())
+                    relative = PurePosixPath(*path.parts[depth:])
                     index[_folded(path.name)].append(relative)
                     index[f"{_same(path.stem)}/"].append(relative)
                 self._index = index
+        if exact := self._index.get(_folded(name.name)):
+            return exact
         stems = (name.stem, name.name) if name.suffix.lower() in SUFFIXES else (name.name, name.stem)
         others = (self._index.get(f"{_same(stem)}/", []) for stem in stems)
-        same_stem = next((group for group in map(_without_masks, others) if group), [])
-        return self._index.get(_folded(name.name)) or same_stem
+        return next((group for group in map(_without_masks, others) if group), [])
 
     def _rank(self, path: PurePosixPath, name: PurePosixPath, near: Path) -> tuple[int, ...]:
         folders = path.parts[:-1]
@@ -87,15 +93,14 @@ def _without_masks(paths: list[PurePosixPath]) -> list[PurePosixPath]:
 def possible_names(file_name: str) -> Iterator[PurePosixPath]:
     """Paths that a name may mean: as it stands, of Windows, of a URL and its query, without an uploader's prefix."""
     text = file_name.replace("\\", "/").strip()
-    try:
-        url = urlsplit(text)
-        texts = [text, unquote(text), *(parse_qs(url.query).get("d", [])), unquote(url.path)]
-    except ValueError:  # "//[x" is no URL
-        texts = [text]
-    for text in dict.fromkeys(texts):
-        if PurePosixPath(text).name:
-            yield PurePosixPath(text)
-    name = PurePosixPath(texts[-1]).name
+    texts = [text]
+    if OF_URLS.search(text):
+        with contextlib.suppress(ValueError):  # "//[x" is no URL
+            url = urlsplit(text)
+            texts = [text, unquote(text), *(parse_qs(url.query).get("d", [])), unquote(url.path)]
+    paths = [PurePosixPath(text) for text in dict.fromkeys(texts)]
+    yield from (path for path in paths if path.name)
+    name = paths[-1].name
     if UPLOAD_PREFIX.match(name):
         yield PurePosixPath(UPLOAD_PREFIX.sub("", name))
 
@@ -111,9 +116,15 @@ def locate(names: list[str], finder: ImageFinder, near: Path) -> tuple[Path, dic
     found = _one_to_one({name: PurePosixPath(path.as_posix()) for name, path in places.items()})
     bases = Counter(base for name, path in found.items() if (base := _base(path, name)) is not None)
     base = bases.most_common(1)[0][0] if bases else next(iter(found.values()), PurePosixPath("x")).parent
-    renamed = {name: os.path.relpath(path, base).replace(os.sep, "/") for name, path in found.items()}
-    moved = [name for name, new in renamed.items() if PurePosixPath(name) != PurePosixPath(new)]
+    renamed = {name: _relative(path, base) for name, path in found.items()}
+    moved = [name for name, new in renamed.items() if name != new and PurePosixPath(name) != PurePosixPath(new)]
     return Path(base), renamed, moved
+
+
+def _relative(path: PurePosixPath, base: PurePosixPath) -> str:
+    if path.is_relative_to(base):
+        return "/".join(path.parts[len(base.parts) :])
+    return os.path.relpath(path, base).replace(os.sep, "/")
 
 
 def _one_to_one(found: dict[str, PurePosixPath]) -> dict[str, PurePosixPath]:
@@ -123,6 +134,9 @@ def _one_to_one(found: dict[str, PurePosixPath]) -> dict[str, PurePosixPath]:
         names.setdefault(path, []).append(name)
     kept = {}
     for path, rivals in names.items():
+        if len(rivals) == 1:
+            kept[rivals[0]] = path
+            continue
         fits = [max(_common(path.parts[::-1], one.parts[::-1]) for one in possible_names(name)) for name in rivals]
         if fits.count(max(fits)) == 1:
             kept[rivals[fits.index(max(fits))]] = path
@@ -141,8 +155,8 @@ def _same(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    path = PurePosixPath(_same(name))
-    return path.with_suffix(SAME_SUFFIX[path.suffix]).name if path.suffix in SAME_SUFFIX else path.name
+    stem, suffix = os.path.splitext(_same(name))
+    return stem + SAME_SUFFIX.get(suffix, suffix)
 
 
 def _common(left: tuple[str, ...], right: tuple[str, ...]) -> int:
