@@ -59,8 +59,7 @@ def output(folder, format):
     ("name", "format"),
     [
         *[(name, "onnx") for name in ("v1", "v2", "detectron2", "winograd")],
-        ("v2", "openvino"),
-        pytest.param("detectron2", "openvino", marks=SLOW),
+        *[pytest.param(name, "openvino", marks=SLOW) for name in ("v2", "detectron2")],
         *[pytest.param(name, "litert", marks=SLOW) for name in ("v1", "v2", "detectron2")],
     ],
 )
@@ -150,8 +149,8 @@ def test_tensorrt_needs_one_canvas_and_few_candidates(config, make_model, tmp_pa
         ("onnx", "box_head/classes"),
         pytest.param("onnx", "mask_head/upsample", marks=SLOW),
         ("openvino", "mask_head/upsample"),
-        ("litert", "mask_head/upsample"),
-        ("saved_model", "box_head/classes"),
+        pytest.param("litert", "mask_head/upsample", marks=SLOW),
+        pytest.param("saved_model", "box_head/classes", marks=SLOW),
         pytest.param("tensorrt", "rpn/deltas/conv", marks=SLOW),
     ],
 )

@@ -73,6 +73,7 @@ def test_encoded_images_are_resized_as_the_predictor_does(folder, photo):
         np.testing.assert_allclose(np.clip(outputs["boxes"].numpy()[valid], 0, limits), expected.boxes, atol=1e-2)
 
 
+@pytest.mark.slow  # a second whole export; the backbone alone is in test_keras_backbone
 def test_a_backbone_of_keras_is_exported(make_model, tmp_path):
     config = Config.tiny().override({**MICRO, "backbone.name": "MobileNetV3Small"})
     config = dataclasses.replace(config, categories=(Category(1, 10, "cat"), Category(2, 25, "dog")))
