@@ -214,7 +214,7 @@ def test_weight_decay_is_of_kernels_only(config):
     assert float(l2_loss(model.trainable_variables, 1e-4)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow_under_jax
+@pytest.mark.slow  # a minute; the overfitting of `make soak` and the demonstration show the same
 def test_it_learns_two_squares(config):
     """The whole chain at once: after 80 steps both squares are found, with their classes and full masks."""
     keras.utils.set_random_seed(0)

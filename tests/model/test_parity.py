@@ -110,7 +110,7 @@ def test_image_without_detections_in_a_batch(state: dict[str, Any]) -> None:
     np.testing.assert_allclose(results["det.mask_prob"][1, :3], golden["det.mask_prob"][:3], atol=5e-4)
 
 
-@pytest.mark.slow_under_jax
+@pytest.mark.slow  # a minute; `make parity` compares whole trainings, and losses and gradients are tested here
 def test_training_follows_torchvision(state: dict[str, Any]) -> None:
     golden = load_arrays("training_v1")
     trained = build_model(training_config(), state)
