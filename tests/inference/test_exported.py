@@ -64,6 +64,7 @@ def photo(tmp_path):
     return path
 
 
+@pytest.mark.slow_under_jax
 def test_it_predicts_without_keras_what_the_model_predicts(exported, photo, model_and_config):
     command = [sys.executable, "-c", BLOCKED, str(exported), str(photo)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)

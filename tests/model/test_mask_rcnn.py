@@ -66,6 +66,7 @@ def test_detections_are_sorted_and_padded(config):
     assert np.all((outputs["boxes"] >= 0) & (outputs["boxes"] <= 128))
 
 
+@pytest.mark.slow_under_jax
 def test_an_image_without_objects_has_no_box_and_mask_loss(config):
     keras.utils.set_random_seed(0)
     batch = make_batch(config)
@@ -100,6 +101,7 @@ def test_a_saved_model_is_the_same_model(config, tmp_path):
         np.testing.assert_array_equal(np.asarray(read), np.asarray(saved))
 
 
+@pytest.mark.slow_under_jax
 def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
     config = dataclasses.replace(micro.override({"box_head.samples": 32}), categories=CATEGORIES)
     batch = {name: keras.ops.convert_to_tensor(value) for name, value in make_batch(config).items()}

@@ -18,6 +18,7 @@ from maskrcnn.weights.rules import DETECTRON2, convert
 from maskrcnn.weights.variables import model_variables
 
 
+@pytest.mark.slow_under_jax
 def test_torchvision_model(mask_rcnn_state, save, labels, tmp_path: Path) -> None:
     done = import_checkpoint(save(mask_rcnn_state), tmp_path / "model", labels=labels)
     assert done.num_tensors == len(mask_rcnn_state)
