@@ -40,6 +40,11 @@ def as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def is_path(text: str) -> bool:
+    """Whether a text can be the path of a file."""
+    return 0 < len(text) < MAX_PATH and "\0" not in text and is_unicode(text)
+
+
 def as_path(value: Any) -> Path:
     """The path that a caller gives.
 
@@ -47,7 +52,7 @@ def as_path(value: Any) -> Path:
         UserError: what is given can be none.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not 0 < len(text) < MAX_PATH or "\0" in text or not is_unicode(text):
+    if not isinstance(text, str) or not is_path(text):
         raise UserError(f"{ascii(value)[:60]}: no path of a file or folder ({type(value).__name__}); give a path")
     return Path(text)
 
@@ -150,7 +155,7 @@ def parse_json(data: bytes | str) -> Any:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Keeps Python from looking for circles among millions of new objects that form none: a third of the time."""
+    """Suspends the garbage collector, which finds no cycles among millions of new objects, in a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

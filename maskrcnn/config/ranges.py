@@ -7,6 +7,7 @@ memory.
 from typing import Annotated
 
 from maskrcnn.config.typed_fields import Rule, between
+from maskrcnn.input_files import is_path
 
 ASCENDING = Rule(lambda numbers: list(numbers) == sorted(numbers), "in ascending order")
 
@@ -62,8 +63,4 @@ Boundaries = Annotated[tuple[Annotated[float, between(0, 1_000_000)], ...], _ite
 
 # Text
 Name = Annotated[str, Rule(lambda text: text.isidentifier() and len(text) < 100, "that is a name")]
-FilePath = Annotated[str, Rule(lambda text: _is_path(text), "of 1 to 4095 characters in UTF-8 without NUL")]
-
-
-def _is_path(text: str) -> bool:
-    return 0 < len(text) < 4096 and "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+FilePath = Annotated[str, Rule(is_path, "of 1 to 4095 characters in UTF-8 without NUL")]

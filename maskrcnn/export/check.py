@@ -40,8 +40,13 @@ class Tolerance:
 
 
 # Rounding moves boxes and scores a little, and doubtful detections come and go; `maskrcnn eval --model` tells how many.
-INT8 = Tolerance(reach=0.25, agreement=0.8)  # bfloat16, too, has 8 bits
-HALF = Tolerance(reach=0.05, agreement=0.98)
+EIGHT_BITS = Tolerance(reach=0.25, agreement=0.8)
+TOLERANCES = {
+    "float32": Tolerance(),
+    "float16": Tolerance(reach=0.05, agreement=0.98),
+    "bfloat16": EIGHT_BITS,
+    "int8": EIGHT_BITS,
+}
 
 
 @dataclass(frozen=True)

@@ -38,4 +38,4 @@ def onnx_file(model: "MaskRCNN", config: Config, options: "ExportOptions", *, st
     backbone = None if is_resnet else backbone_writer(model.resnet)
     shape = InputShape(options.batch, height, width)
     built = build_onnx(config, weights, shape, backbone=backbone, static=static)
-    return compute_in_half(built, options.kind.half) if options.half and options.kind.half else built
+    return compute_in_half(built, options.precision) if options.half else built

@@ -87,6 +87,11 @@ class ExportOptions:
         return FORMATS[self.format]
 
     @property
+    def precision(self) -> str:
+        """What the layers compute in: "float32", "float16", "bfloat16" or "int8"."""
+        return "int8" if self.int8 else self.kind.half or "float32" if self.half else "float32"
+
+    @property
     def file(self) -> str:
         """The file's default name."""
         name = Path(self.kind.file)

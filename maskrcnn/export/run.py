@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.calibration import calibration_images, cropped, read_images
-from maskrcnn.export.check import HALF, INT8, Difference, Tolerance, check_file, format_differences, refuse
+from maskrcnn.export.check import TOLERANCES, Difference, check_file, format_differences, refuse
 from maskrcnn.export.options import ExportOptions
 from maskrcnn.inference.exported import load_exported
 from maskrcnn.input_files import as_path
@@ -57,7 +57,7 @@ def export_model(
         import_extra(package)
     path = _output_path(source, out, options)
     model, config = _open(source)
-    tolerance = _tolerance(options)
+    tolerance = TOLERANCES[options.precision]
     with _temporary_folder(path) as folder:
         written = folder / path.name
         options.kind.write(model, config, written, options)
@@ -73,12 +73,6 @@ def export_model(
                 os.replace(path.parent / file.name, folder / "before")
             os.replace(file, path.parent / file.name)
     return Exported(path, differences)
-
-
-def _tolerance(options: ExportOptions) -> Tolerance:
-    if options.int8 or (options.half and options.kind.half == "bfloat16"):
-        return INT8
-    return HALF if options.half else Tolerance()
 
 
 def _output_path(source: Any, out: str | Path | None, options: ExportOptions) -> Path:

@@ -33,8 +33,8 @@ class Start:
         return cls() if start is None else expect(start, cls, "start")
 
     def __post_init__(self) -> None:
-        for source in (self.weights, self.backbone_checkpoint):
-            expect(source, str | Path | None, "weights")
+        for name in ("weights", "backbone_checkpoint"):
+            expect(getattr(self, name), str | Path | None, name)
 
 
 def prepare_backend(config: TrainConfig, devices: Devices) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from maskrcnn.errors import UserError
 from maskrcnn.export.check import (
-    INT8,
+    EIGHT_BITS,
     Difference,
     Tolerance,
     agreement,
@@ -106,16 +106,16 @@ def test_the_image_that_differs_is_named():
 def test_an_int8_file_may_differ_but_must_find_most():
     live, exported = outputs([0.9, 0.6, 0.1]), outputs([0.8, 0.5, 0.1])
     exported["boxes"][:3, 2] += 2  # a fifth of their sides
-    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=EIGHT_BITS)]
     assert agreement(rows) == pytest.approx(1.0)
-    refuse(rows, INT8, Path("model.onnx"))
+    refuse(rows, EIGHT_BITS, Path("model.onnx"))
     exported["boxes"][2] += 4  # the doubtful one
-    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=EIGHT_BITS)]
     assert rows[0].unmatched == 2
     assert agreement(rows) == pytest.approx(2.8 / 3.0)
-    assert format_differences(rows, INT8).endswith("weighted by score: 93.3%, at least 80% expected")
-    refuse(rows, INT8, Path("model.onnx"))
+    assert format_differences(rows, EIGHT_BITS).endswith("weighted by score: 93.3%, at least 80% expected")
+    refuse(rows, EIGHT_BITS, Path("model.onnx"))
     exported["classes"][0] = 2  # the clearest one
-    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=INT8)]
+    rows = [compare_outputs("image", live, exported, score_threshold=0.05, tolerance=EIGHT_BITS)]
     with pytest.raises(UserError, match=r"model\.onnx: only 37% of its detections, weighted by their scores"):
-        refuse(rows, INT8, Path("model.onnx"))
+        refuse(rows, EIGHT_BITS, Path("model.onnx"))

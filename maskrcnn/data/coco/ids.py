@@ -14,14 +14,12 @@ def key_of(value: Any) -> Key | None:
     """An id in one form, so that 7, 7.0 and "7" are equal; None if it cannot be an id."""
     if type(value) is int:
         return value
-    if isinstance(value, bool):
-        return None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, str):
         text = value.strip()
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text or None
-    return value if isinstance(value, int) else None
+    return None
 
 
 def integer_ids(keys: Iterable[Key]) -> dict[Key, int]:
