@@ -41,7 +41,7 @@ test: test-tensorflow test-jax
 
 test-tensorflow test-jax: test-%: .venv/.installed
 	@echo "== tests under KERAS_BACKEND=$*"
-	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: format lint types imports test
 
@@ -107,7 +107,7 @@ test-isa: .venv/.installed
 
 $(addprefix test-isa-,$(ISA)): test-isa-%:
 	@$(if $(isa-$*),,echo "error: no ISA $*; see the Makefile" >&2; exit 2;) log=$$(mktemp); \
-	if env $(isa-$*) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile >$$log 2>&1; \
+	if env $(isa-$*) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder >$$log 2>&1; \
 	then status=0; else status=1; grep -E '^(FAILED|ERROR)' $$log || tail -n 30 $$log; fi; \
 	echo "$*: $$(grep -E '(passed|failed|error).* in ' $$log | tail -n 1)"; rm $$log; exit $$status
 

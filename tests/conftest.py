@@ -46,6 +46,9 @@ NO_BACKEND = (
     "weights/test_published",
 )
 
+# Rooms with the longest tests, which come first: the workers then end together.
+LONGEST = ("model", "export", "training", "inference", "cli", "ops")
+
 MICRO = {
     "image.min_side": 64,
     "image.max_side": 64,
@@ -112,7 +115,7 @@ class StandIn(keras.Model):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects what is slow
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Makes tests slow that are so under JAX; skips those whose numbers a restricted processor does not have.
+    """Puts long tests first; makes those slow that are so under JAX; skips what a restricted processor cannot compute.
 
     Tests that no backend computes run under TensorFlow only.
 
@@ -122,6 +125,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         repeated = [item for item in items if runs_once(item)]
         items[:] = [item for item in items if not runs_once(item)]
         config.hook.pytest_deselected(items=repeated)
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONGEST)
     restricted = os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX2")
     for item in items:
         if keras.backend.backend() == "jax":

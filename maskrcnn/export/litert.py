@@ -47,12 +47,12 @@ def convert(
         inputs = {"images": images, "image_sizes": image_sizes}
         return model.stateless_call(*constants, inputs, training=False)[0]
 
-    signatures = {}
+    trace, signatures = tf.function(detect, autograph=False), {}
     with tracing_without_xla(plainly=True), tempfile.TemporaryDirectory() as folder:
         for height, width in canvases:
             images = tf.TensorSpec([batch, height, width, 3], tf.uint8, "images")
             image_sizes = tf.TensorSpec([batch, 2], tf.float32, "image_sizes")
-            signatures[f"{height}x{width}"] = tf.function(detect).get_concrete_function(images, image_sizes)
+            signatures[f"{height}x{width}"] = trace.get_concrete_function(images, image_sizes)
         tf.saved_model.save(tf.Module(), folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         if half:

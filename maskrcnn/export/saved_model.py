@@ -37,11 +37,11 @@ def save_traced(model: "MaskRCNN", config: Config, path: Path, size: InputSize) 
     module: Any = tf.Module()
     module.variables_of_model = model.variables  # tracked, so that they are saved
 
-    @tf.function(input_signature=[images, image_sizes])
+    @tf.function(input_signature=[images, image_sizes], autograph=False)
     def detect(images: Any, image_sizes: Any) -> dict[str, Any]:
         return model({"images": images, "image_sizes": image_sizes}, training=False)
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, "encoded")])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, "encoded")], autograph=False)
     def detect_encoded(encoded: Any) -> dict[str, Any]:
         return _detect_encoded(model, encoded, config.model.image)
 

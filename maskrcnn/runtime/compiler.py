@@ -134,7 +134,7 @@ def compile_inference(model: Any, *, xla: bool = False) -> Callable[[dict[str, A
     if active_backend() != "jax":
         import tensorflow as tf
 
-        return tf.function(lambda batch: model(batch, training=False), jit_compile=xla)
+        return tf.function(lambda batch: model(batch, training=False), jit_compile=xla, autograph=False)
     import jax
 
     weights = [[v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]]
@@ -152,7 +152,7 @@ def write_graph(function: Callable, batch: dict, directory: str) -> Counter[str]
         raise UserError("--log_graph needs the TensorFlow backend; leave it out or add --backend tensorflow")
     import tensorflow as tf
 
-    graph = tf.function(function).get_concrete_function(batch).graph
+    graph = tf.function(function, autograph=False).get_concrete_function(batch).graph
     writer = tf.summary.create_file_writer(directory)
     with writer.as_default():
         tf.summary.graph(graph)

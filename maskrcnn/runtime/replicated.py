@@ -27,7 +27,9 @@ class TensorFlowBatchPredictor(BatchPredictor):
 
         super().__init__(model)
         self.strategy, self.devices = strategy, devices
-        self.run = tf.function(lambda batch: self.strategy.run(lambda part: model(part, training=False), (batch,)))
+        self.run = tf.function(
+            lambda batch: self.strategy.run(lambda part: model(part, training=False), (batch,)), autograph=False
+        )
 
     def predict_on_batch(self, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same as in the base; the batch size is a multiple of the devices."""

@@ -21,6 +21,7 @@ def config_of(name: str, **settings) -> Config:
     return Config.tiny().override({"backbone.name": name, **settings})
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     ("name", "channels"),
     [("MobileNetV2", [24, 32, 96, 160]), ("ResNet50", [256, 512, 1024, 2048]), ("ConvNeXtTiny", [96, 192, 384, 768])],
@@ -41,6 +42,7 @@ def test_preprocessing_is_that_of_the_family(family):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
+@pytest.mark.slow_under_jax
 def test_the_models_normalization_is_undone():
     config = config_of("MobileNetV2").model
     backbone = build_backbone(config)

@@ -11,8 +11,12 @@ from maskrcnn.model import MaskRCNN
 from maskrcnn.model.mask_rcnn import LOSSES, normalize
 from maskrcnn.model.structures import Detections, RoIs, RPNOutputs, Targets
 from maskrcnn.ops.boxes import pairwise_iou
+from maskrcnn.runtime import compiler
 
 CATEGORIES = tuple(Category(index, 10 * index, name) for index, name in enumerate("abc", start=1))
+COMPILED = {"jit_compile": keras.backend.backend() == "jax"}
+# Tracing a step takes TensorFlow longer than ten steps; in eager mode JAX would compile each operation by itself.
+QUICK = COMPILED if keras.backend.backend() == "jax" else {"run_eagerly": True}
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +47,8 @@ def make_batch(config, *, height=128, width=128, batch=2):
 
 
 def compute_losses(model, batch):
-    """The five losses, compiled: JAX would compile each operation by itself in eager mode."""
-    model.compile(keras.optimizers.SGD(0.0), jit_compile=keras.backend.backend() == "jax")
+    """The five losses."""
+    model.compile(keras.optimizers.SGD(0.0), **QUICK)
     logs = model.train_on_batch(batch, return_dict=True)
     return {name: float(logs[name]) for name in LOSSES}
 
@@ -53,20 +57,37 @@ def detect(model, batch):
     return model.predict_on_batch({name: batch[name] for name in ("images", "image_sizes")})
 
 
-def test_detections_are_sorted_and_padded(config):
+@pytest.fixture(scope="module")
+def model(config):
+    """An untrained model, compiled once for each canvas."""
     keras.utils.set_random_seed(0)
-    model = MaskRCNN(config)
-    outputs = detect(model, make_batch(config))
+    return MaskRCNN(config)
+
+
+def test_detections_are_sorted_and_padded(config, model):
+    outputs = detect(model, make_batch(config, height=64))
     count = config.model.box_head.detections
     assert outputs["boxes"].shape == (2, count, 4)
     assert outputs["masks"].shape == (2, count, 28, 28)
     assert np.all(np.diff(outputs["scores"], axis=1) <= 0)
     assert np.all(outputs["valid"] == (outputs["scores"] > config.model.box_head.score_threshold))
     assert np.all((outputs["classes"] > 0) == outputs["valid"])
-    assert np.all((outputs["boxes"] >= 0) & (outputs["boxes"] <= 128))
+    assert np.all((outputs["boxes"] >= 0) & (outputs["boxes"] <= [128, 64, 128, 64]))
+
+
+def test_both_orientations_pass_through_one_model(model):
+    for height, width in ((64, 128), (128, 64)):
+        batch = {
+            "images": np.full((2, height, width, 3), 90, "uint8"),
+            "image_sizes": np.array([[height - 5, width - 9]] * 2, "float32"),
+        }
+        outputs = detect(model, batch)
+        boxes = outputs["boxes"][outputs["valid"]]
+        assert np.all(boxes <= [width - 9, height - 5, width - 9, height - 5])
 
 
 @pytest.mark.slow_under_jax
+@pytest.mark.usefixtures("without_xla")
 def test_an_image_without_objects_has_no_box_and_mask_loss(config):
     keras.utils.set_random_seed(0)
     batch = make_batch(config)
@@ -74,20 +95,6 @@ def test_an_image_without_objects_has_no_box_and_mask_loss(config):
     losses = compute_losses(MaskRCNN(config), batch)
     assert losses["rpn_box_loss"] == losses["box_loss"] == losses["mask_loss"] == 0
     assert 0.5 < losses["rpn_class_loss"] < 0.9  # near log 2: nothing is known yet
-
-
-def test_both_orientations_pass_through_one_model(config):
-    keras.utils.set_random_seed(0)
-    model = MaskRCNN(config)
-    for height, width in ((64, 128), (128, 64)):
-        outputs = model.predict_on_batch(
-            {
-                "images": np.full((1, height, width, 3), 90, "uint8"),
-                "image_sizes": np.array([[height - 5, width - 9]], "float32"),
-            }
-        )
-        boxes = outputs["boxes"][outputs["valid"]]
-        assert np.all(boxes <= [width - 9, height - 5, width - 9, height - 5])
 
 
 def test_a_saved_model_is_the_same_model(config, tmp_path):
@@ -126,7 +133,7 @@ def test_a_mask_head_as_wide_as_the_default_one_trains_and_predicts(micro):
     wide = {"fpn.channels": 128, "mask_head.channels": 128, "mask_head.convolutions": 1}
     config = dataclasses.replace(micro.override(wide), categories=CATEGORIES)
     model, batch = MaskRCNN(config), make_batch(config)
-    model.compile(keras.optimizers.SGD(0.0), jit_compile=keras.backend.backend() == "jax")
+    model.compile(keras.optimizers.SGD(0.0), **COMPILED)
     history = model.fit(((one,) for one in [batch]), steps_per_epoch=1, shuffle=False, verbose=0)
     assert np.isfinite(history.history["mask_loss"]).all()
     images = {name: batch[name] for name in ("images", "image_sizes")}
@@ -144,7 +151,7 @@ def test_a_step_on_padding_buckets_is_that_on_all_entries(micro, monkeypatch):
         monkeypatch.setattr("maskrcnn.model.rpn.MIN_BUCKETED", min_bucketed)
         keras.utils.set_random_seed(0)
         model = MaskRCNN(config.override({"mask_head.slot_sizes": mask_sizes, "train.seed": 0}))
-        model.compile(keras.optimizers.SGD(0.01), jit_compile=keras.backend.backend() == "jax")
+        model.compile(keras.optimizers.SGD(0.01), **COMPILED)
         model.train_on_batch(batch)
         steps.append(model.get_weights())
     for actual, expected in zip(*reversed(steps), strict=True):
@@ -158,6 +165,13 @@ def exact_losses(config):
     model = MaskRCNN(config)
     weights = model.get_weights()
     return compute_losses(model, near_edge_batch(config)), weights
+
+
+@pytest.fixture
+def without_xla():
+    """RoIAlign as it is written: compiling it takes longer than a step on small images."""
+    with compiler.tracing_without_xla():
+        yield
 
 
 def near_edge_batch(config):
@@ -222,7 +236,7 @@ def test_it_learns_two_squares(config):
     keras.utils.set_random_seed(0)
     model = MaskRCNN(config)
     batch = make_batch(config)
-    model.compile(keras.optimizers.Adam(2e-3), jit_compile=keras.backend.backend() == "jax")
+    model.compile(keras.optimizers.Adam(2e-3), **COMPILED)
     for _ in range(80):
         model.train_on_batch(batch)
     losses = model.get_metrics_result()
@@ -238,6 +252,7 @@ def test_it_learns_two_squares(config):
 
 
 @pytest.mark.slow_under_jax
+@pytest.mark.usefixtures("without_xla")
 def test_four_batches_of_one_give_the_gradient_of_one_batch_of_four(config):
     """The loss is a mean over images, so with fixed norms and every anchor and RoI sampled nothing else differs."""
     config = config.override({"norm.train": False, "rpn.samples": 10**5, "box_head.samples": 10**5})
@@ -251,7 +266,7 @@ def test_four_batches_of_one_give_the_gradient_of_one_batch_of_four(config):
         model = MaskRCNN(config)
         steps = 4 // size
         optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=steps if steps > 1 else None)
-        model.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
+        model.compile(optimizer, **QUICK)
         before = model.get_weights()
         for start in range(0, 4, size):
             model.train_on_batch({name: value[start : start + size] for name, value in batch.items()})

@@ -1,5 +1,6 @@
 """Initialization from other weights: classes are kept, mapped by name, or new."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from maskrcnn.weights.importing import import_checkpoint
 from maskrcnn.weights.model_folder import load_model, save_model
 from maskrcnn.weights.transfer import Transfer, format_transfers, load_backbone, load_start, load_whole, weights_config
 from maskrcnn.weights.variables import model_variables
+from tests.conftest import MICRO
 
 
 def values_of(model: MaskRCNN) -> dict[str, Any]:
@@ -56,7 +58,8 @@ def test_backbone_of_a_whole_file_and_of_folders(resnet18_state, mask_rcnn_state
 
 
 def test_backbone_of_another_depth_says_what_to_set(resnet18_state, save) -> None:
-    model = MaskRCNN(Config(categories=(Category(1, 1, "a"),)))
+    deep = Config.tiny().override({**MICRO, "backbone.depth": 34, "backbone.width": 8})
+    model = MaskRCNN(dataclasses.replace(deep, categories=(Category(1, 1, "a"),)))
     message = "other settings; add --set backbone.depth=18 --set backbone.width=4$"
     with pytest.raises(UserError, match=message):
         load_backbone(model, save(resnet18_state))

@@ -233,9 +233,19 @@ def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: in
         **specs,
     }
     dataset = tf.data.Dataset.from_generator(order, output_signature=signature).unbatch()
-    dataset = dataset.map(lambda request: load(request, read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    @tf.autograph.experimental.do_not_convert  # `tf.cond` stands wherever a tensor decides; converting takes seconds
+    def load_request(request: Example) -> Example:
+        return load(request, read)
+
+    dataset = dataset.map(load_request, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     landscape, portrait = canvas_size(1, 2, config.model.image), canvas_size(2, 1, config.model.image)
     shape = [batch_size, *(landscape if landscape == portrait else (None, None)), 3]
-    dataset = dataset.map(lambda batch: {**batch, "images": tf.ensure_shape(batch["images"], shape)})
+
+    @tf.autograph.experimental.do_not_convert
+    def with_shape(batch: Example) -> Example:
+        return {**batch, "images": tf.ensure_shape(batch["images"], shape)}
+
+    dataset = dataset.map(with_shape)
     return dataset.prefetch(tf.data.AUTOTUNE)
