@@ -5,6 +5,7 @@ import contextlib
 import gc
 import io
 import logging
+import os
 import re
 import sys
 import traceback
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in arguments or "-v" in arguments
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
         sys.stdout.reconfigure(errors="backslashreplace")
+    os.environ["MPLBACKEND"] = (
+        "agg"  # a notebook's, inherited, may not exist in this environment: Keras would not import
+    )
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("maskrcnn").setLevel(logging.DEBUG if verbose else logging.INFO)
     with warnings.catch_warnings():

@@ -38,6 +38,8 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
         raise UserError(f"backend {name!r} is not installed; run: pip install 'maskrcnn[{name}]'")
     if "keras" in sys.modules and active_backend() != name:
         raise UserError(f"Keras already runs on {active_backend()}; choose {name} before anything imports Keras")
+    if name == "jax":
+        _check_platforms()
     os.environ["KERAS_BACKEND"] = name
     if gpus is not None:
         check_gpus(gpus)
@@ -45,6 +47,15 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
     if name == "tensorflow" or has_tensorflow():
         import_tensorflow(verbose=verbose)
     return name
+
+
+def _check_platforms() -> None:
+    """Raises a ``UserError`` where JAX would look for a GPU that is not there, and end in an assertion."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if {"cuda", "gpu"} & set(platforms.lower().split(",")) and installed_gpus() == 0:
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: this machine has no NVIDIA GPU that programs can see; unset it, or set it to cpu"
+        )
 
 
 def has_tensorflow() -> bool:

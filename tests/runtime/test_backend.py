@@ -19,6 +19,7 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     ("name", "variable", "expected"), [(None, "", "tensorflow"), (None, "jax", "jax"), ("jax", "tensorflow", "jax")]
 )
@@ -38,6 +39,15 @@ def test_unknown_and_late_choices():
     other = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
     with pytest.raises(UserError, match=f"already runs on {keras.backend.backend()}"):
         backend.select_backend(other)
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "cuda,cpu", "GPU"])
+def test_platforms_of_jax_without_a_gpu(platforms, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(backend, "installed_gpus", lambda: 0)
+    monkeypatch.setattr(backend, "active_backend", lambda: "jax")
+    with pytest.raises(UserError, match=f"JAX_PLATFORMS={platforms}: this machine has no NVIDIA GPU"):
+        backend.select_backend("jax")
 
 
 def test_missing_back_end_names_the_remedy(monkeypatch):
