@@ -54,7 +54,7 @@ def _check_platforms() -> None:
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if {"cuda", "gpu"} & set(platforms.lower().split(",")) and installed_gpus() == 0:
         raise UserError(
-            f"JAX_PLATFORMS={platforms}: this machine has no NVIDIA GPU that programs can see; unset it, or set it to cpu"
+            f"JAX_PLATFORMS={platforms}: this machine has no NVIDIA GPU that programs can see; unset the variable"
         )
 
 
