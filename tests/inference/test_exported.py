@@ -46,7 +46,11 @@ def model_and_config():
     return model, config
 
 
-@pytest.fixture(scope="module", params=["model.onnx", "model.xml", "model.tflite"])
+# Under JAX one format shows the way of the weights into a file; the others are written by the same steps.
+OTHERS = [pytest.param(name, marks=pytest.mark.slow_under_jax) for name in ("model.xml", "model.tflite")]
+
+
+@pytest.fixture(scope="module", params=["model.onnx", *OTHERS])
 def exported(request, model_and_config, tmp_path_factory):
     from maskrcnn.export.run import export_model
 
