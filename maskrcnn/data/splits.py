@@ -221,13 +221,13 @@ def _recognize(folder: Path, image_dir: Path | None, given: FoundDataset | None)
         return given
     if image_dir is None or not found.format.endswith("COCO"):
         return found
-    return named_files({split.name: split.origin for split in found.splits}, folder, image_dir)
+    return named_files({split.name: split.list_files() for split in found.splits}, folder, image_dir)
 
 
-def _named(folder: Path, options: DataConfig) -> dict[str, Path]:
+def _named(folder: Path, options: DataConfig) -> dict[str, list[Path]]:
     """The annotation files that were named, by split."""
     named = {name: getattr(options, f"{name}_file") for name in NAMES}
-    return {name: _path(folder, file, f"{name}_file") for name, file in named.items() if file}
+    return {name: [_path(folder, file, f"{name}_file")] for name, file in named.items() if file}
 
 
 def _path(folder: Path, name: str, option: str) -> Path:

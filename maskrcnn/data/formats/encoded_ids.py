@@ -88,7 +88,8 @@ def encoding_of(paths: Iterable[Path], maps: Iterable[NDArray[np.int64]]) -> Enc
 def _mapillary_names(path: Path) -> dict[int, str]:
     """The classes that have objects, of the config.json above a mask file; none if there is no such file."""
     for folder in path.parents[1:4]:
-        for file in sorted(folder.glob("config*.json")):
+        files = sorted(folder.glob("config*.json"), key=lambda file: not any(part in file.name for part in path.parts))
+        for file in files:  # config_v2.0.json for v2.0/instances
             with contextlib.suppress(UserError, LookupError, TypeError):
                 labels = read_json(file, "the classes of Mapillary Vistas")["labels"]
                 return {index: str(label["readable"]) for index, label in enumerate(labels) if label["instances"]}

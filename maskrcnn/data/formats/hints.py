@@ -7,11 +7,10 @@ from pathlib import Path
 
 from maskrcnn.data.coco.problems import BOXES_ONLY
 from maskrcnn.data.formats.image_files import MASK_FOLDERS
-from maskrcnn.data.formats.mask_pairs import find_pairs
+from maskrcnn.data.formats.mask_pairs import LOSSY, find_pairs
 from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_head
 
-LOSSY = (".jpg", ".jpeg")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
 OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's
@@ -73,7 +72,8 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
         return f"{packed[0].relative_to(folder)} is packed; unpack it"
     lossy = [path for path in files if path.suffix.lower() in LOSSY and path.parent.name.lower() in MASK_FOLDERS]
     if lossy:
-        return f"{lossy[0].relative_to(folder)} is a mask as a JPEG file, whose values are not exact; {AS_PNG}"
+        only = "a mask as a JPEG file that is not black and white, whose values are not exact"
+        return f"{lossy[0].relative_to(folder)} is {only}; {AS_PNG}"
     if sorts := find_pairs(folder):
         return f"the values of its masks ({', '.join(sorts)}) look like classes or shades, not like objects; {AS_PNG}"
     return _explain_images([path for path in files if path.suffix.lower() in SUFFIXES], suffixes)

@@ -79,6 +79,15 @@ def test_mapillary_vistas(tmp_path, config):
     assert sorted(max(iou(mask, other) for other in found) for mask in OBJECTS) == [1.0, 1.0, 1.0]
 
 
+def test_the_config_of_the_version_of_mapillary_vistas(tmp_path):
+    for version, name in (("v1.2", "Bird"), ("v2.0", "Car")):
+        listed = {"labels": [{"readable": name, "instances": True}]}
+        (tmp_path / f"config_{version}.json").write_text(json.dumps(listed))
+    draw_image(tmp_path / "training/images/a.jpg")
+    save_mask(tmp_path / "training/v2.0/instances/a.png", id_map([1, 2, 3], 1), "I;16")
+    assert class_counts(read_all(find(tmp_path))["train"]) == {"Car": 3}
+
+
 @pytest.mark.parametrize("names", [None, "Instance_id\tSemantic_id\tname\n1\t8\tbed\n2\t9\twindowpane, window\n"])
 def test_instances_of_ade20k(tmp_path, names):
     colors = np.zeros((40, 64, 3), int)

@@ -43,7 +43,7 @@ LOOKS = {  # a file in the folder, its content, and what is said of it
     "area.geojson.json": ('{"type": "FeatureCollection", "features": []}', "convert it to COCO in pixels"),
     "_annotations.csv": ("filename,width,height,class,xmin,ymin,xmax,ymax\n", "boxes without masks; export it"),
     "gtFine/a.json": ('{"imgHeight": 5, "imgWidth": 5, "objects": []}', "polygons of Cityscapes' form; make instance"),
-    "masks/a.jpg": ("", "masks/a.jpg is a mask as a JPEG file, whose values are not exact; save each"),
+    "masks/a.jpg": ("", "masks/a.jpg is a mask as a JPEG file that is not black and white, whose values are not exact"),
     "inst/a.mat": ("", "MATLAB files, as SBD has them; save each image's masks as a PNG"),
     "masks.npy": ("", "NumPy arrays; save each"),
     "data.parquet": ("", "Parquet files, as Hugging Face has them"),
