@@ -13,6 +13,7 @@ from maskrcnn.input_files import read_head
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
+AS_COCO = "export it from there as COCO, or convert it to COCO JSON"
 OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's
     (
         rb'"segments_info"',
@@ -33,10 +34,21 @@ OTHER_JSON = (  # marks of files that hold a list of annotations too, but not CO
     ),
     (rb'"FeatureCollection"', "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels"),
 )
+TOOLS_JSON = (  # marks that COCO's files may have too
+    (rb'"label_hash"', f"an Encord export; {AS_COCO}"),
+    (rb'"export_format_version"', f"a Hasty export; {AS_COCO}"),
+    (rb'"itemId"|"coordinates"\s*:\s*\[\s*\[\s*\{', f"a Dataloop export; {AS_COCO}"),
+    (rb'"className"', f"a SuperAnnotate export; {AS_COCO}"),
+    (rb'"samples"\s*:\s*\[', "a FiftyOne dataset; export it from there as a COCODetectionDataset"),
+)
+OTHER_XML = (
+    (rb"<track ", "CVAT's annotations of a video; export them as 'COCO 1.0' or 'CVAT for images 1.1', with images"),
+    (rb"<ASAP_Annotations", "annotations of ASAP, of slides; write those of each image as COCO JSON, in pixels"),
+)
 OTHER_CSV = (rb"xmin|x_min|bbox|left_x", "a CSV file of boxes without masks; export it as COCO segmentation")
 OTHER_SUFFIXES = {
     ".mat": f"MATLAB files, as SBD has them; {AS_PNG} (scipy.io.loadmat reads them)",
-    ".npy": f"NumPy arrays; {AS_PNG}",
+    ".npy": f"NumPy arrays that are not one map an image; {AS_PNG}",
     ".npz": f"NumPy arrays; {AS_PNG}",
     ".parquet": f"Parquet files, as Hugging Face has them; {AS_PNG}",
     ".arrow": f"Arrow files, as Hugging Face has them; {AS_PNG}",
@@ -50,7 +62,11 @@ OTHER_SUFFIXES = {
 
 def other_json(head: bytes) -> str | None:
     """What a JSON file is that may be taken for COCO's; None if it is nothing that is known."""
-    return next((text for mark, text in OTHER_JSON if re.search(mark, head)), None)
+    return _first(OTHER_JSON)(head)
+
+
+def _first(marks: Sequence[tuple[bytes, str]]) -> Callable[[bytes], str | None]:
+    return lambda head: next((text for mark, text in marks if re.search(mark, head)), None)
 
 
 def explain(folder: Path, files: Sequence[Path]) -> str | None:
@@ -58,7 +74,8 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
     suffixes = Counter(path.suffix.lower() for path in files)
     packed = [path for path in files if path.suffix.lower() in ARCHIVES]
     heads: tuple[tuple[str, Callable[[bytes], str | None]], ...] = (
-        (".json", other_json),
+        (".json", _first(OTHER_JSON + TOOLS_JSON)),
+        (".xml", _first(OTHER_XML)),
         (".csv", lambda head: OTHER_CSV[1] if re.search(OTHER_CSV[0], head.split(b"\n")[0], re.IGNORECASE) else None),
     )
     for suffix, known in heads:
@@ -68,6 +85,8 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
     for suffix, text in OTHER_SUFFIXES.items():
         if suffixes[suffix]:
             return f"it has {text}"
+    if lines := next((path for path in files if path.suffix.lower() == ".json" and _is_json_lines(path)), None):
+        return f"{lines.relative_to(folder)} holds {OTHER_SUFFIXES['.jsonl']}"
     if packed:
         return f"{packed[0].relative_to(folder)} is packed; unpack it"
     lossy = [path for path in files if path.suffix.lower() in LOSSY and path.parent.name.lower() in MASK_FOLDERS]
@@ -79,10 +98,16 @@ def explain(folder: Path, files: Sequence[Path]) -> str | None:
     return _explain_images([path for path in files if path.suffix.lower() in SUFFIXES], suffixes)
 
 
+def _is_json_lines(path: Path) -> bool:
+    lines = [line.strip() for line in read_head(path).splitlines()[:2]]
+    return len(lines) == 2 and all(line[:1] == b"{" and line[-1:] == b"}" for line in lines)
+
+
 def _explain_images(images: list[Path], suffixes: Counter[str]) -> str | None:
     if not images or suffixes[".json"] or suffixes[".txt"] > 3 or suffixes[".xml"]:
         return None
+    draw = "draw a polygon around each object with labelme, CVAT, Label Studio or Roboflow"
     return (
-        f"there are only images; if some of them are masks, {AS_PNG}; if not, draw a polygon around each object with "
-        "labelme, CVAT, Label Studio or Roboflow"
+        "there are only images; if their annotations lie elsewhere, give the folder that holds both; if some of them "
+        f"are masks, {AS_PNG}; if there are none yet, {draw}"
     )

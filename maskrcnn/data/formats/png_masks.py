@@ -62,7 +62,7 @@ def find(folder: Path) -> FoundDataset | None:
     groups = next(iter(sorts.values()))
     masks = _masks(groups)
     encoding = _encoding(masks)
-    names = sorted(encoding.names.values()) if encoding else sorted({mask.name for mask in masks})
+    names = sorted(set(encoding.names.values())) if encoding else sorted({mask.name for mask in masks})
 
     def found(name: str) -> FoundSplit:
         pairs = groups[name]
@@ -153,8 +153,13 @@ def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Fo
         elif ids.shape != size:
             skipped.append(("masks skipped whose size is not their image's", mask.path))
         elif encoding:
-            kinds = ((encoding.decode(value), rle) for value, rle in encode_ids(encoding.number(ids)).items())
+            rles = encode_ids(encoding.number(ids))
+            kinds = ((encoding.decode(value), rle) for value, rle in rles.items())
             objects.extend(Found(*kind, rle, str(mask.path)) for kind, rle in kinds if kind)
+            skipped += [
+                ("objects skipped whose class has no name", mask.path) for value in rles if encoding.is_unknown(value)
+            ]
+            skipped += [(encoding.note, mask.path)] if encoding.note and rles else []
         else:
             rles, note = _objects(ids, mask)
             objects.extend(Found(mask.name, False, rle, str(mask.path)) for rle in rles)

@@ -138,3 +138,32 @@ def test_values():
     ]
     assert [MOTS.decode(value) for value in (0, 1, 1000, 2001, 10000)] == [
         None, None, ("car", False), ("pedestrian", False), None]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "factor"),
+    [
+        ("leftImg8bit/default/a_leftImg8bit.png", "gtFine/default/a_gtFine_instanceIds.png", 1000),
+        ("default/image_2/a.png", "default/instance/a.png", 256),
+    ],
+)
+def test_forms_of_cityscapes_and_kitti_with_other_classes(tmp_path, image, mask, factor):
+    draw_image(tmp_path / image)  # of CVAT
+    save_mask(tmp_path / mask, id_map([factor + 1, factor + 2, 9 * factor + 1], 0), "I;16")
+    (tmp_path / "default/semantic").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "label_colors.txt").write_text("0 0 0 background\n50 50 50 wild cat\n")
+    (split,) = read_all(find(tmp_path)).values()
+    assert class_counts(split) == {"wild cat": 2}
+    assert split.notes == [f"objects skipped whose class has no name: 1 (first: {tmp_path / mask})"]
+
+
+def test_semantic_masks_of_roboflow(tmp_path):
+    for split in ("train", "valid"):
+        draw_image(tmp_path / f"{split}/a_jpg.rf.1.jpg")
+        save_mask(tmp_path / f"{split}/a_jpg.rf.1_mask.png", id_map([1, 2, 1], 0))
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    dataset = find(tmp_path)
+    splits = read_all(dataset)
+    assert dataset.format == "Roboflow semantic masks"
+    assert [class_counts(splits[name]) for name in ("train", "val")] == [{"cat": 2, "dog": 1}] * 2
+    assert "each connected part is read as an object" in splits["val"].notes[0]
