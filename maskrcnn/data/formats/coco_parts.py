@@ -41,8 +41,10 @@ def join(parts: Sequence[RawSplit], root: Path, notes: list[str]) -> RawSplit:
         for entry in filter(_is_dict, part.content["categories"]):
             name, key = str(entry.get("name")), key_of(entry.get("id"))
             if name not in class_ids:
-                taken = {None, *class_ids.values()}
-                class_ids[name] = next(id for id in (key, *range(1, len(taken) + 1)) if id not in taken)
+                taken = set(class_ids.values())
+                class_ids[name] = next(
+                    id for id in (key, *range(1, len(taken) + 2)) if id is not None and id not in taken
+                )
                 joined["categories"].append({**entry, "id": class_ids[name]})
             classes[key] = class_ids[name]
         for entry in filter(_is_dict, part.content["annotations"]):
