@@ -15,6 +15,7 @@ from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSpli
 from maskrcnn.data.formats.hints import ARCHIVES, other_json
 from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
+from maskrcnn.imaging.read import FORMAT_NAMES, SUFFIXES
 from maskrcnn.input_files import open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
@@ -152,12 +153,7 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
             raise UserError(f"{path}: lists no images; the dataset needs some")
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
-        place = image_dir or root
-        packed = next((entry.name for entry in sorted(place.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
-        hint = f"unpack {packed}" if packed else "give the folder that holds both, or name the images' with --image_dir"
-        raise UserError(
-            f"{place}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); {hint}"
-        )
+        raise UserError(_no_images(path, names, finder))
     images = [
         {**entry, "file_name": renamed[entry["file_name"]]}
         if isinstance(entry, dict) and _is_name(entry) and entry["file_name"] in renamed
@@ -169,6 +165,21 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
         first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
         notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
     return RawSplit({**content, "images": images}, folder, notes)
+
+
+def _no_images(path: Path, names: list[str], finder: ImageFinder) -> str:
+    """Why none of the images that a file names is found, and what to do."""
+    packed = next((entry.name for entry in sorted(finder.folder.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
+    suffix, places = Path(names[0]).suffix.lower(), finder.places(names[0])
+    what, hint = "is there", "give the folder that holds both, or name the images' with --image_dir"
+    if packed:
+        hint = f"unpack {packed}"
+    elif places:
+        what = "can be told from files of the same name"
+        hint = f"name the folder of the images with --image_dir, such as {places[0]}"
+    elif suffix and suffix not in SUFFIXES:
+        what, hint = "can be read", f"convert {suffix} files to {FORMAT_NAMES}"
+    return f"{finder.folder}: none of the {len(names)} images of {path.name} {what} (the first: {names[0]}); {hint}"
 
 
 def _with_file_name(entry: Any) -> Any:

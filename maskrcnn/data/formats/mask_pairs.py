@@ -108,7 +108,7 @@ def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:
     stems = {(path.parent, path.stem) for path in paths}
     for path in paths:
         folders = path.relative_to(folder).parts[:-1]
-        kinds = [_kind(part) for part in folders]
+        kinds = [kind_of(part) for part in folders]
         place = next((place for place in range(len(kinds) - 1, -1, -1) if kinds[place]), -1)
         kind = kinds[place] if place >= 0 else _kind_of_file(path, stems)
         suffix, file = path.suffix.lower(), _File(path, folders, place)
@@ -154,7 +154,7 @@ def _versions(sort: str, masks: list[_File], images: list[_File]) -> dict[str, l
 
 
 @lru_cache(maxsize=4096)
-def _kind(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
     """What a folder holds: image, mask, other, or None if its name does not tell."""
     words = [word.lower() for word in WORD.findall(name)]
     for kind, pattern in (("other", OTHER), ("mask", MASK), ("image", IMAGE)):
@@ -208,7 +208,7 @@ def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, P
 def _beside_masks(image: _File) -> bool:
     """Whether a folder of masks, maybe an empty one, lies beside the image's."""
     place = image.path.parents[len(image.folders) - image.place]
-    return image.place >= 0 and any(_kind(path.name) == "mask" and path.is_dir() for path in place.iterdir())
+    return image.place >= 0 and any(kind_of(path.name) == "mask" and path.is_dir() for path in place.iterdir())
 
 
 def _image_of(

@@ -187,6 +187,33 @@ def test_images_that_are_nowhere(coco):
         split.read()
 
 
+@pytest.mark.parametrize(
+    ("names", "folders", "said"),
+    [
+        (("a.heic", "b.heic"), (), r"none of the 2 images of x.json can be read .*; convert .heic files to JPEG, PNG"),
+        (
+            ("a.png", "b.png"),
+            ("left", "right"),
+            r"can be told from files of the same name .* --image_dir, such as .*left",
+        ),
+    ],
+)
+def test_why_no_image_is_found(tmp_path, names, folders, said):
+    images = [{"id": id, "file_name": name} for id, name in enumerate(names)]
+    (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    for place in (tmp_path / folder / name for folder in folders for name in names):
+        draw_image(place)
+    with pytest.raises(UserError, match=said):
+        coco_format.find(tmp_path).splits[0].read()
+
+
+def test_images_go_before_drawings_of_the_same_name(coco, tmp_path):
+    arrange(coco, tmp_path / "other", "x.json", "raw")
+    shutil.copytree(coco.images, tmp_path / "other/visualized")
+    (split,) = coco_format.find(tmp_path / "other").splits
+    assert split.read().image_dir == tmp_path / "other/raw"
+
+
 def test_an_archive_beside_the_annotations_is_named(coco):
     shutil.rmtree(coco.images)
     (coco.root / "train.tar.gz").touch()
@@ -220,6 +247,14 @@ def test_lists_may_be_objects_and_text_utf16(coco):
     coco.path.write_text(json.dumps(coco.content), encoding="utf-16")
     (split,) = coco_format.find(coco.root).splits
     assert split.read().content["annotations"] == expected
+
+
+def test_classes_may_be_names_by_id(coco):
+    names = {str(entry["id"]): entry["name"] for entry in coco.content["categories"]}
+    coco.content["categories"] = names
+    coco.write()
+    (split,) = coco_format.find(coco.root).splits
+    assert split.read().content["categories"] == [{"id": id, "name": name} for id, name in names.items()]
 
 
 def test_other_json_with_such_a_list_is_not_coco(tmp_path):

@@ -347,6 +347,19 @@ def test_maps_of_classes_are_not_recognized(tmp_path, classes):
     assert find(tmp_path) is None
 
 
+def test_classes_are_in_many_places(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        pixels = np.zeros((40, 64), int)
+        for value in (60 + number, 90, 148):  # as in ADE20K's maps of scenes
+            for _ in range(5):
+                y, x = rng.integers(0, 5, 2) * (8, 12)
+                pixels[y : y + 5, x : x + 6] = value
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"annotations/{number}.png", pixels)
+    assert find(tmp_path) is None
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_maps_without_background_are_not_recognized(tmp_path, count):
     for number in range(2):

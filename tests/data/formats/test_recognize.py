@@ -53,6 +53,14 @@ LOOKS = {  # a file in the folder, its content, and what is said of it
     ),
     "lines.json": ('{"image": "a.jpg"}\n{"image": "b.jpg"}\n', "lines.json holds JSON Lines; write what they hold as"),
     "annotations.xml": ('<annotations><track id="0"></track></annotations>', "CVAT's annotations of a video; export"),
+    "dicts.json": (
+        '[{"file_name": "a.jpg", "height": 1}]',
+        "dicts.json is of no form that is known (it begins with file_name",
+    ),
+    "shapes.xml": (
+        "<root><shape/></root>",
+        "shapes.xml is of no form that is known (it begins with root, shape); convert",
+    ),
     "slide.xml": ("<ASAP_Annotations></ASAP_Annotations>", "annotations of ASAP, of slides; write those"),
     "data.parquet": ("", "Parquet files, as Hugging Face has them"),
     "dataset.zip": ("", "dataset.zip is packed; unpack it"),
@@ -97,6 +105,15 @@ def test_a_table_goes_before_another_dataset_that_lies_beside_its_images(tmp_pat
         path.write_text(json.dumps(content))
         assert recognize(tmp_path).format == format
         path.unlink()
+
+
+def test_files_of_classes_and_borders_are_named(tmp_path):
+    draw_image(tmp_path / "images/a.jpg")
+    save_mask(tmp_path / "annotations/trimaps/a.png", np.ones((40, 64)))  # Oxford-IIIT Pets
+    with pytest.raises(
+        UserError, match="the files in trimaps look like classes, borders or shades, not like objects; sa"
+    ):
+        recognize(tmp_path)
 
 
 def test_an_empty_folder(tmp_path):
