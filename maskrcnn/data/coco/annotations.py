@@ -56,7 +56,7 @@ class CocoDataset:
     annotations: dict[int, tuple[Annotation, ...]]  # by image id; images without objects are absent
     categories: tuple[Category, ...]
     problems: list[Problem] = field(default_factory=list)
-    totals: dict[str, int] = field(default_factory=dict)  # how many images, annotations, categories and crowds are listed
+    totals: dict[str, int] = field(default_factory=dict)  # how many entries of each sort, and crowds, are listed
     class_totals: Counter[int] = field(default_factory=Counter)  # objects listed by category id, crowds not counted
 
 
