@@ -127,6 +127,9 @@ def read_json(path: str | Path, expected: str, max_bytes: int = MAX_DOCUMENT_BYT
     """
     try:
         return parse_json(read_bytes(path, max_bytes))
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.object[error.start]:#x} at {error.start} is not {error.encoding.upper()}"
+        raise UserError(f"{path}: not valid JSON ({problem}); expected {expected}, saved as UTF-8") from error
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); expected {expected}") from error
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import CocoDataset
-from maskrcnn.data.coco.problems import EXAMPLES, Problem, Severity, group_by_kind, refuse
+from maskrcnn.data.coco.problems import EXAMPLES, WHILE_READING, Problem, Severity, group_by_kind, refuse
 from maskrcnn.data.reading import require_objects
 from maskrcnn.data.records.prepare import prepare_images
 from maskrcnn.data.records.tfrecord import record_spans, verified_records
@@ -77,13 +77,18 @@ class Report:
             medium = len(self.areas) - small - large
             yield f"object areas: {small} small (under 32 x 32 px), {medium} medium, {large} large (from 96 x 96 px)"
         for group in group_by_kind(problem for problem in self.problems if problem.kind != REFUSED):
+            if group.kind == WHILE_READING:  # in lines that have their counts
+                yield "while reading:"
+                yield from (f"  {text}" for text in dict.fromkeys(problem.text for problem in group.problems))
+                continue
             done = "skipped" if group.problems[0].is_loss else group.severity.value
             yield f"{done}: {len(group.problems)} x {group.kind}"
             yield from (f"  {example}" for example in group.examples())
 
     def is_shown_in_full(self) -> bool:
         """Whether `lines` has all problems."""
-        return all(len(group.problems) <= EXAMPLES for group in group_by_kind(self.problems))
+        groups = group_by_kind(self.problems)
+        return all(len(group.problems) <= EXAMPLES or group.kind == WHILE_READING for group in groups)
 
     def write_json(self, path: str | Path) -> None:
         """Writes the report as JSON."""

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
-from maskrcnn.data.coco.problems import refuse
+from maskrcnn.data.coco.problems import Problem, refuse
 from maskrcnn.data.formats.coco import named_files
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit
-from maskrcnn.data.formats.recognize import recognize
+from maskrcnn.data.formats.recognize import recognize, require_folder
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
 from maskrcnn.data.records.convert import write_records
 from maskrcnn.data.records.existing import Converted, read_converted
@@ -63,31 +63,42 @@ class Dataset:
         rules = Rules(self.options.masks_from_boxes, self.options.crowds_as_objects)
         return read_splits(self.sources, names, rules, self.held_out)
 
-    def convert(self, *names: str, out_dir: Path | None = None, progress: bool = True) -> None:
+    def convert(self, *names: str, out_dir: Path | None = None, progress: bool = True, announce: bool = False) -> None:
         """Makes sure that there are current records of the splits.
+
+        Args:
+            names: of the splits.
+            out_dir: gets the records; None: the folder of the dataset or of the cache.
+            progress: whether to show a bar.
+            announce: whether to log what dataset this is, before what is wrong with it.
 
         Raises:
             UserError: there is no such split, more problems than are tolerated, or nowhere to write.
         """
         self._require(names)
-        if self.records:
-            return
-        stale = tuple(name for name in names if self._converted(name, out_dir) is None)
-        if not stale:
-            return
-        target = out_dir or self._writable_folder()
-        checked = self.read(stale)
+        stale = tuple(name for name in names if not self.records and self._converted(name, out_dir) is None)
+        problems = self._write(stale, out_dir or self._writable_folder(), progress) if stale else []
+        for line in self.describe(*names) if announce else ():
+            logger.info("%s", line)
+        for of_split in problems:
+            warn(of_split)
+
+    def _write(self, names: tuple[str, ...], target: Path, progress: bool) -> list[list[Problem]]:
+        """Writes records of splits and returns the problems of each."""
+        checked = self.read(names)
         for name, split in checked.splits.items():
             refuse(split.problems, split.totals, skip_bad=self.options.skip_bad)
             if name == "train":
                 require_objects(split)
             if not split.images:
                 raise UserError(_empty(self.data_dir, name))
+        problems = []
         for name, split in checked.splits.items():
             if not (name == "val" and self.held_out and "train" in checked.splits):  # whose problems are train's
-                warn(split.problems)
+                problems.append(split.problems)
             facts = {"images": checked.images}
             write_records(split, target, name, origin=self._origin(name), facts=facts, progress=progress)
+        return problems
 
     def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
         """A split whose records are there.
@@ -186,10 +197,7 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     Raises:
         UserError: no such folder, or nothing in it that is understood.
     """
-    folder = Path(expect(data_dir, str | Path, "data_dir"))
-    if not str(data_dir) or not os.path.isdir(folder):
-        problem = "is not a folder" if os.path.exists(folder) else "no such folder"
-        raise UserError(f"{data_dir or repr(data_dir)}: {problem}; give the folder of a dataset with --data_dir")
+    folder = require_folder(expect(data_dir, str | Path, "data_dir"))
     if not 0 <= options.val_fraction < 1:
         raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
     cache = Path(cache_dir) if cache_dir is not None else None
@@ -221,13 +229,13 @@ def _recognize(folder: Path, image_dir: Path | None, given: FoundDataset | None)
         return given
     if image_dir is None or not found.format.endswith("COCO"):
         return found
-    return named_files({split.name: split.origin for split in found.splits}, folder, image_dir)
+    return named_files({split.name: split.list_files() for split in found.splits}, folder, image_dir)
 
 
-def _named(folder: Path, options: DataConfig) -> dict[str, Path]:
+def _named(folder: Path, options: DataConfig) -> dict[str, list[Path]]:
     """The annotation files that were named, by split."""
     named = {name: getattr(options, f"{name}_file") for name in NAMES}
-    return {name: _path(folder, file, f"{name}_file") for name, file in named.items() if file}
+    return {name: [_path(folder, file, f"{name}_file")] for name, file in named.items() if file}
 
 
 def _path(folder: Path, name: str, option: str) -> Path:

@@ -183,7 +183,7 @@ def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
         lines += ["", f"{'class':<{width}}  box AP  mask AP"]
         for name, values in per_class.items():
             lines.append(f"{name:<{width}}  {_format(values['bbox_AP']):>6}  {_format(values['segm_AP']):>7}")
-    lines.append(f"\n{metrics['images']} images")
+    lines.append(f"\n{metrics['images']} image{'' if metrics['images'] == 1 else 's'}")
     return "\n".join(lines)
 
 

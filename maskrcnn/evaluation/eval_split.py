@@ -57,10 +57,8 @@ def open_eval_split(
             annotates other images.
     """
     dataset, is_own = _find_split(config, data_dir, cache_dir, name, eval_file)
-    dataset.convert(name)
+    dataset.convert(name, announce=announce)
     split = dataset.open(name)
-    for line in dataset.describe(name) if announce else ():
-        logger.info("%s", line)
     if eval_file is None or not is_own:
         if split.annotation_file is None:
             raise UserError(

@@ -100,10 +100,8 @@ def _infer_split(source: ModelSource, config: Config, data_dir: Path, saving: Sa
 
     name, samples = config.data.eval_split, config.train.eval_samples
     dataset = find_dataset(data_dir, config.data, cache_dir=saving.out_dir)
-    dataset.convert(name)
+    dataset.convert(name, announce=True)
     split = dataset.open(name)
-    for line in dataset.describe(name):
-        logger.info("%s", line)
     batches = eval_dataset(split, config, batch_size=config.train.eval_batch_size, num_samples=samples)
     num_images = min(split.num_examples, samples or split.num_examples)
     infer_batches(source.build(config), batches, saving, num_images=num_images)

@@ -60,10 +60,8 @@ def open_splits(config: Config, data_dir: str | Path | None, model_dir: Path, op
         return Splits(None, None)
     dataset = find_dataset(data_dir, config.data, cache_dir=model_dir)
     names = ("train", "val") if options.evaluate and options.eval_file is None else ("train",)
-    dataset.convert(*names)
+    dataset.convert(*names, announce=True)
     train = dataset.open("train")
-    for line in dataset.describe(*names):
-        logger.info("%s", line)
     if not options.evaluate:
         return Splits(train, None)
     config = dataclasses.replace(config, categories=train.categories)

@@ -4,6 +4,7 @@ import pytest
 
 from maskrcnn.config import DataConfig
 from maskrcnn.data.check import check_folder
+from tests.data.formats.drawing import draw_image, rectangle_mask, save_mask
 
 
 def check(coco, **options):
@@ -64,6 +65,17 @@ def test_the_summary_says_all_of_it(mixed):
     assert "usable objects per image: 0.7 on average, 2 at most" in lines
     assert "object areas: 7 small (under 32 x 32 px), 0 medium, 0 large (from 96 x 96 px)" in lines
     assert "skipped: 1 x no mask" in lines
+
+
+def test_what_a_reader_skipped_is_shown_in_its_own_words(tmp_path):
+    for number in range(20):
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"masks/{number}.png", rectangle_mask(4, 4, 20, 20) * 255)
+    save_mask(tmp_path / "masks/stranger.png", rectangle_mask(4, 4, 20, 20) * 255)
+    lines = list(check_folder(tmp_path, progress=False).lines())
+    assert "while reading:" in lines
+    assert f"  masks skipped that belong to no image: 1 (first: {tmp_path}/masks/stranger.png)" in lines
+    assert not any("repaired" in line for line in lines)
 
 
 def test_a_missing_val_split_is_counted_as_it_is_held_out(coco):

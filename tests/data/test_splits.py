@@ -159,6 +159,17 @@ def test_problems_are_reported_once(coco, caplog):
     ]
 
 
+def test_what_dataset_it_is_comes_before_what_is_wrong_with_it(coco, caplog):
+    coco.add_box(100, 7, [1, 1, 0, 0], segmentation=[[1, 1, 5, 1, 5, 5]])
+    coco.write()
+    for count in (3, 2):  # the second time without reading annotations
+        with caplog.at_level(logging.INFO, "maskrcnn"):
+            coco.dataset(val_fraction=0.5).convert("train", "val", progress=False, announce=True)
+        words = [record.message.split()[0].strip(",:") for record in caplog.records]
+        assert words == ["COCO", "no", "repaired"][:count]
+        caplog.clear()
+
+
 def test_an_empty_record_file(tmp_path):
     (tmp_path / "val.tfrecord").touch()
     with pytest.raises(UserError, match="the val split is empty"):

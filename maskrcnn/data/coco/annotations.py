@@ -56,7 +56,7 @@ class CocoDataset:
     annotations: dict[int, tuple[Annotation, ...]]  # by image id; images without objects are absent
     categories: tuple[Category, ...]
     problems: list[Problem] = field(default_factory=list)
-    totals: dict[str, int] = field(default_factory=dict)  # how many images, annotations and crowds are listed
+    totals: dict[str, int] = field(default_factory=dict)  # how many entries of each sort, and crowds, are listed
     class_totals: Counter[int] = field(default_factory=Counter)  # objects listed by category id, crowds not counted
 
 
@@ -100,6 +100,9 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         UserError: unreadable, not JSON, or not COCO.
     """
     content = read_json(path, "COCO annotations", MAX_ANNOTATION_BYTES)
+    classes = content.get("categories") if isinstance(content, dict) else None
+    if isinstance(classes, dict) and all(isinstance(name, str) for name in classes.values()):  # names by id
+        content["categories"] = [{"id": id, "name": name} for id, name in classes.items()]
     for name in LISTS if isinstance(content, dict) else ():
         if isinstance(content.get(name), dict):  # by id, as LIVECell has its annotations
             content[name] = list(content[name].values())
@@ -151,7 +154,7 @@ def _count(raw: RawSplit, classes: SplitClasses, rules: Rules) -> dict[str, Any]
     entries = [entry for entry in raw.content["annotations"] if isinstance(entry, dict)]
     objects = [entry for entry in entries if rules.crowds_as_objects or not is_set(entry.get("iscrowd"))]
     categories = (classes.ids.get(key) for entry in objects if (key := key_of(entry.get("category_id"))) is not None)
-    totals = {"image": len(raw.content["images"]), "annotation": len(raw.content["annotations"])}
+    totals = {name: len(raw.content[key]) for name, key in zip(("image", "annotation", "category"), LISTS, strict=True)}
     return {
         "totals": {**totals, "crowd": len(entries) - len(objects)},
         "class_totals": Counter(category for category in categories if category is not None),

@@ -3,34 +3,34 @@ any name beside its images."""
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
+from maskrcnn.data.formats.coco_parts import join, shared_image
 from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.hints import ARCHIVES, other_json
 from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
+from maskrcnn.imaging.read import FORMAT_NAMES, SUFFIXES
 from maskrcnn.input_files import open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
 LIST = re.compile(rb'"(images|annotations)"\s*:\s*[\[{]')
-OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+OTHER_TASKS = ("captions", "stuff", "panoptic", "image_info")
+KEYPOINTS = "person_keypoints"  # which may have masks too
 ROBOFLOW = "_annotations.coco.json"
 MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are looked for
 MAX_FILES = 40  # JSON files of a folder that are looked at: labelme writes one for each image
 
 
 def find(folder: Path) -> FoundDataset | None:
-    """The COCO dataset in a folder, if there is one.
-
-    Raises:
-        UserError: several annotation files for one split.
-    """
-    files = [path for path in _json_files(folder) if _is_coco(path)]
+    """The COCO dataset in a folder, if there is one."""
+    found = [path for path in _json_files(folder) if _is_coco(path)]
+    files = [path for path in found if not path.stem.lower().startswith(KEYPOINTS)] or found
     by_split: dict[str, list[Path]] = {}
     for path in files:
         by_split.setdefault(_split_name(path, folder) or UNSPLIT, []).append(path)
@@ -38,21 +38,27 @@ def find(folder: Path) -> FoundDataset | None:
         return None
     if "train" in by_split:
         by_split.pop(UNSPLIT, None)  # all.json beside train.json and val.json
-    chosen = {name: _choose(name, paths, folder) for name, paths in by_split.items()}
-    return named_files(chosen, folder)
+    return named_files({name: _best(paths) for name, paths in by_split.items()}, folder)
 
 
-def named_files(files: dict[str, Path], root: Path, image_dir: Path | None = None) -> FoundDataset:
+def named_files(files: Mapping[str, Sequence[Path]], root: Path, image_dir: Path | None = None) -> FoundDataset:
     """The dataset of annotation files that are known, by split; images are looked for under ``root``."""
-    splits = [_found_split(name, path, root, image_dir) for name, path in files.items()]
-    return FoundDataset(_tool(next(iter(files.values()))), tuple(splits))
+    splits = [_found_split(name, list(paths), root, image_dir) for name, paths in files.items()]
+    return FoundDataset(_tool(next(iter(files.values()))[0]), tuple(splits))
 
 
-def _found_split(name: str, path: Path, root: Path, image_dir: Path | None) -> FoundSplit:
+def _found_split(name: str, paths: list[Path], root: Path, image_dir: Path | None) -> FoundSplit:
     def read() -> RawSplit:
-        return _read(path, name, root, image_dir)
+        parts = [_read(path, name, root, image_dir) for path in paths]
+        if len(parts) == 1:
+            return parts[0]
+        if image := shared_image(parts):
+            raise UserError(_several(name, paths, root, image))
+        notes = [f"{len(paths)} annotation files read as one split: {_listed(paths, root)}"]
+        return join(parts, root, notes)
 
-    return FoundSplit(name, path, read, lambda: [path])
+    origin = paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+    return FoundSplit(name, origin, read, lambda: paths)
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
@@ -62,7 +68,9 @@ def _json_files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not (deep or name[0] == "." or name in IGNORED_FOLDERS))
         found = [name for name in sorted(names) if name.lower().endswith(".json") and name[0] != "."]
         if len(found) > MAX_FILES:
-            found = [name for name in found if _has_telling_name(name)] or found[: MAX_FILES // 10]
+            first = found[: MAX_FILES // 10]
+            one_each = all(_is_coco(Path(parent, name)) for name in first)
+            found = [name for name in found if _has_telling_name(name)] or (found if one_each else first)
         yield from (path for name in found if (path := Path(parent) / name).is_file())
 
 
@@ -98,21 +106,28 @@ def _split_name(path: Path, folder: Path) -> str | None:
     return next((split for name in names if (split := split_of(name))), None)
 
 
-def _choose(name: str, paths: list[Path], folder: Path) -> Path:
+def _best(paths: list[Path]) -> list[Path]:
+    """The files whose names tell most: those of a split that are equally likely are its parts, or versions of it."""
+
     def rank(path: Path) -> int:
         stem = path.stem.lower()
         return (path.name == ROBOFLOW) * 4 + stem.startswith("instances") * 2 + ("coco" in stem)
 
     best = max(map(rank, paths))
-    chosen = [path for path in paths if rank(path) == best]
-    if len(chosen) > 1:
-        listed = ", ".join(str(path.relative_to(folder)) for path in chosen[:5]) + (", ..." if len(chosen) > 5 else "")
-        what = "none of which names its split" if name == UNSPLIT else f"for {name}"
-        hint = "--train_file and --val_file" if name == UNSPLIT else f"--{name}_file"
-        apart = len({path.parent for path in chosen}) == len(chosen)
-        instead = f", or give one of their folders with --data_dir, such as {chosen[0].parent}" if apart else ""
-        raise UserError(f"{folder}: several annotation files {what} ({listed}); choose with {hint}{instead}")
-    return chosen[0]
+    return [path for path in paths if rank(path) == best]
+
+
+def _listed(paths: list[Path], folder: Path) -> str:
+    return ", ".join(os.path.relpath(path, folder) for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+
+
+def _several(name: str, paths: list[Path], folder: Path, image: str) -> str:
+    what = "none of which names its split" if name == UNSPLIT else f"for {name}"
+    hint = "--train_file and --val_file" if name == UNSPLIT else f"--{name}_file"
+    apart = len({path.parent for path in paths}) == len(paths)
+    instead = f", or give one of their folders with --data_dir, such as {paths[0].parent}" if apart else ""
+    listed = f"{what} ({_listed(paths, folder)}) list the same images, such as {image}"
+    return f"{folder}: several annotation files {listed}; choose with {hint}{instead}"
 
 
 def _tool(path: Path) -> str:
@@ -138,12 +153,7 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
             raise UserError(f"{path}: lists no images; the dataset needs some")
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
-        place = image_dir or root
-        packed = next((entry.name for entry in sorted(place.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
-        hint = f"unpack {packed}" if packed else "put them there, or name their folder with --image_dir"
-        raise UserError(
-            f"{place}: none of the {len(names)} images of {path.name} is there (the first: {names[0]}); {hint}"
-        )
+        raise UserError(_no_images(path, names, finder))
     images = [
         {**entry, "file_name": renamed[entry["file_name"]]}
         if isinstance(entry, dict) and _is_name(entry) and entry["file_name"] in renamed
@@ -155,6 +165,21 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
         first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
         notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
     return RawSplit({**content, "images": images}, folder, notes)
+
+
+def _no_images(path: Path, names: list[str], finder: ImageFinder) -> str:
+    """Why none of the images that a file names is found, and what to do."""
+    packed = next((entry.name for entry in sorted(finder.folder.iterdir()) if entry.suffix.lower() in ARCHIVES), None)
+    suffix, places = Path(names[0]).suffix.lower(), finder.places(names[0])
+    what, hint = "is there", "give the folder that holds both, or name the images' with --image_dir"
+    if packed:
+        hint = f"unpack {packed}"
+    elif places:
+        what = "can be told from files of the same name"
+        hint = f"name the folder of the images with --image_dir, such as {places[0]}"
+    elif suffix and suffix not in SUFFIXES:
+        what, hint = "can be read", f"convert {suffix} files to {FORMAT_NAMES}"
+    return f"{finder.folder}: none of the {len(names)} images of {path.name} {what} (the first: {names[0]}); {hint}"
 
 
 def _with_file_name(entry: Any) -> Any:

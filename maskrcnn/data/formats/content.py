@@ -19,14 +19,14 @@ from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
 from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError
 from maskrcnn.imaging import read
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_bytes
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, open_regular, read_bytes
 
 mask_utils: Any = pycocotools_mask  # its annotations do not cover what it takes
 
 PROGRESS_DELAY_S = 2
 ELLIPSE_POINTS = 72  # its polygon has 99.9 % of the ellipse's area
 
-COLOR = 1 << 24
+COLOR, ALPHA = 1 << 24, 1 << 25
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -152,16 +152,41 @@ def pack_color(red: Any, green: Any, blue: Any) -> Any:
 
 
 def read_ids(path: Path) -> NDArray[np.int64] | None:
-    """A mask file's values, [H, W]: gray levels, palette indices or `pack_color`s; None if it cannot be read."""
+    """A mask file's values, [H, W]: gray levels, palette indices, integers of NumPy or `pack_color`s.
+
+    Of a JPEG file, whose values are not exact, the two that black and white were; None if it cannot be read.
+    """
+    if path.suffix.lower() == ".npy":
+        return _read_array(path)
     with contextlib.suppress(UserError), read.open_image(path) as image:
+        if image.format == "JPEG":
+            return _black_and_white(np.asarray(image.convert("L")))
         if image.mode in ("RGB", "RGBA"):
             values = np.asarray(image).astype(np.int64)
             packed = pack_color(values[..., 0], values[..., 1], values[..., 2])
-            return packed if image.mode == "RGB" else np.where(values[..., 3] > 0, packed, 0)
+            alpha = values[..., 3] if image.mode == "RGBA" else np.array(255)
+            numbers = alpha * ALPHA * (alpha.max() < 255)  # an alpha that is never full is part of a number: BDD100K
+            return np.where(alpha > 0, packed + numbers, 0)
         if image.mode == "LA":
             return np.asarray(image)[..., 0].astype(np.int64)
         if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
             return np.asarray(image).astype(np.int64)
+    return None
+
+
+def _black_and_white(gray: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """The two values, 0 and 255, of pixels that were black and white before they were compressed; None if not."""
+    black, between = gray.max() < 16, np.mean((gray >= 64) & (gray < 192))
+    return (gray >= 128) * np.int64(255) if black or (gray.max() >= 192 and between < 0.05) else None
+
+
+def _read_array(path: Path) -> NDArray[np.int64] | None:
+    """The integers [H, W] in a file of NumPy; None for anything else."""
+    with contextlib.suppress(UserError, ValueError, OSError), np.errstate(invalid="ignore"):
+        open_regular(path).close()
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        integers = values.astype(np.int64) if values.ndim == 2 and values.dtype.kind in "biuf" else None
+        return integers if integers is not None and (integers == values).all() else None
     return None
 
 

@@ -53,8 +53,11 @@ def _isat_shape(entry: Any, size: Size) -> Shape:
     return Shape([points_of(entry["segmentation"])])
 
 
-# V7 Darwin 2
+# V7 Darwin 1 and 2
 def _darwin_images(content: Any, path: Path) -> Iterator[Image]:
+    if image := content.get("image"):
+        yield Image(image["filename"], size_of(image), named(content["annotations"], "name"))
+        return
     slot = (content["item"].get("slots") or [{}])[0]
     yield Image(content["item"]["name"], size_of(slot), named(content["annotations"], "name"))
 
@@ -64,7 +67,8 @@ def _darwin_shape(entry: Any, size: Size) -> Shape:
         box = entry["bounding_box"]
         return Shape(None, [box["x"], box["y"], box["w"], box["h"]])
     polygon = entry["polygon"]
-    return Shape([points_of(path) for path in polygon["paths"]])
+    paths = polygon["paths"] if "paths" in polygon else [polygon["path"], *polygon.get("additional_paths", [])]
+    return Shape([points_of(path) for path in paths])
 
 
 # VoTT: one JSON an image, or an export with "assets"
@@ -197,6 +201,7 @@ DIALECTS = (
     Dialect("Supervisely", (b'"classTitle"', b'"objects"'), _supervisely_images, _supervisely_shape),
     Dialect("ISAT", (b'"ISAT"', b'"objects"', b'"info"'), _isat_images, _isat_shape),
     Dialect("V7 Darwin", (b'"item"', b'"slots"', b'"annotations"'), _darwin_images, _darwin_shape),
+    Dialect("V7 Darwin", (b'"image"', b'"original_filename"', b'"annotations"'), _darwin_images, _darwin_shape),
     Dialect("VoTT", (b'"asset"', b'"regions"', b'"tags"'), _vott_images, _vott_shape),
     Dialect("Datumaro", (b'"categories"', b'"labels"', b'"items"'), _datumaro_images, _datumaro_shape),
     Dialect("Label Studio", (b'"from_name"', b'"to_name"', b'"result"'), _label_studio_images, _label_studio_shape),

@@ -15,13 +15,15 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
+GLUED = "set|split|data|crop|img|imgs|images?|masks?|labels?|annotations?"  # as in traindata and valmasks
+SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_WORDS)})(?:{GLUED})?(?![a-z])")
 SPLIT_NAMES = ("train", "val", "test")
 IGNORED_FOLDERS = frozenset({"tfrecords", "__MACOSX"})  # our own output, and what macOS adds to archives
 
 
 def split_of(name: str) -> str | None:
     """The split in a folder's or file's name: ``valid`` is val, ``train2017`` is train, ``trainval`` is neither."""
-    splits = {SPLIT_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_WORDS}
+    splits = {SPLIT_WORDS[word] for word in SPLIT_WORD.findall(name.lower())}
     return splits.pop() if len(splits) == 1 else None
 
 

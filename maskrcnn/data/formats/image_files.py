@@ -19,6 +19,7 @@ from maskrcnn.imaging.read import SUFFIXES
 
 IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos"}
 MASK_FOLDERS = {"mask", "masks", "label", "labels", "annotations", "annots", "segmentationclass", "segmentationobject"}
+DRAWN_FOLDERS = {"visualized", "visualization", "visualizations", "vis", "overlay", "overlays", "preview", "previews"}
 SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 OF_URLS = re.compile(r"[%?#:]|^//")
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's
@@ -57,6 +58,11 @@ class ImageFinder:
                 return Path(os.path.normpath(near / name))
         return None
 
+    def places(self, reference: str) -> list[Path]:
+        """The folders of all files that ``reference`` may mean."""
+        found = (self._candidates(name) for name in possible_names(reference))
+        return sorted({self.folder / path.parent for paths in found for path in paths})
+
     def _candidates(self, name: PurePosixPath) -> list[PurePosixPath]:
         """The files of that name in any letter case, else those that differ in the suffix, but for masks."""
         with self._lock:
@@ -79,7 +85,7 @@ class ImageFinder:
         splits = {split_of(folder) for folder in folders} - {None}
         lowered = {folder.lower() for folder in folders}
         of_split = 0 if not splits or self.split is None else 1 if self.split in splits else -1
-        kind = bool(lowered & IMAGE_FOLDERS) - 2 * bool(lowered & MASK_FOLDERS)
+        kind = bool(lowered & IMAGE_FOLDERS) - 2 * bool(lowered & (MASK_FOLDERS | DRAWN_FOLDERS))
         written = path.parts == tuple(os.path.normpath(PurePosixPath(*place, name)).split(os.sep))
         agreeing, nearness = _common(path.parts[::-1], name.parts[::-1]), _common(folders, place)
         exact = int(path.name == name.name)

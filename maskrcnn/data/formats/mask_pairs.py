@@ -18,7 +18,8 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_text
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # without loss
+EXACT = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")  # suffixes of masks without loss
+LOSSY, ARRAY = (".jpg", ".jpeg"), ".npy"
 IMAGE = r"(?:images?|imgs?|im|jpegimages|pngimages|inputs?|rgb|raw|frames?)"
 MASK = (
     r"(?:[a-z]*masks?|labels?|inst|instances?|objects?|obj|gt|seg|segmentations?|groundtruth|truth|ground-truth|"
@@ -31,7 +32,9 @@ OTHER = (
 WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of classes
 MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask
+PART_BESIDE = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+[_\-. ]?\d+", re.IGNORECASE)  # cat7_mask_1
 PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})*[_\-. ]?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
+NUMBER_NAME = re.compile(rf"(?:(?:{IMAGE}|{MASK})[_\-. ]?)*(\d+)", re.IGNORECASE)  # mask_07, of img_07
 CELL_NAME = re.compile(r"man_seg(\d+)")  # of the Cell Tracking Challenge: 01_GT/SEG/man_seg000.tif for 01/t000.tif
 IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
 OTHER_NAME = re.compile(rf".+?[_\-. ]{OTHER}", re.IGNORECASE)
@@ -93,31 +96,65 @@ def _split(folders: tuple[str, ...]) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _tokens(folders: tuple[str, ...]) -> frozenset[str]:
-    parts = [re.split(r"[_\-. ]", part.lower()) for part in folders]
-    words = ("_".join(word for word in part if not re.fullmatch(f"{MASK}|{IMAGE}", word)) for part in parts)
-    return frozenset(words) - {""}
+    words = (word for part in folders for word in re.split(r"[_\-. ]", part.lower()))
+    return frozenset(word for word in words if word and not re.fullmatch(f"{MASK}|{IMAGE}", word))
 
 
 def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:
     """The pairs of each split, for each sort of masks; nothing where folders or names do not match."""
     images: list[_File] = []
     sorts: dict[str, list[_File]] = defaultdict(list)
-    for path in walk(folder, SUFFIXES):
+    paths = list(walk(folder, {*SUFFIXES, ARRAY}))
+    stems = {(path.parent, path.stem) for path in paths}
+    for path in paths:
         folders = path.relative_to(folder).parts[:-1]
-        kinds = [_kind(part) for part in folders]
+        kinds = [kind_of(part) for part in folders]
         place = next((place for place in range(len(kinds) - 1, -1, -1) if kinds[place]), -1)
-        kind = kinds[place] if place >= 0 else _kind_of_file(path)
-        if kind == "mask" and path.suffix.lower() in MASK_SUFFIXES and not NO_INSTANCES.search(path.stem.lower()):
+        kind = kinds[place] if place >= 0 else _kind_of_file(path, stems)
+        suffix, file = path.suffix.lower(), _File(path, folders, place)
+        if kind == "mask" and suffix in (*EXACT, *LOSSY) and not NO_INSTANCES.search(path.stem.lower()):
             if place < 0 or not OTHER_NAME.fullmatch(path.stem):
-                sorts[_sort(folders[place]) if place >= 0 else "files"].append(_File(path, folders, place))
-        elif kind in (None, "image"):
-            images.append(_File(path, folders, place))
-    found = {sort: _match(folder, images, masks) for sort, masks in sorts.items()}
-    return {sort: pairs for sort, pairs in found.items() if pairs}
+                sorts[_sort(folders[place]) if place >= 0 else "files"].append(file)
+        elif kind in (None, "image") and suffix != ARRAY:
+            images.append(file)
+    if not sorts and (masks := _twins(images)):
+        sorts["files"], images = masks, [image for image in images if image not in set(masks)]
+    found: dict[str, dict[str, Pairs]] = {}
+    for sort, masks in sorts.items():
+        exact = [mask for mask in masks if mask.path.suffix.lower() in EXACT] or masks
+        for name, version in _versions(sort, exact, images).items():
+            if pairs := _match(folder, images, version):
+                found[name] = pairs
+    return found
+
+
+def _twins(images: list[_File]) -> list[_File]:
+    """Masks beside images of the same name with another suffix, as x.png is for x.jpg; none unless all have one."""
+    groups: dict[tuple[Path, str], list[_File]] = defaultdict(list)
+    for image in images:
+        groups[image.path.parent, image.path.stem].append(image)
+    twins = [group for group in groups.values() if len({file.path.suffix.lower() for file in group}) == 2]
+    masks = [file for group in twins for file in group if file.path.suffix.lower() == EXACT[0]]
+    return masks if len(masks) == len(twins) >= MATCHED * len(groups) else []
+
+
+def _versions(sort: str, masks: list[_File], images: list[_File]) -> dict[str, list[_File]]:
+    """The masks of a sort by their folders if images have a map in several: v1.2/instances and v2.0/instances."""
+    maps: dict[tuple[Path, str], set[tuple[str, ...]]] = defaultdict(set)
+    for mask, image, is_map in _images_of(masks, images):
+        if image and is_map and mask.place >= 0:
+            maps[image.path, _class_of(mask, image)].add(mask.parent)
+    if all(len(parents) == 1 for parents in maps.values()):
+        return {sort: masks}
+    versions: dict[str, list[_File]] = defaultdict(list)
+    for mask in masks:
+        places = (re.sub(r"^\d+_", "", part) for part in mask.folders[: mask.place + 1] if not split_of(part))
+        versions["/".join(places)].append(mask)
+    return versions
 
 
 @lru_cache(maxsize=4096)
-def _kind(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
     """What a folder holds: image, mask, other, or None if its name does not tell."""
     words = [word.lower() for word in WORD.findall(name)]
     for kind, pattern in (("other", OTHER), ("mask", MASK), ("image", IMAGE)):
@@ -126,10 +163,12 @@ def _kind(name: str) -> str | None:
     return None
 
 
-def _kind_of_file(path: Path) -> str | None:
+def _kind_of_file(path: Path, stems: set[tuple[Path, str]]) -> str | None:
+    """What a file is by its name; a mask of one object must lie beside the image, since images have numbers too."""
     if OTHER_NAME.fullmatch(path.stem):
         return "other"
-    return "mask" if MAP_NAME.fullmatch(path.stem) else None
+    part = PART_BESIDE.fullmatch(path.stem)
+    return "mask" if MAP_NAME.fullmatch(path.stem) or (part and (path.parent, part[1]) in stems) else None
 
 
 def _sort(folder: str) -> str:
@@ -137,18 +176,22 @@ def _sort(folder: str) -> str:
     return " ".join(word.lower() for word in WORD.findall(folder) if word.lower() not in SPLIT_WORDS) or folder
 
 
-def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, Pairs]:
+def _images_of(masks: list[_File], images: list[_File]) -> Iterator[tuple[_File, _File | None, bool]]:
+    """Each mask with its image, if it has one, and whether it is a map of all the image's objects by its name."""
     by_stem: dict[str, list[_File]] = defaultdict(list)
     by_parent: dict[tuple[str, ...], list[_File]] = defaultdict(list)
     for image in images:
-        own = IMAGE_NAME.fullmatch(image.path.stem)
-        for stem in {image.path.stem, own[1] if own else image.path.stem}:
+        own, number = IMAGE_NAME.fullmatch(image.path.stem), NUMBER_NAME.fullmatch(image.path.stem)
+        for stem in {image.path.stem, own[1] if own else image.path.stem, f"/{number[1]}" if number else ""}:
             by_stem[stem].append(image)
         by_parent[image.parent].append(image)
+    yield from ((mask, *_image_of(mask, by_stem, by_parent)) for mask in masks)
+
+
+def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, Pairs]:
     files: dict[tuple[Path, str], list[tuple[Path, bool]]] = defaultdict(list)  # by image and class
     unmatched: list[_File] = []
-    for mask in masks:
-        image, is_map = _image_of(mask, by_stem, by_parent)
+    for mask, image, is_map in _images_of(masks, images):
         if image is None:
             unmatched.append(mask)
         else:
@@ -165,7 +208,7 @@ def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, P
 def _beside_masks(image: _File) -> bool:
     """Whether a folder of masks, maybe an empty one, lies beside the image's."""
     place = image.path.parents[len(image.folders) - image.place]
-    return image.place >= 0 and any(_kind(path.name) == "mask" and path.is_dir() for path in place.iterdir())
+    return image.place >= 0 and any(kind_of(path.name) == "mask" and path.is_dir() for path in place.iterdir())
 
 
 def _image_of(
@@ -173,17 +216,26 @@ def _image_of(
 ) -> tuple[_File | None, bool]:
     """A mask's image, and whether its file name tells the image only, no number of an object."""
     stem = mask.path.stem
+    stem = Path(stem).stem if Path(stem).suffix.lower() in SUFFIXES else stem  # cat7.jpg.png
     matches = [(stem, True), *((match[1], True) for match in [MAP_NAME.fullmatch(stem)] if match)]
     matches += [(match[1], False) for match in [PART_NAME.fullmatch(stem)] if match]
     matches += [(f"t{match[1]}", True) for match in [CELL_NAME.fullmatch(stem)] if match]
     matches += [(part, False) for part in reversed(mask.folders)]
     for name, is_map in matches:
-        candidates = [image for image in by_stem.get(name, ()) if len({image.split(), mask.split()} - {None}) < 2]
-        agreeing = [len(mask.tokens() & image.tokens()) for image in candidates]
-        if agreeing and agreeing.count(max(agreeing)) == 1:
-            return candidates[agreeing.index(max(agreeing))], is_map
+        if image := _most_alike(mask, by_stem.get(name, ())):
+            return image, is_map
     siblings = by_parent.get(mask.parent, []) if mask.parent else []
-    return (siblings[0], False) if len(siblings) == 1 else (None, False)  # a folder for each image
+    if len(siblings) == 1:
+        return siblings[0], False  # a folder for each image
+    number = NUMBER_NAME.fullmatch(stem)
+    return (_most_alike(mask, by_stem.get(f"/{number[1]}", ())) if number else None), True
+
+
+def _most_alike(mask: _File, images: Iterable[_File]) -> _File | None:
+    """The image whose folders have most in common with the mask's, if one has."""
+    candidates = [image for image in images if len({image.split(), mask.split()} - {None}) < 2]
+    agreeing = [len(mask.tokens() & image.tokens()) for image in candidates]
+    return candidates[agreeing.index(max(agreeing))] if agreeing and agreeing.count(max(agreeing)) == 1 else None
 
 
 def _class_of(mask: _File, image: _File) -> str:

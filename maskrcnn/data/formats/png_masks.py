@@ -29,6 +29,9 @@ from maskrcnn.errors import UserError
 
 PEEK = 8
 FEW_IDS = 50  # numbers left out below it are those of classes that an image lacks
+MOST_PARTS = 2  # of a value, on average, where it is an object, maybe behind another
+SPECK = 0.05  # of the area of a value
+PEEK_SIDE = 512  # px
 FEW_SHADES = 8  # of gray; more of them between black and a prevailing white come from smoothing or scaling
 BINARY = "binary masks of whole images, of which each connected part is read as an object (number objects that touch)"
 Skipped = tuple[str, Path]  # what is noted, and the file
@@ -62,7 +65,7 @@ def find(folder: Path) -> FoundDataset | None:
     groups = next(iter(sorts.values()))
     masks = _masks(groups)
     encoding = _encoding(masks)
-    names = sorted(encoding.names.values()) if encoding else sorted({mask.name for mask in masks})
+    names = sorted(set(encoding.names.values())) if encoding else sorted({mask.name for mask in masks})
 
     def found(name: str) -> FoundSplit:
         pairs = groups[name]
@@ -95,7 +98,10 @@ def _are_binary(paths: list[Path]) -> bool:
 
 
 def _hold_object_ids(paths: list[Path]) -> bool:
-    """Whether the values of the first maps can be ids of objects; those of classes have gaps, or are all alike."""
+    """Whether the values of the first maps can be ids of objects.
+
+    Those of classes have gaps, are all alike, or are each in many places.
+    """
     peeked = [ids for path in islice(paths, PEEK) if (ids := read_ids(path)) is not None]
     maps = [np.unique(ids).tolist() for ids in peeked if not _is_smoothed(ids)]
     maps = [values for values in maps if len(values) > 1]
@@ -103,8 +109,24 @@ def _hold_object_ids(paths: list[Path]) -> bool:
         gaps = len(values) > 2 and values[-1] > len(values) - 1
         if 0 not in values or (gaps and values[-1] <= FEW_IDS):
             return False
+    if sum(map(_parts_of_values, peeked)) > MOST_PARTS * len(peeked):
+        return False
     alike = len(maps) == PEEK and all(values == maps[0] for values in maps) and len(maps[0]) > 2
     return bool(peeked or not paths) and not alike
+
+
+def _parts_of_values(ids: NDArray[np.int64]) -> float:
+    """How many connected parts the values of a map have on average, specks not counted; 1 if there are one or many."""
+    stride = max(1, max(ids.shape) // PEEK_SIDE)
+    small = ids[::stride, ::stride]
+    values, areas = np.unique(small[small > 0], return_counts=True)
+    if not 1 < len(values) <= FEW_IDS:
+        return 1.0
+    counts = 0
+    for value, area in zip(values, areas, strict=True):
+        sizes = np.unique(connected_parts(small == value), return_counts=True)[1][1:]
+        counts += max(1, int((sizes > SPECK * area).sum()))
+    return counts / len(values)
 
 
 def _is_smoothed(ids: NDArray[np.int64]) -> bool:
@@ -153,8 +175,13 @@ def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Fo
         elif ids.shape != size:
             skipped.append(("masks skipped whose size is not their image's", mask.path))
         elif encoding:
-            kinds = ((encoding.decode(value), rle) for value, rle in encode_ids(encoding.number(ids)).items())
+            rles = encode_ids(encoding.number(ids))
+            kinds = ((encoding.decode(value), rle) for value, rle in rles.items())
             objects.extend(Found(*kind, rle, str(mask.path)) for kind, rle in kinds if kind)
+            skipped += [
+                ("objects skipped whose class has no name", mask.path) for value in rles if encoding.is_unknown(value)
+            ]
+            skipped += [(encoding.note, mask.path)] if encoding.note and rles else []
         else:
             rles, note = _objects(ids, mask)
             objects.extend(Found(mask.name, False, rle, str(mask.path)) for rle in rles)

@@ -7,6 +7,7 @@ of the labels and knows no splits, hence a reader of our own.
 import functools
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
-from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, split_of, unwrap, walk
+from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, split_of, split_of_path, unwrap, walk
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import SUFFIXES
@@ -58,26 +59,26 @@ def find(folder: Path) -> FoundDataset | None:
     """A dataset with YOLO labels, with or without data.yaml, split or not."""
     yaml = read_data_yaml(folder)
     folder = unwrap(folder)
-    yaml, finder = yaml or read_data_yaml(folder), ImageFinder(folder)
+    yaml, finder, labels = yaml or read_data_yaml(folder), ImageFinder(folder), LabelFinder(folder)
     sources = _find_sources(folder, yaml, finder)
-    peeked = [lines for group in sources.values() for lines in _peek(folder, group, finder)]
+    peeked = [lines for group in sources.values() for lines in _peek(labels, group, finder)]
     named = yaml is not None and any(True for group in sources.values() for _ in _images(group, finder))
     if not any(peeked) and not (named and not peeked):
         return None
     values = [line.values for lines in peeked for line in lines]
     polygons = not (yaml and yaml.has_keypoints) and any(len(value) > 4 for value in values)
-    names = functools.cache(lambda: _class_names(folder, yaml, sources, finder))
+    names = functools.cache(lambda: _class_names(labels, yaml, sources, finder))
 
     def found(split: str) -> FoundSplit:
         group = sources[split]
 
         def read() -> RawSplit:
-            return _read(folder, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
+            return _read(labels, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
 
         def list_files() -> list[Path]:
-            labels = (_label_file(image, folder) for image in _images(group, finder))
+            found = (labels.find(image) for image in _images(group, finder))
             shared = [yaml.path] if yaml else [folder / name for name in NAME_FILES if (folder / name).is_file()]
-            return [*shared, *(label for label in labels if label)]
+            return [*shared, *(label for label in found if label)]
 
         return FoundSplit(split, group[0].path, read, list_files)
 
@@ -115,29 +116,52 @@ def _images(sources: list[Source], finder: ImageFinder) -> Iterator[Path]:
     return (image for source in sources for image in source.images(finder))
 
 
-def _label_file(image: Path, folder: Path) -> Path | None:
-    """An image's label file: in ``labels`` in place of ``images``, beside it, or in ``labels`` beside its folder."""
-    for depth, parent in enumerate(image.parents):
-        if parent.name.lower() == "images":
-            inner = image.relative_to(parent).with_suffix(".txt")
-            for name in ("labels", "Labels"):
-                if (label := parent.parent / name / inner).is_file():
-                    return label
-        if parent == folder or depth > 8:
-            break
-    stem = f"{image.stem}.txt"
-    split = split_of(image.parent.name)
-    others = [image.parent / stem, image.parent / "labels" / stem, image.parent.parent / "labels" / stem]
-    if split:
-        others.append(image.parent.parent / "labels" / image.parent.name / stem)
-    return next((label for label in others if label.is_file()), None)
+class LabelFinder:
+    """Finds the label files of a folder's images."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        files: dict[str, list[Path]] = defaultdict(list)
+        for path in walk(self.folder, {".txt"}):
+            files[path.stem].append(path)
+        return files
+
+    def find(self, image: Path) -> Path | None:
+        """An image's label file: in ``labels`` in place of ``images``, beside it, in ``labels`` beside its folder, or
+        the only one of its name, as in ``my_labels/cat.txt`` and ``my_labels/cat.jpg.txt``."""
+        for depth, parent in enumerate(image.parents):
+            if parent.name.lower() == "images":
+                inner = image.relative_to(parent).with_suffix(".txt")
+                for name in ("labels", "Labels"):
+                    if (label := parent.parent / name / inner).is_file():
+                        return label
+            if parent == self.folder or depth > 8:
+                break
+        stem = f"{image.stem}.txt"
+        split = split_of(image.parent.name)
+        others = [image.parent / stem, image.parent / "labels" / stem, image.parent.parent / "labels" / stem]
+        if split:
+            others.append(image.parent.parent / "labels" / image.parent.name / stem)
+        return next((label for label in others if label.is_file()), None) or self._by_name(image)
+
+    def _by_name(self, image: Path) -> Path | None:
+        """The only label file of an image's name that is in no other split."""
+        if not image.is_relative_to(self.folder):
+            return None
+        split = split_of_path(image, self.folder)
+        groups = (self._by_stem.get(name, []) for name in (image.stem, image.name))
+        only = (group[0] for group in groups if len(group) == 1)
+        return next((label for label in only if split_of_path(label, self.folder) == split), None)
 
 
-def _peek(folder: Path, sources: list[Source], finder: ImageFinder) -> Iterator[list[Line]]:
+def _peek(labels: LabelFinder, sources: list[Source], finder: ImageFinder) -> Iterator[list[Line]]:
     """The valid lines of each of a split's first label files; empty files are passed over."""
     images = islice(_images(sources, finder), PEEK_IMAGES)
-    labels = (label for image in images if (label := _label_file(image, folder)))
-    texts = (text for label in labels if (text := read_text(label)).strip())
+    files = (label for image in images if (label := labels.find(image)))
+    texts = (text for label in files if (text := read_text(label)).strip())
     for text in islice(texts, PEEK_LABELS):
         yield [line for line in _parse(text) if not line.problem]
 
@@ -146,7 +170,7 @@ def _parse(text: str) -> Iterator[Line]:
     """The lines of a label file that are not empty."""
     seen = set()
     for number, text_line in enumerate(text.splitlines(), start=1):
-        tokens = tuple(text_line.split())
+        tokens = tuple(text_line.replace(",", " ").split())
         if not tokens:
             continue
         try:
@@ -170,24 +194,24 @@ def _problem(class_id: float, values: list[float]) -> str | None:
 
 
 def _class_names(
-    folder: Path, yaml: DataYaml | None, sources: dict[str, list[Source]], finder: ImageFinder
+    labels: LabelFinder, yaml: DataYaml | None, sources: dict[str, list[Source]], finder: ImageFinder
 ) -> dict[int, str]:
     """Names by class id: of data.yaml, of a list of names, or ``class 7`` for each id that a split has."""
     if yaml and yaml.names:
         return yaml.names
     for name in NAME_FILES:
-        if (folder / name).is_file():
-            lines = (line.strip() for line in read_text(folder / name).splitlines())
+        if (labels.folder / name).is_file():
+            lines = (line.strip() for line in read_text(labels.folder / name).splitlines())
             return dict(enumerate(line for line in lines if line))
     images = (image for group in sources.values() for image in _images(group, finder))
-    labels = {label for image in images if (label := _label_file(image, folder))}
-    lines = (line for label in labels for line in _parse(read_text(label)))
+    files = {label for image in images if (label := labels.find(image))}
+    lines = (line for label in files for line in _parse(read_text(label)))
     return {id: f"class {id}" for id in sorted({line.class_id for line in lines if not line.problem})}
 
 
-def _read(folder: Path, images: list[Path], names: dict[int, str], *, boxes: bool) -> RawSplit:
-    content = Content(folder, list(names.values()))
-    labels = [_label_file(image, folder) for image in images]
+def _read(finder: LabelFinder, images: list[Path], names: dict[int, str], *, boxes: bool) -> RawSplit:
+    content = Content(finder.folder, list(names.values()))
+    labels = [finder.find(image) for image in images]
     if images and not any(labels):
         content.notes.add("splits without label files, so without objects", images[0].parent)
     for image, label, size in zip(images, labels, read_sizes(images), strict=True):

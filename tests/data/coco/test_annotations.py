@@ -70,7 +70,7 @@ def test_what_is_listed_is_counted(coco):
     coco.add_box(100, 7, [1, 1, 4, 4], segmentation=[])
     coco.write()
     dataset = check(coco)
-    assert dataset.totals == {"image": 5, "annotation": 6, "crowd": 1}
+    assert dataset.totals == {"image": 5, "annotation": 6, "category": 3, "crowd": 1}
     assert dataset.class_totals == {90: 2, 0: 1, 7: 2}
 
 

@@ -83,7 +83,8 @@ def test_results_keep_their_order():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("train", "train"), ("Valid", "val"), ("train2017", "train"), ("stage1_test", "test"), ("trainval", None),
-     ("images", None), ("valley", None), ("train_val", None)],
+     ("images", None), ("valley", None), ("train_val", None), ("valdata", "val"), ("TestSet", "test"),
+     ("trainmasks01", "train"), ("trains", None), ("vegetation", None), ("contest", None), ("traintest", None)],
 )  # fmt: skip
 def test_splits_in_names(name, expected):
     assert split_of(name) == expected

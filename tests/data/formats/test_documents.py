@@ -79,6 +79,12 @@ def darwin(stem):
     return f"annotations/{stem}.json", f"images/{stem}.jpg", {"version": "2.0", "item": item, "annotations": objects}
 
 
+def darwin1(stem):
+    objects = [{"name": name, "polygon": {"path": dots(points)}} for name, points in OBJECTS.items()]
+    image = {"width": WIDTH, "height": HEIGHT, "original_filename": "x.jpg", "filename": f"{stem}.jpg", "path": "/"}
+    return f"annotations/{stem}.json", f"images/{stem}.jpg", {"dataset": "d", "image": image, "annotations": objects}
+
+
 def vott(stem):
     regions = [
         {"type": "POLYGON", "tags": [name], "points": dots(points), "boundingBox": {}}
@@ -119,6 +125,7 @@ def aperio(stem):
         ("DeepFashion2", deepfashion2),
         ("ISAT", isat),
         ("V7 Darwin", darwin),
+        ("V7 Darwin", darwin1),
         ("VoTT", vott),
     ],
 )
@@ -319,7 +326,7 @@ def test_other_json_is_not_taken(tmp_path):
 WRITERS = {
     **{
         write.__name__: lambda write=write: write("a")[::2]
-        for write in (ade20k, supervisely, deepfashion2, isat, darwin, vott)
+        for write in (ade20k, supervisely, deepfashion2, isat, darwin, darwin1, vott)
     },
     **{
         write.__name__: lambda write=write: (write("a")[0], json.loads(write("a")[1]))

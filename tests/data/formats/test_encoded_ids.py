@@ -79,6 +79,15 @@ def test_mapillary_vistas(tmp_path, config):
     assert sorted(max(iou(mask, other) for other in found) for mask in OBJECTS) == [1.0, 1.0, 1.0]
 
 
+def test_the_config_of_the_version_of_mapillary_vistas(tmp_path):
+    for version, name in (("v1.2", "Bird"), ("v2.0", "Car")):
+        listed = {"labels": [{"readable": name, "instances": True}]}
+        (tmp_path / f"config_{version}.json").write_text(json.dumps(listed))
+    draw_image(tmp_path / "training/images/a.jpg")
+    save_mask(tmp_path / "training/v2.0/instances/a.png", id_map([1, 2, 3], 1), "I;16")
+    assert class_counts(read_all(find(tmp_path))["train"]) == {"Car": 3}
+
+
 @pytest.mark.parametrize("names", [None, "Instance_id\tSemantic_id\tname\n1\t8\tbed\n2\t9\twindowpane, window\n"])
 def test_instances_of_ade20k(tmp_path, names):
     colors = np.zeros((40, 64, 3), int)
@@ -129,3 +138,32 @@ def test_values():
     ]
     assert [MOTS.decode(value) for value in (0, 1, 1000, 2001, 10000)] == [
         None, None, ("car", False), ("pedestrian", False), None]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "factor"),
+    [
+        ("leftImg8bit/default/a_leftImg8bit.png", "gtFine/default/a_gtFine_instanceIds.png", 1000),
+        ("default/image_2/a.png", "default/instance/a.png", 256),
+    ],
+)
+def test_forms_of_cityscapes_and_kitti_with_other_classes(tmp_path, image, mask, factor):
+    draw_image(tmp_path / image)  # of CVAT
+    save_mask(tmp_path / mask, id_map([factor + 1, factor + 2, 9 * factor + 1], 0), "I;16")
+    (tmp_path / "default/semantic").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "label_colors.txt").write_text("0 0 0 background\n50 50 50 wild cat\n")
+    (split,) = read_all(find(tmp_path)).values()
+    assert class_counts(split) == {"wild cat": 2}
+    assert split.notes == [f"objects skipped whose class has no name: 1 (first: {tmp_path / mask})"]
+
+
+def test_semantic_masks_of_roboflow(tmp_path):
+    for split in ("train", "valid"):
+        draw_image(tmp_path / f"{split}/a_jpg.rf.1.jpg")
+        save_mask(tmp_path / f"{split}/a_jpg.rf.1_mask.png", id_map([1, 2, 1], 0))
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    dataset = find(tmp_path)
+    splits = read_all(dataset)
+    assert dataset.format == "Roboflow semantic masks"
+    assert [class_counts(splits[name]) for name in ("train", "val")] == [{"cat": 2, "dog": 1}] * 2
+    assert "each connected part is read as an object" in splits["val"].notes[0]

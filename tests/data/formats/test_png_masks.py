@@ -141,6 +141,8 @@ def test_splits(tmp_path, images, masks):
         ("images/training/{}.jpg", "annotations_instance/training/{}.png"),  # ADE20K
         ("{}.jpg", "{}_label_ground-truth.png"),  # Segments.ai
         ("BF/{}_im.tif", "BF/{}_mask.tif"),  # YeaZ
+        ("imgs/{}.jpeg", "gt_inst/{}.jpeg.png"),
+        ("traincrop/{}.jpg", "traincrop/{}.png"),  # Crack500
     ],
 )
 def test_pairs_of_public_datasets(tmp_path, image, mask):
@@ -151,6 +153,102 @@ def test_pairs_of_public_datasets(tmp_path, image, mask):
     (split,) = read_all(find(tmp_path)).values()
     assert class_counts(split) == {"object": 6}
     assert len(split.content["images"]) == 2
+    assert split.notes == []
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("images/image_{}.png", "masks/mask_{}.png"), ("img/{}.tif", "seg/seg{}.tif"), ("a/im{}.jpg", "a/labels/L{}.png")],
+)
+def test_numbers_tell_where_the_rest_of_a_name_is_image_or_mask(tmp_path, image, mask):
+    mask = mask.replace("L", "label")
+    for number in range(3):
+        draw_image(tmp_path / image.format(f"{number:03}"))
+        save_mask(tmp_path / mask.format(f"{number:03}"), id_map(2))
+    (split,) = read_all(find(tmp_path)).values()
+    assert class_counts(split) == {"object": 6}
+    assert split.notes == []
+
+
+def test_numbered_masks_beside_their_image(tmp_path):
+    for number in (1, 2):  # BUSI
+        draw_image(tmp_path / f"benign/benign ({number}).png")
+        save_mask(tmp_path / f"benign/benign ({number})_mask.png", OBJECTS[0] * 255)
+    save_mask(tmp_path / "benign/benign (1)_mask_1.png", OBJECTS[1] * 255)
+    (split,) = read_all(find(tmp_path)).values()
+    assert [len(masks_of(split, f"benign ({number}).png")) for number in (1, 2)] == [2, 1]
+    assert len(split.content["images"]) == 2
+
+
+def test_a_photograph_of_the_same_name_is_no_mask(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3))
+    for number in range(2):
+        draw_image(tmp_path / f"{number}.jpg")
+        save_mask(tmp_path / f"{number}.png", noise)
+    assert find(tmp_path) is None
+
+
+def test_versions_of_the_masks_must_be_chosen_from(tmp_path):
+    for split in ("training", "validation"):  # Mapillary Vistas 2
+        draw_image(tmp_path / f"{split}/images/a.jpg")
+        for version in ("v1.2", "v2.0"):
+            save_mask(tmp_path / f"{split}/{version}/instances/a.png", id_map(2))
+    with pytest.raises(UserError, match=r"several sorts of masks \(v1.2/instances, v2.0/instances\); keep the one"):
+        find(tmp_path)
+
+
+def test_black_and_white_masks_as_jpeg(tmp_path):
+    mask = np.zeros((200, 300), bool)
+    mask[40:150, 50:240] = True
+    for stem in "abc":  # Kvasir-SEG
+        draw_image(tmp_path / f"images/{stem}.jpg", 200, 300)
+        save_mask(tmp_path / f"masks/{stem}.jpg", mask * (0 if stem == "c" else 255))
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 2}
+    assert iou(masks_of(split, "a.jpg")[0], mask) > 0.98
+
+
+def test_numbers_as_jpeg_are_not_masks(tmp_path):
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        save_mask(tmp_path / f"masks/{stem}.jpg", id_map(3, [80, 120, 240]))
+    assert find(tmp_path) is None
+
+
+def test_exact_masks_go_before_jpeg(tmp_path):
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        save_mask(tmp_path / f"masks/{stem}.jpg", id_map(3) * 80)
+        save_mask(tmp_path / f"masks/{stem}.png", id_map(3))
+    assert class_counts(read_all(find(tmp_path))["all"]) == {"object": 6}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64", "bool"])
+def test_arrays_of_numpy(tmp_path, dtype):
+    for stem in "ab":
+        draw_image(tmp_path / f"images/{stem}.jpg")
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        np.save(tmp_path / f"masks/{stem}.npy", id_map(3).astype(dtype))
+    assert class_counts(read_all(find(tmp_path))["all"]) == {"object": 6}
+
+
+@pytest.mark.parametrize("values", [np.full((40, 64), 0.5), np.full((40, 64), np.nan), np.zeros((2, 40, 64), int)])
+def test_other_arrays_are_not_masks(tmp_path, values):
+    draw_image(tmp_path / "images/a.jpg")
+    (tmp_path / "masks").mkdir()
+    np.save(tmp_path / "masks/a.npy", values)
+    assert find(tmp_path) is None
+
+
+def test_an_alpha_that_is_never_full_is_part_of_the_number(tmp_path):
+    for count in (2, 3):  # BDD100K's bitmasks
+        colors = np.zeros((40, 64, 4), np.uint8)
+        for number, mask in enumerate(OBJECTS[:count], start=1):
+            colors[mask] = (3, 0, 0, number)
+        draw_image(tmp_path / f"images/{count}.jpg")
+        save_mask(tmp_path / f"bitmasks/{count}.png", colors)
+    split = read_all(find(tmp_path))["all"]
+    assert class_counts(split) == {"object": 5}
     assert split.notes == []
 
 
@@ -246,6 +344,19 @@ def test_maps_of_classes_are_not_recognized(tmp_path, classes):
     for number, values in enumerate(classes):
         draw_image(tmp_path / f"images/{number}.jpg")
         save_mask(tmp_path / f"masks/{number}.png", id_map(len(values), values))
+    assert find(tmp_path) is None
+
+
+def test_classes_are_in_many_places(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        pixels = np.zeros((40, 64), int)
+        for value in (60 + number, 90, 148):  # as in ADE20K's maps of scenes
+            for _ in range(5):
+                y, x = rng.integers(0, 5, 2) * (8, 12)
+                pixels[y : y + 5, x : x + 6] = value
+        draw_image(tmp_path / f"images/{number}.jpg")
+        save_mask(tmp_path / f"annotations/{number}.png", pixels)
     assert find(tmp_path) is None
 
 

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from maskrcnn.data.formats.recognize import recognize
+from maskrcnn.data.formats.recognize import recognize, require_folder
 from maskrcnn.errors import UserError
 from tests.data.formats.drawing import draw_image, save_mask
 
@@ -24,10 +24,7 @@ def test_one_line_says_what_is_there_and_what_is_understood(tmp_path):
     with pytest.raises(UserError) as error:
         recognize(tmp_path)
     message = str(error.value)
-    assert (
-        "no dataset recognized; it holds 2 .txt, 1 .jpg; there are only images; if some of them are masks, save each"
-        in message
-    )
+    assert "no dataset recognized; it holds 2 .txt, 1 .jpg; there are only images; if their annotations lie" in message
     assert "understood are COCO JSON" in message
     assert "\n" not in message
 
@@ -43,9 +40,28 @@ LOOKS = {  # a file in the folder, its content, and what is said of it
     "area.geojson.json": ('{"type": "FeatureCollection", "features": []}', "convert it to COCO in pixels"),
     "_annotations.csv": ("filename,width,height,class,xmin,ymin,xmax,ymax\n", "boxes without masks; export it"),
     "gtFine/a.json": ('{"imgHeight": 5, "imgWidth": 5, "objects": []}', "polygons of Cityscapes' form; make instance"),
-    "masks/a.jpg": ("", "masks/a.jpg is a mask as a JPEG file, whose values are not exact; save each"),
+    "masks/a.jpg": ("", "masks/a.jpg is a mask as a JPEG file that is not black and white, whose values are not exact"),
     "inst/a.mat": ("", "MATLAB files, as SBD has them; save each image's masks as a PNG"),
-    "masks.npy": ("", "NumPy arrays; save each"),
+    "masks.npy": ("", "NumPy arrays that are not one map an image; save each"),
+    "labels.json": ('[{"label_hash": "a", "data_units": {}}]', "an Encord export; export it from there as COCO"),
+    "hasty.json": ('{"export_format_version": "1.1", "images": []}', "a Hasty export; export it from there as COCO"),
+    "a.jpg.json": ('{"metadata": {}, "instances": [{"className": "cat"}]}', "a SuperAnnotate export; export it"),
+    "json/a.json": ('{"annotations": [{"coordinates": [[{"x": 1}]]}]}', "a Dataloop export; export it from there"),
+    "samples.json": (
+        '{"samples": [{"filepath": "a.jpg"}]}',
+        "a FiftyOne dataset; export it from there as a COCODetect",
+    ),
+    "lines.json": ('{"image": "a.jpg"}\n{"image": "b.jpg"}\n', "lines.json holds JSON Lines; write what they hold as"),
+    "annotations.xml": ('<annotations><track id="0"></track></annotations>', "CVAT's annotations of a video; export"),
+    "dicts.json": (
+        '[{"file_name": "a.jpg", "height": 1}]',
+        "dicts.json is of no form that is known (it begins with file_name",
+    ),
+    "shapes.xml": (
+        "<root><shape/></root>",
+        "shapes.xml is of no form that is known (it begins with root, shape); convert",
+    ),
+    "slide.xml": ("<ASAP_Annotations></ASAP_Annotations>", "annotations of ASAP, of slides; write those"),
     "data.parquet": ("", "Parquet files, as Hugging Face has them"),
     "dataset.zip": ("", "dataset.zip is packed; unpack it"),
 }
@@ -91,6 +107,31 @@ def test_a_table_goes_before_another_dataset_that_lies_beside_its_images(tmp_pat
         path.unlink()
 
 
+def test_files_of_classes_and_borders_are_named(tmp_path):
+    draw_image(tmp_path / "images/a.jpg")
+    save_mask(tmp_path / "annotations/trimaps/a.png", np.ones((40, 64)))  # Oxford-IIIT Pets
+    with pytest.raises(
+        UserError, match="the files in trimaps look like classes, borders or shades, not like objects; sa"
+    ):
+        recognize(tmp_path)
+
+
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="it holds no files"):
         recognize(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", r"'': no such folder; give the folder of a dataset"),
+        ("data.zip", r"data.zip: is not a folder but an archive; unpack it, and give the folder with --data_dir"),
+        ("a.json", r"a.json: is not a folder; give its folder, .*, with --data_dir, and the file with --train_file$"),
+        ("data.yaml", r"data.yaml: is not a folder; give its folder, .*, with --data_dir$"),
+    ],
+)
+def test_a_file_in_place_of_the_folder(tmp_path, name, said):
+    (tmp_path / (name or "x")).touch()
+    with pytest.raises(UserError, match=said):
+        require_folder(str(tmp_path / name) if name else "")
+    assert require_folder(str(tmp_path)) == tmp_path

@@ -285,3 +285,19 @@ def test_folders_of_splits_count_however_deep_they_are(tmp_path):
     (tmp_path / "other").mkdir()
     splits = read_all(find(tmp_path))
     assert {name: len(split.content["images"]) for name, split in splits.items()} == {"train": 4, "val": 3}
+
+
+@pytest.mark.parametrize("label", ["my_labels/{}.txt", "labels/{}.jpg.txt", "labels/{}.TXT", "txt/all/{}.txt"])
+def test_the_only_label_file_of_a_name(tmp_path, label):
+    for number in range(2):
+        draw_image(tmp_path / f"my_images/{number}.jpg")
+        write(tmp_path / label.format(number), polygon(0, TRIANGLE), polygon(1, SQUARE))
+    draw_image(tmp_path / "my_images/empty.jpg")
+    assert class_counts(read_all(find(tmp_path))["all"]) == {"class 0": 2, "class 1": 2}
+
+
+def test_commas_between_numbers(tmp_path):
+    draw_image(tmp_path / "images/0.jpg")
+    write(tmp_path / "labels/0.txt", polygon(0, SQUARE).replace(" ", ", "))
+    (mask,) = masks_of(read_all(find(tmp_path))["all"], "0.jpg")
+    assert iou(mask, rectangle_mask(10, 10, 30, 30)) == 1.0
