@@ -1,6 +1,8 @@
 """The exception for errors that the user can fix, and the packages that may be missing."""
 
+import os
 import typing
+from pathlib import Path
 from typing import Any
 
 EXTRAS = {  # the extra of this package that installs what `import` did not find
@@ -43,6 +45,19 @@ def expect(value: object, kind: Any, name: str) -> Any:
         names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
         raise UserError(f"{name}: {type(value).__name__} given, expected {names}")
     return value
+
+
+def expect_dataset(data_dir: Any) -> Path:
+    """The folder of a dataset, if there is one.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(expect(data_dir, str | Path, "data_dir"))
+    if not str(data_dir) or not os.path.isdir(folder):  # Path.is_dir raises where a name is too long
+        problem = "is not a folder" if os.path.exists(folder) else "no such folder"
+        raise UserError(f"{data_dir or repr(data_dir)}: {problem}; give the folder of a dataset with --data_dir")
+    return folder
 
 
 def printable(text: str) -> str:

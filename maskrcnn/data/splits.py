@@ -22,7 +22,7 @@ from maskrcnn.data.records.convert import write_records
 from maskrcnn.data.records.existing import Converted, read_converted
 from maskrcnn.data.records.origin import Origin
 from maskrcnn.data.records.split import Split, find_record_files, open_records
-from maskrcnn.errors import UserError, expect
+from maskrcnn.errors import UserError, expect_dataset
 
 logger = logging.getLogger("maskrcnn")
 
@@ -186,10 +186,7 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     Raises:
         UserError: no such folder, or nothing in it that is understood.
     """
-    folder = Path(expect(data_dir, str | Path, "data_dir"))
-    if not str(data_dir) or not os.path.isdir(folder):
-        problem = "is not a folder" if os.path.exists(folder) else "no such folder"
-        raise UserError(f"{data_dir or repr(data_dir)}: {problem}; give the folder of a dataset with --data_dir")
+    folder = expect_dataset(data_dir)
     if not 0 <= options.val_fraction < 1:
         raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
     cache = Path(cache_dir) if cache_dir is not None else None
