@@ -5,7 +5,6 @@ from typing import Any
 
 from maskrcnn.cli.flags import add_backend, add_verbose, whole
 from maskrcnn.export.options import FORMATS, ExportOptions
-from maskrcnn.weights.model_files import load_model_config
 
 
 def add_commands(commands: Any) -> None:
@@ -57,7 +56,6 @@ def export(options: argparse.Namespace) -> None:
     """Runs the command."""
     from maskrcnn.runtime.backend import select_backend
 
-    load_model_config(options.model_dir)  # fails before a backend is imported
     size = tuple(options.size) if options.size else None
     select_backend(options.backend, verbose=options.verbose)
     from maskrcnn.export.run import export_model

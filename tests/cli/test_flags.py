@@ -131,7 +131,6 @@ def test_help_needs_neither_keras_nor_a_backend():
     [
         ("eval --data_dir . --model_dir none", "none: no model.weights.h5 here"),
         ("infer --model_dir none", "none: no model.weights.h5 here"),
-        ("export --model_dir none", "none: no model.weights.h5 here"),
         ("train --data_dir none --model_dir M --preset cpu", "none: no such folder; give the folder of a dataset"),
         ("benchmark training --data_dir none", "none: no such folder; give the folder of a dataset"),
     ],
