@@ -16,8 +16,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, expect
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 MAX_DOCUMENT_BYTES = 1 << 26  # 64 MiB: configs, indices, one image's annotations
 MAX_ANNOTATION_BYTES = 1 << 31  # 2 GiB: annotations of a whole dataset; COCO 2017's are 448 MB
 MAX_PATH = 4096  # characters
@@ -55,6 +56,25 @@ def as_path(value: Any) -> Path:
     if not isinstance(text, str) or not is_path(text):
         raise UserError(f"{ascii(value)[:60]}: no path of a file or folder ({type(value).__name__}); give a path")
     return Path(text)
+
+
+def dataset_folder(data_dir: Any) -> Path:
+    """The folder of a dataset that a caller gives.
+
+    Raises:
+        UserError: it is none.
+    """
+    path = Path(expect(data_dir, str | Path, "data_dir"))
+    if str(data_dir) and os.path.isdir(path):  # Path.is_dir raises where a name is too long
+        return path
+    if not str(data_dir) or not os.path.exists(path):
+        problem = "no such folder; give the folder of a dataset with --data_dir"
+    elif path.suffix.lower() in ARCHIVES:
+        problem = "is not a folder but an archive; unpack it, and give the folder with --data_dir"
+    else:
+        named = ", and the file with --train_file" if path.suffix.lower() == ".json" else ""
+        problem = f"is not a folder; give its folder, {path.absolute().parent}, with --data_dir{named}"
+    raise UserError(f"{data_dir or repr(data_dir)}: {problem}")
 
 
 def open_regular(path: str | Path) -> BufferedReader:

@@ -14,6 +14,7 @@ from maskrcnn.cli.flags import (
     settings,
     use_backend,
 )
+from maskrcnn.weights.model_files import load_model_config
 
 
 def add_commands(commands: Any) -> None:
@@ -47,6 +48,8 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluates a model, explains the metrics and prints them."""
     changes = settings(options)
+    if options.model_dir:
+        load_model_config(options.model_dir)  # fails before a backend is imported
     use_backend(options)
     from maskrcnn.evaluation.analysis import describe
     from maskrcnn.evaluation.coco_metrics import format_metrics

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from maskrcnn.config import Config, DataConfig, load_config
 from maskrcnn.config.typed_fields import SettingError, between, hint_of, item_type, parse_text
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import dataset_folder
 
 if TYPE_CHECKING:
     from maskrcnn.logs.dllogger import LogOptions
@@ -218,9 +219,15 @@ def log_options(options: argparse.Namespace) -> "LogOptions":
 
 
 def use_backend(options: argparse.Namespace) -> None:
-    """Selects backend and devices; before Keras is imported."""
+    """Selects backend and devices, before Keras is imported.
+
+    Raises:
+        UserError: no such backend or devices, or no folder of data, which is not worth the wait for an import.
+    """
     from maskrcnn.runtime.backend import select_backend
 
+    if getattr(options, "data_dir", None) is not None:
+        dataset_folder(options.data_dir)
     select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
 
 

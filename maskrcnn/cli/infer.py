@@ -9,6 +9,8 @@ from maskrcnn.config import CANVAS_STRIDE, ranges
 from maskrcnn.config.typed_fields import between
 from maskrcnn.errors import UserError
 from maskrcnn.inference.outputs import FORMATS
+from maskrcnn.input_files import as_path
+from maskrcnn.weights.model_files import load_model_config
 
 
 def add_commands(commands: Any) -> None:
@@ -54,12 +56,17 @@ def chosen_model(options: argparse.Namespace) -> str | Path:
     """The model that the flags name.
 
     Raises:
-        UserError: none, or more than one.
+        UserError: none, or more than one, or a folder without a model.
     """
     sources = [source for source in (options.model_dir, options.weights, options.model) if source]
     if len(sources) != 1:
         raise UserError("give one of --model_dir, --weights and --model")
-    return Path(options.model_dir) if options.model_dir else sources[0]
+    if not options.model_dir:
+        return sources[0]
+    path = as_path(options.model_dir)
+    if not path.is_file():
+        load_model_config(path)  # fails before a backend is imported
+    return path
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

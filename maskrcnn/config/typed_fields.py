@@ -56,8 +56,9 @@ def resolve(cls: type, name: str, *, optional_prefix: str) -> str:
     for candidate in (name, f"{optional_prefix}{name}"):
         if candidate in known:
             return candidate
-    short = [path.removeprefix(optional_prefix) for path in known]
-    near = difflib.get_close_matches(name[:SHOWN], known + short, n=3, cutoff=0.5)
+    if not name.startswith(optional_prefix):
+        known = [path.removeprefix(optional_prefix) for path in known]
+    near = difflib.get_close_matches(name[:SHOWN], known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; config.json of any model folder has all of them"
     raise SettingError(f"unknown setting {_shown(name)}{hint}")
 

@@ -16,13 +16,14 @@ from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
 from maskrcnn.data.coco.problems import Problem, refuse
 from maskrcnn.data.formats.coco import named_files
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit
-from maskrcnn.data.formats.recognize import recognize, require_folder
+from maskrcnn.data.formats.recognize import recognize
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
 from maskrcnn.data.records.convert import write_records
 from maskrcnn.data.records.existing import Converted, read_converted
 from maskrcnn.data.records.origin import Origin
 from maskrcnn.data.records.split import Split, find_record_files, open_records
-from maskrcnn.errors import UserError, expect
+from maskrcnn.errors import UserError
+from maskrcnn.input_files import dataset_folder
 
 logger = logging.getLogger("maskrcnn")
 
@@ -197,7 +198,7 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     Raises:
         UserError: no such folder, or nothing in it that is understood.
     """
-    folder = require_folder(expect(data_dir, str | Path, "data_dir"))
+    folder = dataset_folder(data_dir)
     if not 0 <= options.val_fraction < 1:
         raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
     cache = Path(cache_dir) if cache_dir is not None else None

@@ -46,10 +46,16 @@ def sequential_map(function: Callable[[Any], Any], count: Any) -> Any:
 
 
 def trace_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets TensorFlow trace and optimize a function of tensors once for each shape, instead of at each call."""
+    """Lets TensorFlow trace and optimize a function of tensors once for each shape, instead of at each call.
+
+    A model that runs eagerly, to be debugged, runs the function so too.
+    """
     if active_backend() != "tensorflow":
         return function
-    return _trace_by_shape(function, experimental_attributes={"_noinline": True})
+    import tensorflow as tf
+
+    traced = _trace_by_shape(function, experimental_attributes={"_noinline": True})
+    return lambda *arguments: (function if tf.executing_eagerly() else traced)(*arguments)
 
 
 def _trace_by_shape(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.replicated import BatchPredictor
 from maskrcnn.training.log import WriteLog
 from maskrcnn.training.optimizer import averaged_weights
-from maskrcnn.weights.model_folder import BEST, save_model
+from maskrcnn.weights import model_files, model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Evaluator:
             scorer = open_scorer(self.split)
             metrics = evaluate_split(self.predictor, self.config, self.split, devices=self.devices, scorer=scorer)
             if self.config.train.evaluate_every and self.devices.is_chief:
-                keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / BEST)
+                keep_best(model, self.config, {**metrics, "epoch": epoch}, self.model_dir / model_files.BEST)
             self.log.write_metrics(epoch, flatten(metrics))
             if self.devices.is_chief:
                 logger.info("%s", summarize(metrics, epoch))
@@ -72,7 +72,7 @@ class Evaluator:
         """Saves the model after its last epoch, evaluates it and writes the metrics."""
         with averaged_weights(self.predictor.model):  # in every process: under JAX they compare what they set
             if self.devices.is_chief:
-                save_model(self.predictor.model, self.config, self.model_dir)
+                model_folder.save_model(self.predictor.model, self.config, self.model_dir)
         memory = {f"peak_{where}_bytes": value for where, value in hardware.peak_memory()._asdict().items()}
         metrics = {**self.evaluate(epoch), "training": {**self.log.speed(), **memory}}
         self.log.file.log((), {**flatten(metrics), **metrics["training"]})
@@ -95,5 +95,5 @@ def keep_best(model: Any, config: Config, metrics: Metrics, directory: Path) -> 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet
         best = float(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["segm"]["AP"] or 0.0)
     if (metrics["segm"]["AP"] or 0.0) > best:
-        save_model(model, config, directory)
+        model_folder.save_model(model, config, directory)
         write_metrics(metrics, directory)  # last, since it marks the folder as complete

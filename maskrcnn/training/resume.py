@@ -14,7 +14,8 @@ from maskrcnn.training.batch_size import with_largest_batch
 from maskrcnn.training.checkpoint import list_checkpoints
 from maskrcnn.training.presets import Recipe, describe_recipe
 from maskrcnn.training.splits import Splits
-from maskrcnn.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, save_config
+from maskrcnn.weights.model_files import CONFIG_FILE, WEIGHTS_FILE
+from maskrcnn.weights.model_folder import save_config
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.extras import import_extra
 from maskrcnn.weights.model_card import PICTURE_FILE, CardText, model_card
-from maskrcnn.weights.model_folder import BEST, CONFIG_FILE, WEIGHTS_FILE, load_model_config
+from maskrcnn.weights.model_files import BEST, CONFIG_FILE, WEIGHTS_FILE, load_model_config
 
 CARD_FILE = "README.md"
 

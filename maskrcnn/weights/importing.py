@@ -13,13 +13,10 @@ from maskrcnn.model.resnet import resnet
 from maskrcnn.weights.architectures import COCO_CHANNELS, ConvertedCheckpoint, read_checkpoint
 from maskrcnn.weights.coco_categories import NAMES, coco_categories
 from maskrcnn.weights.formats.checkpoint_files import read_tensors
+from maskrcnn.weights.model_files import CONFIG_FILE, WEIGHTS_FILE, find_weights_file, load_model_config
 from maskrcnn.weights.model_folder import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
     compile_for_use,
-    find_weights_file,
     load_for_use,
-    load_model_config,
     prepare_backend,
     save_config,
     save_model,

@@ -9,18 +9,15 @@ import h5py
 import numpy as np
 from keras.backend import standardize_dtype
 
-from maskrcnn.config import Config, load_config
+from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import as_path, open_regular
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.files import replacing
 from maskrcnn.runtime.keras_patches import weights_file
+from maskrcnn.weights.model_files import CONFIG_FILE, WEIGHTS_FILE, find_weights_file, load_model_config
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.weights.h5"
-BEST = "best"  # the folder of the best model, in a run's
-CHECKPOINTS = "checkpoints/step-*.npz"
 logger = logging.getLogger(__name__)
 
 
@@ -48,30 +45,6 @@ def save_weights(model: Any, file: Path) -> None:
     """
     with replacing(file) as path:
         path.write_bytes(weights_file(model))
-
-
-def load_model_config(model_dir: str | Path) -> Config:
-    """Reads the config of a trained model.
-
-    Raises:
-        UserError: the folder holds no model.
-    """
-    model_dir = as_path(model_dir)
-    find_weights_file(model_dir)
-    return load_config(model_dir / CONFIG_FILE)
-
-
-def find_weights_file(model_dir: Path) -> Path:
-    """The weights in a folder; of a run that has not finished, those of its best model, else its newest checkpoint.
-
-    Raises:
-        UserError: the folder holds no model.
-    """
-    places = [model_dir / WEIGHTS_FILE, model_dir / BEST / WEIGHTS_FILE, *sorted(model_dir.glob(CHECKPOINTS))[::-1]]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        raise UserError(f"{model_dir}: no {WEIGHTS_FILE} here; give a folder in which `maskrcnn train` has run")
-    return found
 
 
 def load_model(model_dir: str | Path, config: Config | None = None) -> tuple[MaskRCNN, Config]:

@@ -8,7 +8,7 @@ from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
 from maskrcnn.runtime.environment import check_processes
 from maskrcnn.weights.importing import read_labels
-from maskrcnn.weights.model_folder import load_model_config
+from maskrcnn.weights.model_files import load_model_config
 from tests.special_files import SPECIAL, make_special
 
 pytestmark = pytest.mark.no_backend

@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +127,40 @@ def test_help_needs_neither_keras_nor_a_backend():
 
 
 @pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("eval --data_dir . --model_dir none", "none: no model.weights.h5 here"),
+        ("infer --model_dir none", "none: no model.weights.h5 here"),
+        ("train --data_dir none --model_dir M --preset cpu", "none: no such folder; give the folder of a dataset"),
+        ("benchmark training --data_dir none", "none: no such folder; give the folder of a dataset"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_backend_is_imported(command, problem, tmp_path):
+    code = (
+        f"import sys; from maskrcnn.cli import main; assert main({command.split()!r}) == 2\n"
+        "loaded = {'keras', 'tensorflow', 'jax'} & set(sys.modules); assert not loaded, loaded"
+    )
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    run = [sys.executable, "-c", code]
+    result = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert problem in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("image.min_sides", "image.min_side or image.max_side"),
+        ("model.image.min_sides", "model.image.min_side or model.image.max_side"),
+    ],
+)
+def test_a_near_setting_is_named_once(name, near):
+    with pytest.raises(UserError, match=rf"unknown setting '{name}'; did you mean {near}( or \S+)?\?$"):
+        settings(parse("--set", f"{name}=1"))
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "COMMAND"),
@@ -139,7 +175,7 @@ def test_help_needs_neither_keras_nor_a_backend():
         (["train", "--model_dir", "m", "--data_dir", "d", "--precision", "float8"], "float8"),
         (["train", "--model_dir", "m", "--data_dir", "d", "--set", "rpn.nms_iuo=1"], "rpn.nms_iou"),
         (["train", "--model_dir", "m", "--data_dir", "d", "--config", "none.json"], "none.json"),
-        (["train", "--model_dir", "m", "--data_dir", "d", "--backend", "torch"], "torch"),
+        (["train", "--model_dir", "m", "--data_dir", ".", "--backend", "torch"], "torch"),
         (["train", "--model_dir", "m", "--data_dir", "nowhere"], "nowhere: no such folder"),
         (["train", "--model_dir", "m", "--use_synthetic_data", "--log_every", "0"], "--log_every"),
         (["eval", "--model_dir", "nowhere", "--data_dir", "d"], "nowhere: no model.weights.h5"),

@@ -214,6 +214,17 @@ def test_a_trace_of_unknown_sizes_is_not_used_for_known_ones(transform):
     assert shapes == [[None], [3]]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX runs a function as it is called")
+def test_what_is_traced_once_runs_eagerly_in_a_model_that_does():
+    import tensorflow as tf
+
+    eagerly = []
+    once = compiler.trace_once(lambda values: eagerly.append(tf.executing_eagerly()) or values)
+    once(tf.ones(2))
+    tf.function(once)(tf.ones(2))
+    assert eagerly == [True, False]
+
+
 def test_a_function_compiled_by_xla_works_in_the_gradient_of_a_branch():
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":

@@ -101,10 +101,10 @@ def test_a_killed_run_resumes_to_the_same_end(train, weights, config, shapes_dir
     def die(*_, **__):
         raise Killed
 
-    functions = {"evaluation": "evaluate_split", "last save": "save_model"}
+    functions = {"evaluation": "training.evaluator.evaluate_split", "last save": "weights.model_folder.save_model"}
     with monkeypatch.context() as patch:
         if moment in functions:
-            patch.setattr(f"maskrcnn.training.evaluator.{functions[moment]}", die)
+            patch.setattr(f"maskrcnn.{functions[moment]}", die)
         if moment == "last save":
             patch.setattr("maskrcnn.training.evaluator.keep_best", lambda *_: None)
         with pytest.raises(Killed):

@@ -12,14 +12,8 @@ from maskrcnn.errors import UserError
 from maskrcnn.model import MaskRCNN
 from maskrcnn.training.checkpoint import save_checkpoint
 from maskrcnn.training.plan import State
-from maskrcnn.weights.model_folder import (
-    WEIGHTS_FILE,
-    find_weights_file,
-    load_model,
-    load_model_config,
-    save_config,
-    save_model,
-)
+from maskrcnn.weights.model_files import WEIGHTS_FILE, find_weights_file, load_model_config
+from maskrcnn.weights.model_folder import load_model, save_config, save_model
 
 
 @pytest.fixture

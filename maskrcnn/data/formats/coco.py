@@ -12,11 +12,11 @@ from maskrcnn.data.formats.coco_parts import join, shared_image
 from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.hints import ARCHIVES, other_json
+from maskrcnn.data.formats.hints import other_json
 from maskrcnn.data.formats.image_files import ImageFinder, locate
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import FORMAT_NAMES, SUFFIXES
-from maskrcnn.input_files import open_regular
+from maskrcnn.input_files import ARCHIVES, open_regular
 
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
 LIST = re.compile(rb'"(images|annotations)"\s*:\s*[\[{]')

@@ -8,9 +8,8 @@ from maskrcnn.data.coco.problems import BOXES_ONLY
 from maskrcnn.data.formats.image_files import MASK_FOLDERS
 from maskrcnn.data.formats.mask_pairs import LOSSY, find_pairs, kind_of
 from maskrcnn.imaging.read import SUFFIXES
-from maskrcnn.input_files import read_head
+from maskrcnn.input_files import ARCHIVES, read_head
 
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
 AS_COCO = "export it from there as COCO, or convert it to COCO JSON"
 OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's

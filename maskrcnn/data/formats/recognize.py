@@ -1,13 +1,12 @@
 """Recognizes the format of a dataset from the names in its folder and its first files."""
 
-import os
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, via, voc, yolo
 from maskrcnn.data.formats.found_dataset import FoundDataset
-from maskrcnn.data.formats.hints import ARCHIVES, explain
+from maskrcnn.data.formats.hints import explain
 from maskrcnn.errors import UserError
 
 FORMATS = (coco, documents, yolo, labelme, via, voc, png_masks, csv_masks)  # the first that finds a dataset is taken
@@ -17,25 +16,6 @@ UNDERSTOOD = (
 )
 MAX_DEPTH = 2  # of files that belong to a dataset, such as annotations/train.json
 MAX_FILES = 100_000  # that are counted for the message
-
-
-def require_folder(data_dir: str | Path) -> Path:
-    """The folder that ``data_dir`` is.
-
-    Raises:
-        UserError: it is none.
-    """
-    path = Path(data_dir)
-    if str(data_dir) and os.path.isdir(path):
-        return path
-    if not str(data_dir) or not os.path.exists(path):
-        problem = "no such folder; give the folder of a dataset with --data_dir"
-    elif path.suffix.lower() in ARCHIVES:
-        problem = "is not a folder but an archive; unpack it, and give the folder with --data_dir"
-    else:
-        named = ", and the file with --train_file" if path.suffix.lower() == ".json" else ""
-        problem = f"is not a folder; give its folder, {path.absolute().parent}, with --data_dir{named}"
-    raise UserError(f"{data_dir or repr(data_dir)}: {problem}")
 
 
 def recognize(folder: Path) -> FoundDataset:

@@ -4,8 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from maskrcnn.data.formats.recognize import recognize, require_folder
+from maskrcnn.data.formats.recognize import recognize
 from maskrcnn.errors import UserError
+from maskrcnn.input_files import dataset_folder
 from tests.data.formats.drawing import draw_image, save_mask
 
 
@@ -133,5 +134,5 @@ def test_an_empty_folder(tmp_path):
 def test_a_file_in_place_of_the_folder(tmp_path, name, said):
     (tmp_path / (name or "x")).touch()
     with pytest.raises(UserError, match=said):
-        require_folder(str(tmp_path / name) if name else "")
-    assert require_folder(str(tmp_path)) == tmp_path
+        dataset_folder(str(tmp_path / name) if name else "")
+    assert dataset_folder(str(tmp_path)) == tmp_path
