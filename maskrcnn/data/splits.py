@@ -14,9 +14,8 @@ from typing import Any, Literal
 from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
 from maskrcnn.data.coco.problems import Problem, refuse
-from maskrcnn.data.formats.coco import named_files
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit
-from maskrcnn.data.formats.recognize import recognize
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundSplit
+from maskrcnn.data.formats.recognize import recognize_named
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
 from maskrcnn.data.records.convert import write_records
 from maskrcnn.data.records.existing import Converted, read_converted
@@ -210,27 +209,12 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     image_dir = _path(folder, options.image_dir, "image_dir") if options.image_dir else None
     if image_dir and not image_dir.is_dir():
         raise UserError(f"--image_dir {image_dir}: not a folder; give the folder of the images")
-    given = named_files(named, folder, image_dir) if named else None
-    found = given if given and "train" in named else _recognize(folder, image_dir, given)
+    found = recognize_named(folder, named, image_dir)
     sources = {split.name: split for split in found.splits}
-    if given:
-        sources |= {split.name: split for split in given.splits}
     if (unsplit := sources.pop(UNSPLIT, None)) and sources.setdefault("train", unsplit) is not unsplit:
         logger.warning("%s: some annotations belong to none of the splits there; they are left out", unsplit.origin)
     made = "train" in sources and "val" not in sources and options.val_fraction > 0
     return Dataset(folder, found.format, sources, {}, options, options.val_fraction if made else None, cache)
-
-
-def _recognize(folder: Path, image_dir: Path | None, given: FoundDataset | None) -> FoundDataset:
-    try:
-        found = recognize(folder)
-    except UserError:
-        if given is None:
-            raise
-        return given
-    if image_dir is None or not found.format.endswith("COCO"):
-        return found
-    return named_files({split.name: split.list_files() for split in found.splits}, folder, image_dir)
 
 
 def _named(folder: Path, options: DataConfig) -> dict[str, list[Path]]:

@@ -18,6 +18,32 @@ MAX_DEPTH = 2  # of files that belong to a dataset, such as annotations/train.js
 MAX_FILES = 100_000  # that are counted for the message
 
 
+def recognize_named(folder: Path, named: dict[str, list[Path]], image_dir: Path | None) -> FoundDataset:
+    """The dataset in a folder, with splits by annotation files that were named in place of its own.
+
+    Args:
+        folder: of the dataset.
+        named: COCO files by split.
+        image_dir: where the images of COCO files are; None looks for them in the folder.
+
+    Raises:
+        UserError: nothing is named, and nothing in the folder is understood.
+    """
+    given = coco.named_files(named, folder, image_dir) if named else None
+    if given and "train" in named:
+        return given
+    try:
+        found = recognize(folder)
+    except UserError:
+        if given is None:
+            raise
+        return given
+    if image_dir is not None and found.format.endswith("COCO"):
+        found = coco.named_files({split.name: split.list_files() for split in found.splits}, folder, image_dir)
+    kept = tuple(split for split in found.splits if split.name not in named)
+    return FoundDataset(found.format, kept + (given.splits if given else ()))
+
+
 def recognize(folder: Path) -> FoundDataset:
     """The dataset in a folder, or in the only folder in it.
 
