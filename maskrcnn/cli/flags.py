@@ -1,6 +1,7 @@
 """Flags that several commands share, and the config that they make."""
 
 import argparse
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ from maskrcnn.input_files import dataset_folder
 
 if TYPE_CHECKING:
     from maskrcnn.logs.dllogger import LogOptions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,9 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="float32 (default), tf32, float16 or bfloat16",
     )
-    group.add_argument("--amp", action="store_true", help="mixed precision: the same as --precision float16")
+    group.add_argument(
+        "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU that has it"
+    )
     add_assignments(group, "rpn.nms_iou=0.6")
     add_verbose(group)
 
@@ -244,10 +249,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         for flag in (*TRAINING, *DATA, *SPLIT, *EVALUATION, *RUNTIME)
         if given.get(flag.key) not in (None, AUTO)
     }
-    if options.amp and options.precision not in (None, "float16"):
-        raise UserError(f"--amp means float16, but --precision is {options.precision}; give one of them")
+    if options.amp and options.precision in ("float32", "tf32"):
+        raise UserError(f"--amp means half precision, but --precision is {options.precision}; give one of them")
     if options.amp or options.precision:
-        values["train.precision"] = options.precision or "float16"
+        values["train.precision"] = options.precision or _mixed_precision(options.gpus)
     for assignment in options.assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
@@ -255,6 +260,15 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         values[name.strip()] = value.strip()
     Config().override(values)  # what is wrong fails before a backend is imported
     return values
+
+
+def _mixed_precision(gpus: int | None) -> str:
+    from maskrcnn.runtime.hardware import mixed_precision
+
+    precision = mixed_precision(gpus)
+    if precision != "float16":
+        logger.warning("--amp: no GPU here, where it means float16; on this CPU it is %s", precision)
+    return precision
 
 
 def data_config(options: argparse.Namespace) -> DataConfig:

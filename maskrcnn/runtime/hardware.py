@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maskrcnn.runtime.backend import active_backend
+from maskrcnn.runtime.backend import active_backend, installed_gpus
 
 PACKAGES = ("maskrcnn", "keras", "tensorflow", "jax", "jaxlib", "onnxruntime", "openvino", "ai-edge-litert", "numpy")
 # Names of the instruction sets that decide on a CPU's speed, as Linux and (for ARM) macOS spell them.
@@ -176,6 +176,19 @@ def instruction_sets(fields: dict[str, str] | None = None) -> list[str] | None:
 def sums_int8_exactly() -> bool:
     """Whether products of 8-bit integers are added in 32 bits; otherwise pairs of them saturate at 16 bits."""
     return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(instruction_sets() or ()))
+
+
+def mixed_precision(gpus: int | None = None) -> str:
+    """The precision that ``--amp`` means: float16 on a GPU; on a CPU bfloat16 if it computes in it, else float32.
+
+    TensorFlow's gradients of a convolution in float16 take a CPU some 200 times as long as in float32.
+
+    Args:
+        gpus: the number asked for; None is all.
+    """
+    if gpus != 0 and installed_gpus() != 0:
+        return "float16"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(instruction_sets() or ()) else "float32"
 
 
 def _cpu_fields() -> dict[str, str]:

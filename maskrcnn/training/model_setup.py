@@ -23,7 +23,7 @@ from maskrcnn.weights.transfer import load_start
 # Measured: 225 times the processor time of float32, for a 3x3 convolution of 128 channels; forward as fast as float32.
 SLOW_FLOAT16 = (
     "float16 on a CPU: TensorFlow takes some 200 times as long as in float32 for the gradients of a convolution; "
-    "leave --amp out, or give --precision bfloat16 where the processor has it"
+    "give --precision bfloat16 where the processor has it, else float32"
 )
 logger = logging.getLogger(__name__)
 

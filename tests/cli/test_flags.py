@@ -14,6 +14,7 @@ from maskrcnn.cli.entry_point import describe, main, make_parser, release
 from maskrcnn.cli.flags import DATA, EVALUATION, RUNTIME, SPLIT, TRAINING, make_config, settings
 from maskrcnn.config import Config, load_config
 from maskrcnn.errors import UserError
+from maskrcnn.runtime import hardware
 
 TRAIN = ["train", "--model_dir", "m"]
 VALUES = {  # flag -> arguments and the value that its field then has
@@ -100,16 +101,27 @@ def test_flags_override_the_file_and_assignments_override_flags(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "precision"),
-    [([], "float32"), (["--amp"], "float16"), (["--precision", "bfloat16"], "bfloat16")],
+    ("arguments", "gpus", "instructions", "precision"),
+    [
+        ([], 1, [], "float32"),
+        (["--amp"], 1, [], "float16"),
+        (["--amp"], None, [], "float16"),  # other accelerators
+        (["--amp"], 0, ["avx2", "amx_bf16"], "bfloat16"),
+        (["--amp", "--gpus", "0"], 1, ["avx512_bf16"], "bfloat16"),
+        (["--amp"], 0, ["avx2"], "float32"),
+        (["--precision", "bfloat16"], 1, [], "bfloat16"),
+        (["--amp", "--precision", "float16"], 0, [], "float16"),
+    ],
 )
-def test_precision(arguments, precision):
+def test_precision(arguments, gpus, instructions, precision, monkeypatch):
+    monkeypatch.setattr(hardware, "installed_gpus", lambda: gpus)
+    monkeypatch.setattr(hardware, "instruction_sets", lambda: instructions)
     assert make_config(parse(*arguments)).train.precision == precision
 
 
 def test_contradictions_and_incomplete_assignments_are_refused():
     with pytest.raises(UserError, match="--amp"):
-        settings(parse("--amp", "--precision", "bfloat16"))
+        settings(parse("--amp", "--precision", "float32"))
     with pytest.raises(UserError, match="NAME=VALUE"):
         settings(parse("--set", "rpn.nms_iou"))
 
