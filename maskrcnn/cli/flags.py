@@ -176,7 +176,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         help="float32 (default), tf32, float16 or bfloat16",
     )
     group.add_argument(
-        "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU that has it"
+        "--amp", action="store_true", help="mixed precision: float16; on a CPU bfloat16, if it has it"
     )
     add_assignments(group, "rpn.nms_iou=0.6")
     add_verbose(group)
