@@ -175,9 +175,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="float32 (default), tf32, float16 or bfloat16",
     )
-    group.add_argument(
-        "--amp", action="store_true", help="mixed precision: float16; on a CPU bfloat16, if it has it"
-    )
+    group.add_argument("--amp", action="store_true", help="mixed precision: float16; on a CPU bfloat16, if it has it")
     add_assignments(group, "rpn.nms_iou=0.6")
     add_verbose(group)
 
