@@ -37,7 +37,11 @@ def test_module_runs_as_a_program():
 def test_a_missing_package_is_named_with_its_remedy(command, package, extra, tmp_path, monkeypatch, capsys):
     from maskrcnn.cli import main
 
-    (tmp_path / "model.onnx").touch()
+    for folder in ("data", "model"):
+        (tmp_path / folder).mkdir()
+    for name in ("model.onnx", "model/model.weights.h5"):
+        (tmp_path / name).touch()
+    (tmp_path / "model" / "config.json").write_text(maskrcnn.Config().to_json(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     assert main(command.split()) == 2
