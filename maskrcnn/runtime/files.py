@@ -93,7 +93,7 @@ def claimed(directory: Path) -> Iterator[Callable[[], None]]:
     Yields a function that raises a `UserError` if the folder has been deleted or moved since.
 
     Raises:
-        UserError: another process has locked it.
+        UserError: another process has locked it; or it is gone, in place of another `UserError` that this caused.
     """
     with creating(directory), contextlib.ExitStack() as stack:
         try:
@@ -104,7 +104,11 @@ def claimed(directory: Path) -> Iterator[Callable[[], None]]:
             ) from error
         remove_stale(directory)
         claim = os.stat(directory)  # its number is not used again while the lock keeps the folder open
-        yield lambda: _check_claim(directory, claim)
+        try:
+            yield lambda: _check_claim(directory, claim)
+        except UserError:
+            _check_claim(directory, claim)  # where it is gone, that is why a file in it could not be written
+            raise
 
 
 @contextlib.contextmanager

@@ -61,3 +61,18 @@ with claimed(pathlib.Path({str(tmp_path)!r})):
 def test_claiming_twice_fails_at_once(tmp_path):
     with claimed(tmp_path), pytest.raises(UserError, match="another run"), claimed(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [(True, "m: was deleted or moved while it was in use"), (False, "^checkpoint: cannot be written$")],
+)
+def test_a_file_that_cannot_be_written_tells_of_a_folder_that_is_gone(tmp_path, gone, said):
+    def fail():
+        with claimed(tmp_path / "m"):
+            if gone:
+                (tmp_path / "m").rmdir()
+            raise UserError("checkpoint: cannot be written")
+
+    with pytest.raises(UserError, match=said):
+        fail()
