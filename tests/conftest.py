@@ -47,7 +47,7 @@ NO_BACKEND = (
 )
 
 # Rooms with the longest tests, which come first: the workers then end together.
-LONGEST = ("model", "export", "training", "inference", "cli", "ops")
+LONGEST = ("attacks", "cli", "export", "inference", "model", "ops", "training", "weights")
 
 MICRO = {
     "image.min_side": 64,
