@@ -42,8 +42,7 @@ def select_backend(name: str | None = None, *, gpus: int | None = None, verbose:
         _check_platforms()
     os.environ["KERAS_BACKEND"] = name
     if gpus is not None:
-        check_gpus(gpus)
-        _show_gpus(gpus)
+        _show_gpus(check_gpus(gpus))
     if name == "tensorflow" or has_tensorflow():
         import_tensorflow(verbose=verbose)
     return name
@@ -133,10 +132,13 @@ def scale_loss_by_replicas(loss: Any) -> Any:
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def check_gpus(count: int) -> None:
+def check_gpus(count: int) -> int:
     """Compares the GPUs asked for with those that the machine has, before a backend is imported.
 
     One GPU where there is none becomes the CPU, with a warning: it is one device, so the recipe is the same.
+
+    Returns:
+        The number of GPUs to use.
 
     Raises:
         UserError: more GPUs than there are, or fewer than none.
@@ -145,7 +147,7 @@ def check_gpus(count: int) -> None:
         raise UserError(f"--gpus {count}: expected 0 (the CPU) or more")
     found = installed_gpus()
     if found is None or count <= found:
-        return
+        return count
     if count > 1:
         remedy = f"use --gpus {found}" if found else "use --gpus 1 to run on the CPU, or a machine with GPUs"
         have = f"has {found}" if found else "has no NVIDIA GPU"
@@ -153,6 +155,7 @@ def check_gpus(count: int) -> None:
             f"--gpus {count}: this machine {have} that programs can see (nvidia-smi, CUDA_VISIBLE_DEVICES); {remedy}"
         )
     logger.warning("--gpus 1: no GPU here; running on the CPU")
+    return 0
 
 
 def installed_gpus() -> int | None:

@@ -243,3 +243,10 @@ def test_a_function_compiled_by_xla_works_in_the_gradient_of_a_branch():
         return tape.gradient(outputs, values)
 
     assert slope(tf.ones(2), tf.constant(1)).numpy().tolist() == [7, 7]
+
+
+def test_one_gpu_where_there_is_none_hides_them_all(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(backend, "installed_gpus", lambda: 0)
+    backend.select_backend(keras.backend.backend(), gpus=1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
