@@ -46,7 +46,7 @@ NO_BACKEND = (
     "weights/test_published",
 )
 
-# Rooms with the longest tests, which come first: the workers then end together.
+# Rooms with tests that take or wait long, which come first: the workers then end together.
 LONGEST = ("attacks", "cli", "export", "inference", "model", "ops", "training", "weights")
 
 MICRO = {

@@ -69,9 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in arguments or "-v" in arguments
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
         sys.stdout.reconfigure(errors="backslashreplace")
-    os.environ["MPLBACKEND"] = (
-        "agg"  # a notebook's, inherited, may not exist in this environment: Keras would not import
-    )
+    # Keras imports matplotlib, which fails for the backend of a notebook that this environment does not have.
+    os.environ["MPLBACKEND"] = "agg"
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("maskrcnn").setLevel(logging.DEBUG if verbose else logging.INFO)
     with warnings.catch_warnings():

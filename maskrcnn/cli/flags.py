@@ -231,6 +231,8 @@ def use_backend(options: argparse.Namespace) -> None:
 
     if getattr(options, "data_dir", None) is not None:
         dataset_folder(options.data_dir)
+    if options.amp and not options.precision and (precision := _mixed_precision(options.gpus)) != "float16":
+        logger.warning("--amp: no GPU here, where it means float16; on this CPU it is %s", precision)
     select_backend(options.backend, gpus=options.gpus, verbose=options.verbose)
 
 
@@ -263,10 +265,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def _mixed_precision(gpus: int | None) -> str:
     from maskrcnn.runtime.hardware import mixed_precision
 
-    precision = mixed_precision(gpus)
-    if precision != "float16":
-        logger.warning("--amp: no GPU here, where it means float16; on this CPU it is %s", precision)
-    return precision
+    return mixed_precision(gpus)
 
 
 def data_config(options: argparse.Namespace) -> DataConfig:

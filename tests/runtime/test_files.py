@@ -64,15 +64,15 @@ def test_claiming_twice_fails_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gone", "said"),
+    ("gone", "expected"),
     [(True, "m: was deleted or moved while it was in use"), (False, "^checkpoint: cannot be written$")],
 )
-def test_a_file_that_cannot_be_written_tells_of_a_folder_that_is_gone(tmp_path, gone, said):
+def test_a_file_that_cannot_be_written_tells_of_a_folder_that_is_gone(tmp_path, gone, expected):
     def fail():
         with claimed(tmp_path / "m"):
             if gone:
                 (tmp_path / "m").rmdir()
             raise UserError("checkpoint: cannot be written")
 
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         fail()

@@ -175,7 +175,7 @@ def _no_images(path: Path, names: list[str], finder: ImageFinder) -> str:
     if packed:
         hint = f"unpack {packed}"
     elif places:
-        what = "can be told from files of the same name"
+        what = "has a file name of its own there"
         hint = f"name the folder of the images with --image_dir, such as {places[0]}"
     elif suffix and suffix not in SUFFIXES:
         what, hint = "can be read", f"convert {suffix} files to {FORMAT_NAMES}"

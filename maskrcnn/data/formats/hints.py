@@ -120,7 +120,7 @@ def _by_names_in(folder: Path, files: Sequence[Path]) -> str | None:
         for path in _with_suffix(files, suffix)[:1]:
             names = list(dict.fromkeys(name.decode(errors="replace") for name in re.findall(pattern, read_head(path))))
             listed = f" (it begins with {', '.join(names[:5])})" if names else ""
-            return f"{path.relative_to(folder)} is of no form that is known{listed}; convert it to COCO JSON"
+            return f"{path.relative_to(folder)} is in an unknown format{listed}; convert it to COCO JSON"
     return None
 
 

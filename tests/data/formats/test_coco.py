@@ -194,7 +194,7 @@ def test_images_that_are_nowhere(coco):
         (
             ("a.png", "b.png"),
             ("left", "right"),
-            r"can be told from files of the same name .* --image_dir, such as .*left",
+            r"has a file name of its own there .* --image_dir, such as .*left",
         ),
     ],
 )

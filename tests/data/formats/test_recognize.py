@@ -56,11 +56,11 @@ LOOKS = {  # a file in the folder, its content, and what is said of it
     "annotations.xml": ('<annotations><track id="0"></track></annotations>', "CVAT's annotations of a video; export"),
     "dicts.json": (
         '[{"file_name": "a.jpg", "height": 1}]',
-        "dicts.json is of no form that is known (it begins with file_name",
+        "dicts.json is in an unknown format (it begins with file_name",
     ),
     "shapes.xml": (
         "<root><shape/></root>",
-        "shapes.xml is of no form that is known (it begins with root, shape); convert",
+        "shapes.xml is in an unknown format (it begins with root, shape); convert",
     ),
     "slide.xml": ("<ASAP_Annotations></ASAP_Annotations>", "annotations of ASAP, of slides; write those"),
     "data.parquet": ("", "Parquet files, as Hugging Face has them"),
@@ -123,7 +123,7 @@ def test_an_empty_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("", r"'': no such folder; give the folder of a dataset"),
         ("data.zip", r"data.zip: is not a folder but an archive; unpack it, and give the folder with --data_dir"),
@@ -131,8 +131,8 @@ def test_an_empty_folder(tmp_path):
         ("data.yaml", r"data.yaml: is not a folder; give its folder, .*, with --data_dir$"),
     ],
 )
-def test_a_file_in_place_of_the_folder(tmp_path, name, said):
+def test_a_file_in_place_of_the_folder(tmp_path, name, expected):
     (tmp_path / (name or "x")).touch()
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         dataset_folder(str(tmp_path / name) if name else "")
     assert dataset_folder(str(tmp_path)) == tmp_path
