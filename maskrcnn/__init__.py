@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from maskrcnn.inference.sources import load
     from maskrcnn.model import MaskRCNN
     from maskrcnn.reports.evaluation_report import explain_folder
+    from maskrcnn.training.options import RunOptions, Start
     from maskrcnn.training.presets import Recipe
-    from maskrcnn.training.run import RunOptions, Start, train
+    from maskrcnn.training.run import train
 
 __all__ = [
     "Config",
@@ -56,8 +57,8 @@ _HOMES = {
     "MaskRCNN": "model",
     "train": "training.run",
     "Recipe": "training.presets",
-    "Start": "training.run",
-    "RunOptions": "training.run",
+    "Start": "training.options",
+    "RunOptions": "training.options",
     "evaluate_folder": "evaluation.run",
     "explain_folder": "reports.evaluation_report",
     "infer_folder": "inference.run",

@@ -12,7 +12,8 @@ from maskrcnn.inference.run import infer_folder
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.reports.run_report import REPORT_FILE
 from maskrcnn.runtime.hardware import describe_devices
-from maskrcnn.training.run import RunOptions, train
+from maskrcnn.training.options import RunOptions
+from maskrcnn.training.run import train
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The exception for errors that the user can fix, and the packages that may be missing."""
 
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 EXTRAS = {  # the extra of this package that installs what `import` did not find
     **dict.fromkeys(("tensorflow", "keras", "tensorboard", "hotcoco", "jinja2", "matplotlib", "yaml"), "tensorflow"),
@@ -18,6 +18,8 @@ EXTRAS = {  # the extra of this package that installs what `import` did not find
     "pyarrow": "batch",
     "huggingface_hub": "hub",
 }
+
+Options = TypeVar("Options")
 
 MAX_LENGTH, KEPT_END = 1000, 300  # characters of a line, and of its end, which has the remedy, in a line that is cut
 
@@ -43,6 +45,15 @@ def expect(value: object, kind: Any, name: str) -> Any:
         names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
         raise UserError(f"{name}: {type(value).__name__} given, expected {names}")
     return value
+
+
+def given_or_default(options: Options | None, kind: type[Options], name: str) -> Options:
+    """An argument that stands for ``kind()`` where it is None.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    return kind() if options is None else expect(options, kind, name)
 
 
 def printable(text: str) -> str:

@@ -51,11 +51,6 @@ class ExportOptions:
     int8: str | Path | None = None  # a dataset or a folder of images to calibrate on; None: no 8-bit integers
     half: bool = False  # layers compute in the format's half precision, boxes in float32
 
-    @classmethod
-    def of(cls, options: "ExportOptions | None") -> "ExportOptions":
-        """The options that a caller gives; None are the defaults."""
-        return cls() if options is None else expect(options, cls, "options")
-
     def __post_init__(self) -> None:
         expect(self.batch, int | None, "batch")
         expect(self.check_images, list | tuple, "check_images")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, given_or_default
 from maskrcnn.export.calibration import calibration_images, cropped, read_images
 from maskrcnn.export.check import TOLERANCES, Difference, check_file, format_differences, refuse
 from maskrcnn.export.options import ExportOptions
@@ -52,7 +52,7 @@ def export_model(
         UserError: no model, an unknown format, a package that is missing, or a file that differs from the live model,
             of which nothing is left.
     """
-    options = ExportOptions.of(options)
+    options = given_or_default(options, ExportOptions, "options")
     for package in options.kind.packages + (("onnxruntime",) if options.int8 else ()):
         import_extra(package)
     path = _output_path(source, out, options)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError, expect
+from maskrcnn.errors import UserError, expect, given_or_default
 from maskrcnn.inference.frames import VideoOptions
 from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.outputs.writers import Saving
@@ -30,11 +30,6 @@ class InferOptions:
     classes: tuple[str, ...] = ()  # names of the only categories that are written; none are all
     views: Views = field(default_factory=Views)  # tiles, augmentation
     video: VideoOptions = field(default_factory=VideoOptions)  # frames skipped, tracking
-
-    @classmethod
-    def of(cls, options: "InferOptions | None") -> "InferOptions":
-        """The options that a caller gives; None are the defaults."""
-        return cls() if options is None else expect(options, cls, "options")
 
     def __post_init__(self) -> None:
         expect(self.views, Views, "views")
@@ -71,7 +66,7 @@ def infer_folder(
     Raises:
         UserError: no model, nothing to predict, no image that can be read, or a folder that cannot be written.
     """
-    options = InferOptions.of(options)
+    options = given_or_default(options, InferOptions, "options")
     paths = [paths] if isinstance(paths, str | Path) else expect(paths, list | tuple, "paths")
     out_dir, settings = as_path(out_dir), {} if settings is None else settings
     source = open_source(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from maskrcnn.errors import UserError, expect
+from maskrcnn.errors import UserError
 from maskrcnn.logs.progress import ProgressBar, SpeedMeter
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.training.batches import TrainingData
@@ -23,15 +23,6 @@ from maskrcnn.training.time_limit import EstimateDuration, StopAtTimeLimit
 REFRESH_SECONDS = 0.5  # between two updates of the progress bar
 
 logger = logging.getLogger(__name__)
-
-
-def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> Sequence[keras.callbacks.Callback]:
-    """The callbacks that a caller gives.
-
-    Raises:
-        UserError: they are no list.
-    """
-    return expect(callbacks, list | tuple, "callbacks")
 
 
 @contextlib.contextmanager

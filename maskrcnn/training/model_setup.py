@@ -2,21 +2,18 @@
 
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from maskrcnn.config import Config, TrainConfig
-from maskrcnn.errors import expect
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.hardware import computes_on_cpu
 from maskrcnn.runtime.keras_patches import keep_weights_after_fit, patch_distributed_training
 from maskrcnn.training.optimizer import make_optimizer
+from maskrcnn.training.options import Start
 from maskrcnn.training.plan import Plan
 from maskrcnn.weights.transfer import load_start
 
@@ -26,24 +23,6 @@ SLOW_FLOAT16 = (
     "give --precision bfloat16 where the processor has it, else float32"
 )
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Start:
-    """The model that a run starts from."""
-
-    weights: str | Path | None = None  # a whole model, see `maskrcnn.weights.transfer.load_whole`
-    backbone_checkpoint: str | Path | None = None  # see `maskrcnn.weights.transfer.load_backbone`
-    build_model: Callable[[Config], Any] | None = None  # None builds `MaskRCNN`
-
-    @classmethod
-    def of(cls, start: "Start | None") -> "Start":
-        """What a caller gives; None is a model with random weights."""
-        return cls() if start is None else expect(start, cls, "start")
-
-    def __post_init__(self) -> None:
-        for name in ("weights", "backbone_checkpoint"):
-            expect(getattr(self, name), str | Path | None, name)
 
 
 def prepare_backend(config: TrainConfig, devices: Devices) -> int:

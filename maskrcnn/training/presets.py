@@ -136,12 +136,3 @@ def describe_recipe(config: Config) -> str:
     epochs = f"{train.epochs} epoch{'' if train.epochs == 1 else 's'}"
     backbone = model.backbone.name or f"ResNet-{model.backbone.depth}"
     return f"{backbone}-FPN at {size}, {epochs} in batches of {train.batch_size}, {train.optimizer}, {train.precision}"
-
-
-def check_config(config: Config | Recipe) -> Config | Recipe:
-    """What a caller gives to be trained with.
-
-    Raises:
-        UserError: it is something else.
-    """
-    return expect(config, Config | Recipe, "config")

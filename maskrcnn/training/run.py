@@ -11,14 +11,14 @@ from maskrcnn.config import Config
 from maskrcnn.evaluation.coco_metrics import Metrics
 from maskrcnn.runtime.distribution import connect
 from maskrcnn.training.batches import TrainingData
-from maskrcnn.training.callbacks import check_callbacks, training_callbacks
+from maskrcnn.training.callbacks import training_callbacks
 from maskrcnn.training.evaluator import Evaluator
 from maskrcnn.training.log import open_log, write_graph
-from maskrcnn.training.model_setup import Start, build_model, prepare_backend
+from maskrcnn.training.model_setup import build_model, prepare_backend
+from maskrcnn.training.options import RunOptions, Start, check_arguments
 from maskrcnn.training.plan import Plan, State, announce, make_plan
-from maskrcnn.training.presets import Recipe, check_config
+from maskrcnn.training.presets import Recipe
 from maskrcnn.training.session import Session
-from maskrcnn.training.splits import RunOptions
 
 
 def train(
@@ -47,8 +47,7 @@ def train(
     Raises:
         UserError: data, a folder or settings that cannot be used, or a loss that is not finite.
     """
-    config, callbacks = check_config(config), check_callbacks(callbacks)
-    start, options = Start.of(start), RunOptions.of(options)
+    start, options = check_arguments(config, start, options, callbacks)
     devices = options.devices or connect()
     with Session(model_dir, devices) as session:
         splits, model_dir = session.open(config, data_dir, options), session.model_dir

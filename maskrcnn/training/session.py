@@ -13,11 +13,12 @@ from maskrcnn.input_files import as_path
 from maskrcnn.runtime.distribution import Devices
 from maskrcnn.runtime.files import claimed, remove_stale
 from maskrcnn.training.checkpoint import list_checkpoints, restore_latest
+from maskrcnn.training.options import RunOptions
 from maskrcnn.training.plan import Plan, State
 from maskrcnn.training.presets import Recipe
 from maskrcnn.training.resume import CHECKPOINTS, base_config, freeze_config
 from maskrcnn.training.signals import Interruption
-from maskrcnn.training.splits import RunOptions, Splits, open_splits
+from maskrcnn.training.splits import Splits, open_splits
 
 logger = logging.getLogger(__name__)
 

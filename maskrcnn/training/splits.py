@@ -8,34 +8,10 @@ from typing import NamedTuple
 from maskrcnn.config import Category, Config
 from maskrcnn.data.loader.synthetic import SYNTHETIC_CATEGORIES
 from maskrcnn.data.splits import Split, find_dataset
-from maskrcnn.errors import expect
 from maskrcnn.evaluation.eval_split import open_eval_split
-from maskrcnn.input_files import as_path
-from maskrcnn.logs.dllogger import LogOptions
-from maskrcnn.runtime.distribution import Devices
+from maskrcnn.training.options import RunOptions
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Options of a run that do not change what is trained."""
-
-    evaluate: bool = True  # on the val split, as often as the config says and at the end
-    eval_file: str | Path | None = None  # COCO annotations to evaluate with, instead of those of the val split
-    logs: LogOptions = dataclasses.field(default_factory=LogOptions)
-    devices: Devices | None = None  # from `maskrcnn.runtime.distribution.connect`; None is all of this machine
-
-    @classmethod
-    def of(cls, options: "RunOptions | None") -> "RunOptions":
-        """The options that a caller gives; None are the defaults."""
-        return cls() if options is None else expect(options, cls, "options")
-
-    def __post_init__(self) -> None:
-        expect(self.logs, LogOptions, "logs")
-        expect(self.devices, Devices | None, "devices")
-        if self.eval_file is not None:
-            as_path(self.eval_file)
 
 
 class Splits(NamedTuple):

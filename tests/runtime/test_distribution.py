@@ -31,7 +31,8 @@ import maskrcnn.weights.model_folder
 from maskrcnn.config import Config
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.evaluation.run import evaluate_folder
-from maskrcnn.training.run import RunOptions, Start, train
+from maskrcnn.training.options import RunOptions, Start
+from maskrcnn.training.run import train
 maskrcnn.weights.model_folder.MaskRCNN = conftest.StandIn  # for `evaluate_folder`
 settings = {"train.seed": 1, "train.epochs": 1, "train.steps_per_epoch": 4, "train.batch_size": batch,
             "train.clip_norm": 0.01, "train.accumulate": 2, "train.ema": 0.5,

@@ -69,7 +69,8 @@ def worker(options: argparse.Namespace) -> None:
     from maskrcnn.config import Config
     from maskrcnn.errors import UserError
     from maskrcnn.logs.dllogger import LogOptions
-    from maskrcnn.training.run import RunOptions, train
+    from maskrcnn.training.options import RunOptions
+    from maskrcnn.training.run import train
     from tests.conftest import MICRO
 
     settings = {**MICRO, **SETTINGS, **VARIANTS[options.variant], "train.batch_size": options.batch}

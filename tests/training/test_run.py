@@ -14,7 +14,7 @@ from maskrcnn.errors import UserError
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
 from maskrcnn.training.checkpoint import list_checkpoints
-from maskrcnn.training.run import RunOptions, Start
+from maskrcnn.training.options import RunOptions, Start
 from maskrcnn.training.run import train as train_model
 
 
