@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from maskrcnn.data.coco.annotations import CocoDataset, Rules, SplitClasses, check_split
 from maskrcnn.data.coco.classes import unify_classes
 from maskrcnn.data.coco.images import ImageEntry
-from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem
+from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem, Severity
 from maskrcnn.data.formats.found_dataset import FoundSplit, RawSplit
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import no_collection
@@ -51,6 +51,7 @@ def read_splits(
         images[name] = len(splits[name].images)
     if held_out and "train" in splits:
         splits["train"], splits["val"] = hold_out(splits["train"], held_out)
+        _note_empty(splits["train"], splits["val"])
         images |= {name: len(splits[name].images) for name in ("train", "val")}
     return CheckedSplits({name: splits[name] for name in names}, images)
 
@@ -69,7 +70,8 @@ def hold_out(dataset: CocoDataset, fraction: float) -> tuple[CocoDataset, CocoDa
     """The dataset without, and with only, the images whose file name's hash falls into the fraction.
 
     The same names give the same parts on every machine, and images that are added leave the others where they are.
-    Augmented copies of an image stay together. Neither part is empty if there are two images.
+    Augmented copies of an image stay together. Neither part is empty if there are two images, nor without objects if
+    two images have some; a single one is trained on.
     """
     groups: dict[str, list[ImageEntry]] = {}
     for image in dataset.images:
@@ -77,10 +79,24 @@ def hold_out(dataset: CocoDataset, fraction: float) -> tuple[CocoDataset, CocoDa
     if len(groups) == 1:
         groups = {image.file_name: [image] for image in dataset.images}
     ordered = sorted(groups, key=_position)
+    useful = [name for name in ordered if any(_has_object(dataset, image.id) for image in groups[name])]
+    ends = useful[:-1][:1], useful[-1:]  # the first of those with objects is held out, the last is trained on
+    ordered = [*ends[0], *(name for name in ordered if name not in ends[0] + ends[1]), *ends[1]]
     count = sum(_position(name) < fraction for name in ordered)
     count = min(max(count, 1), math.ceil(1.5 * fraction * len(ordered)), len(ordered) - 1)  # of few, chance takes many
     held = {image.id for name in ordered[:count] for image in groups[name]}
     return _part(dataset, held, inside=False), _part(dataset, held, inside=True)
+
+
+def _has_object(dataset: CocoDataset, image_id: int) -> bool:
+    return any(not annotation.is_crowd for annotation in dataset.annotations.get(image_id, ()))
+
+
+def _note_empty(train: CocoDataset, val: CocoDataset) -> None:
+    """Notes a held-out part that cannot tell how good a model is."""
+    if train.annotations and not any(_has_object(val, image.id) for image in val.images):
+        text = "the images held out of train have no object, so that metrics mean nothing; annotate more images"
+        train.problems.append(Problem("val without objects", train.path, "split val", text, Severity.NOTED))
 
 
 def _position(name: str) -> float:

@@ -1,8 +1,10 @@
 """The door for images: reads image files as RGB arrays.
 
-Only six decoders are ever run, whatever a file is called, and whatever Pillow raises ends as one `UserError`.
+Only six decoders are ever run, whatever a file is called, and whatever Pillow raises ends as one `UserError`. An image
+may be embedded in a JSON of labelme, whose path then stands for it.
 """
 
+import base64
 import contextlib
 import io
 import re
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import open_regular
+from maskrcnn.input_files import open_regular, parse_json, read_bytes
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # of all others none is decoded; EPS would start Ghostscript
 FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF or WebP"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EMBEDDED = ".json"  # the suffix of a file that may hold an image
+MAX_IMAGE_BYTES = 1 << 29  # of an image file
 MAX_PIXELS = 178_956_970  # twice Pillow's limit for warnings, its own for errors
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = {
@@ -41,11 +45,28 @@ def open_image(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
     Raises:
         UserError: the file is missing, damaged, not a regular file, too large, or of another format.
     """
+    data = read_image_bytes(path)[1] if data is None and path.suffix.lower() == EMBEDDED else data
     file: BinaryIO = io.BytesIO(data) if data is not None else open_regular(path)
     with file, reading(path), Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise Image.DecompressionBombError(f"{image.width} x {image.height} px")
         yield image
+
+
+def read_image_bytes(path: Path) -> tuple[bytes, bytes]:
+    """The contents of a file, and those of its image: the same, unless it is embedded as base64 (``imageData``).
+
+    Raises:
+        UserError: the file cannot be read, is too large, or is a JSON without an image.
+    """
+    contents = read_bytes(path, MAX_IMAGE_BYTES)
+    if path.suffix.lower() != EMBEDDED:
+        return contents, contents
+    try:
+        text = parse_json(contents)["imageData"]
+        return contents, base64.b64decode(text.rpartition(",")[2])  # some write data:image/png;base64,...
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: holds no image as base64 (imageData); save the image as a file beside it") from error
 
 
 @contextlib.contextmanager

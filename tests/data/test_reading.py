@@ -1,16 +1,21 @@
 import dataclasses
 
 import pytest
+from PIL import Image
 
-from maskrcnn.data.coco.annotations import CocoDataset
+from maskrcnn.data.coco.annotations import Annotation, CocoDataset, Rules
 from maskrcnn.data.coco.images import ImageEntry
-from maskrcnn.data.reading import hold_out, require_objects
+from maskrcnn.data.formats.found_dataset import FoundSplit, RawSplit
+from maskrcnn.data.reading import hold_out, read_splits, require_objects
 from maskrcnn.errors import UserError
 
+POLYGON = [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0]]
 
-def dataset(tmp_path, names):
+
+def dataset(tmp_path, names, annotated=()):
     images = tuple(ImageEntry(number, name, 10, 10) for number, name in enumerate(names))
-    return CocoDataset(tmp_path / "all.json", tmp_path, images, {}, ())
+    objects = {id: (Annotation(id, id, 1, (1.0, 1.0, 9.0, 9.0), POLYGON, None, False),) for id in annotated}
+    return CocoDataset(tmp_path / "all.json", tmp_path, images, objects, ())
 
 
 def names(part):
@@ -38,6 +43,26 @@ def test_neither_part_is_empty(tmp_path, count, fraction):
     train, val = hold_out(dataset(tmp_path, [f"{number}.jpg" for number in range(count)]), fraction)
     assert train.images
     assert val.images
+
+
+@pytest.mark.parametrize("annotated", [(one, other) for one in range(6) for other in range(one)])
+def test_both_parts_have_objects_if_two_images_have_some(tmp_path, annotated):
+    train, val = hold_out(dataset(tmp_path, [f"{number}.jpg" for number in range(6)], annotated), 0.1)
+    assert len(train.annotations) == len(val.annotations) == 1
+
+
+@pytest.mark.parametrize("annotated", range(4))
+def test_the_only_image_with_objects_is_trained_on_and_said(tmp_path, annotated):
+    for number in range(4):
+        Image.new("RGB", (10, 10)).save(tmp_path / f"{number}.jpg")
+    objects = [{"id": 1, "image_id": annotated, "category_id": 1, "segmentation": POLYGON, "iscrowd": 0}]
+    images = [{"id": number, "file_name": f"{number}.jpg", "height": 10, "width": 10} for number in range(4)]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+    source = FoundSplit("train", tmp_path, lambda: RawSplit(content, tmp_path), lambda: [])
+    splits = read_splits({"train": source}, ("train", "val"), Rules(), 0.5).splits
+    require_objects(splits["train"])
+    assert not splits["val"].annotations
+    assert [problem.item for problem in splits["train"].problems] == ["split val"]
 
 
 def test_augmented_copies_of_an_image_stay_together(tmp_path):

@@ -1,5 +1,6 @@
 """COCO's segmentations: polygons [[x1, y1, x2, y2, ...], ...] in px, or an RLE {size: [height, width], counts}."""
 
+import ast
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +10,12 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.problems import NO_MASK, EntryError
+from maskrcnn.input_files import parse_json
 
 MAX_OUTSIDE = 10_000.0  # px outside its image, beyond which a polygon is cut
 MAX_OUTLINE = 4e6  # px; rasterizing takes 40 bytes for each
 LARGEST = 1e15  # of coordinates and areas; whatever is larger is an error, and NaN is not smaller
+MOST_BRACKETS = 8  # of an RLE written as Python does
 Segmentation = list[list[float]] | dict[str, Any]
 
 
@@ -48,8 +51,10 @@ def normalize_segmentation(
     Raises:
         EntryError: nothing that can be used.
     """
-    if isinstance(segmentation, list) and len(segmentation) == 1 and _is_rle(segmentation[0]):
-        segmentation = segmentation[0]
+    segmentation = _only(segmentation)
+    if isinstance(segmentation, str) and segmentation.strip():
+        segmentation = _only(_parse_text(segmentation.strip(), image_size))
+        repaired("segmentation as text", "segmentation is text, read as what is written there")
     if not segmentation or (isinstance(segmentation, list) and not any(segmentation)):
         raise EntryError(NO_MASK, "has no segmentation; Mask R-CNN learns from masks")
     if isinstance(segmentation, dict):
@@ -71,8 +76,35 @@ def normalize_segmentation(
     return usable
 
 
-def _is_rle(value: Any) -> bool:
-    return isinstance(value, dict) and "counts" in value
+def _parse_text(text: str, image_size: tuple[int, int] | None) -> Any:
+    """What a text says: JSON, an RLE as Python writes it, or the coordinates of one polygon.
+
+    Numbers that would lie outside the image are not taken for coordinates: they may be runs.
+    """
+    try:
+        if text[0] == "[":
+            return parse_json(text)
+        if text[0] == "{":
+            is_python = "'" in text and sum(map(text.count, "[{(")) <= MOST_BRACKETS
+            rle = ast.literal_eval(text) if is_python and '"counts"' not in text else parse_json(text)
+            counts = rle.get("counts")
+            return {**rle, "counts": counts.decode("ascii")} if isinstance(counts, bytes) else rle
+        values = [float(value) for value in text.replace(",", " ").split()]
+    except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError):
+        values = []
+    height, width = image_size or (math.inf, math.inf)
+    xs, ys = values[0::2], values[1::2]
+    if not ys or not all(-1 <= x <= width + 1 for x in xs) or not all(-1 <= y <= height + 1 for y in ys):
+        read = "expected JSON of polygons or of an RLE, or a polygon's coordinates within the image"
+        raise EntryError("bad mask", f"segmentation is the text {shown(text)}; {read}")
+    return [values]
+
+
+def _only(segmentation: Any) -> Any:
+    """A segmentation without the list that a text or an RLE may be in alone."""
+    alone = isinstance(segmentation, list) and len(segmentation) == 1
+    first = segmentation[0] if alone else None
+    return first if isinstance(first, str) or (isinstance(first, dict) and "counts" in first) else segmentation
 
 
 def _as_polygons(segmentation: list[Any], repaired: Callable[[str, str], None]) -> list[list[float]]:

@@ -1,7 +1,7 @@
 """labelme's files, one JSON an image.
 
-An image that is only embedded in its JSON (``imageData``) is not read: it is noted, with the remedy. An image without a
-JSON counts as not annotated yet; it is left out and noted too. A dataset of rectangles only is one of boxes.
+An image whose file is missing is read from its JSON if it is embedded there (``imageData``). An image without a JSON
+counts as not annotated yet; it is left out and noted too. A dataset of rectangles only is one of boxes.
 """
 
 import base64
@@ -100,9 +100,11 @@ def _read(folder: Path, finder: ImageFinder, documents: dict[str, list[Document 
             content.notes.add("JSON files skipped that are not labelme's", file)
         elif image := finder.find(file.image_path, file.path.parent) or finder.find(file.path.stem, file.path.parent):
             images[image] = file
+        elif file.has_image:
+            images[file.path] = file
+            content.notes.add("images read from their JSON (imageData), since they have no file", file.path)
         else:
-            embedded = "images skipped that are only embedded in their JSON (imageData); save them as files beside it"
-            content.notes.add(embedded if file.has_image else "missing images skipped", file.path)
+            content.notes.add("missing images skipped", file.path)
     for (image, document), size in zip(images.items(), read_sizes(list(images)), strict=True):
         if size is None:
             content.notes.add("unreadable images skipped", image)

@@ -12,11 +12,16 @@ from typing import NamedTuple
 from PIL import Image
 
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.read import open_image, orientation, to_rgb, turn_upright, upright_size
+from maskrcnn.imaging.read import (
+    MAX_IMAGE_BYTES,
+    open_image,
+    orientation,
+    read_image_bytes,
+    to_rgb,
+    turn_upright,
+    upright_size,
+)
 from maskrcnn.input_files import read_bytes
-
-MAX_IMAGE_BYTES = 1 << 29  # of an image file
-
 
 THREADS = 16  # that look at files, which may lie on a slow network
 SAMPLE = 64  # files whose contents are compared where very many have another mtime, as in a copied dataset
@@ -51,8 +56,8 @@ def store_image(path: Path, height: int, width: int) -> StoredImage:
         UserError: unreadable, truncated, or (`WrongSizeError`) of another size than annotated.
     """
     mtime_ns = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-    data = read_bytes(path, MAX_IMAGE_BYTES)
-    source = SourceState(len(data), mtime_ns, zlib.crc32(data))
+    contents, data = read_image_bytes(path)
+    source = SourceState(len(contents), mtime_ns, zlib.crc32(contents))
     with open_image(path, data) as image:
         turn = _must_turn(image, path, height, width)
         if image.format in ("JPEG", "MPO") and image.mode == "RGB" and not turn:

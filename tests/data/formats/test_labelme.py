@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn.data.formats.labelme import find
+from maskrcnn.data.records.stored_images import store_image
 from tests.data.formats.drawing import (
     average_precision,
     class_counts,
@@ -169,15 +170,32 @@ def test_images_elsewhere(tmp_path, image, reference):
     assert split.notes == []
 
 
-@pytest.mark.parametrize(("data", "note"), [(None, "missing images"), ("AAAA", r"only embedded in their JSON")])
+@pytest.mark.parametrize(("data", "note"), [(None, "missing images"), ("AAAA", "unreadable images"), (7, "unreadable")])
 def test_missing_images(tmp_path, data, note):
     draw(tmp_path, "a", [shape("cat", SQUARE)])
     write(tmp_path / "b.json", [shape("dog", SQUARE)], imageData=data)
     split = read_all(find(tmp_path))["all"]
     assert len(split.content["images"]) == 1
-    (text,) = split.notes
-    assert note in text
-    assert "b.json" in text
+    assert note in split.notes[-1]
+    assert "b.json" in split.notes[-1]
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_images_that_are_embedded_only(tmp_path, prefix):
+    draw(tmp_path, "a", [shape("cat", SQUARE)])
+    data = prefix + base64.b64encode((tmp_path / "a.jpg").read_bytes()).decode()
+    write(tmp_path / "b.json", [shape("dog", SQUARE), shape("cat", SQUARE)], imageData=data)
+    files = sorted(tmp_path.iterdir())
+    dataset = find(tmp_path)
+    assert dataset is not None
+    split = dataset.splits[0].read()
+    assert class_counts(split) == {"cat": 2, "dog": 1}
+    assert [entry["file_name"] for entry in split.content["images"]] == ["a.jpg", "b.json"]
+    assert "images read from their JSON (imageData), since they have no file: 1" in split.notes[0]
+    stored = [store_image(tmp_path / name, 40, 64) for name in ("a.jpg", "b.json")]
+    assert stored[0].data == stored[1].data
+    assert stored[1].source.size == (tmp_path / "b.json").stat().st_size
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_other_problems_of_files(tmp_path):
