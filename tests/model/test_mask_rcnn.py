@@ -59,9 +59,11 @@ def detect(model, batch):
 
 @pytest.fixture(scope="module")
 def model(config):
-    """An untrained model, compiled once for each canvas."""
+    """An untrained model; tests/model/test_parity.py compiles one under TensorFlow too."""
     keras.utils.set_random_seed(0)
-    return MaskRCNN(config)
+    model = MaskRCNN(config)
+    model.compile(**QUICK)
+    return model
 
 
 def test_detections_are_sorted_and_padded(config, model):
@@ -164,7 +166,8 @@ def exact_losses(config):
     keras.utils.set_random_seed(0)
     model = MaskRCNN(config)
     weights = model.get_weights()
-    return compute_losses(model, near_edge_batch(config)), weights
+    with compiler.tracing_without_xla():
+        return compute_losses(model, near_edge_batch(config)), weights
 
 
 @pytest.fixture
@@ -183,6 +186,7 @@ def near_edge_batch(config):
 # Under JAX one of the two, as it compiles each for half a minute.
 @pytest.mark.slow_under_jax
 @pytest.mark.bfloat16
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"][keras.backend.backend() == "jax" :])
 def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
     exact, weights = exact_losses
