@@ -5,10 +5,11 @@ from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Most of the time is tracing and compiling, which does a quarter less where the result need not be fast.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true " + os.environ.get("XLA_FLAGS", "")
+).strip()
 if os.environ.get("KERAS_BACKEND") == "jax":
-    # Most of the time under JAX is compiling, which does a quarter less where the result need not be fast.
-    quick = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
-    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
     # Many tests, their processes and the next run compile the same programs.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -23,6 +24,12 @@ from keras import ops
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.runtime import backend
+
+# `make test-isa`, nightly, runs the graphs as TensorFlow's optimizer leaves them.
+if backend.active_backend() == "tensorflow" and "ONEDNN_MAX_CPU_ISA" not in os.environ:
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # Rooms that do not compute with a backend: their tests run once, with TensorFlow's. Elsewhere: the marker `no_backend`.
 TESTS = Path(__file__).parent
@@ -152,9 +159,14 @@ def _determinism_ends_with_the_test():
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    """Makes the commands build and load `StandIn`; `train` takes it as ``build_model``."""
-    monkeypatch.setattr("maskrcnn.training.model_setup.MaskRCNN", StandIn)
-    monkeypatch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
+    """Makes the commands build and load `StandIn`, and reports without charts; `train` takes it as ``build_model``."""
+    return use_stand_in(monkeypatch)
+
+
+def use_stand_in(patch: pytest.MonkeyPatch) -> type[StandIn]:
+    patch.setattr("maskrcnn.training.model_setup.MaskRCNN", StandIn)
+    patch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
+    patch.setattr("maskrcnn.reports.run_report.draw_charts", lambda history: [])  # they take as long as the rest
     return StandIn
 
 
@@ -162,6 +174,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 def micro() -> Config:
     """A whole Mask R-CNN on 64 px images, too small to learn anything."""
     return Config.tiny().override({**MICRO, "train.seed": 1})
+
+
+@pytest.fixture(scope="module")
+def few_check_images():
+    """Exports are checked on one drawn image, where generated weights find objects as on all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskrcnn.export.check.DRAWN", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

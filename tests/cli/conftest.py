@@ -1,13 +1,17 @@
 """A model folder made by the command ``train``, with a stand-in for the model."""
 
+import contextlib
+import io
 import json
+import shutil
 
 import pytest
 
 from maskrcnn.cli import main
+from tests.conftest import use_stand_in
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def config_file(tmp_path_factory):
     from maskrcnn.config import Config
 
@@ -16,13 +20,23 @@ def config_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def finished_run(config_file, shapes_dir, tmp_path_factory):
+    """A folder in which a run of four steps has finished; not to be changed."""
+    folder = tmp_path_factory.mktemp("run") / "m"
+    command = f"train --data_dir {shapes_dir} --model_dir {folder} --config {config_file} --epochs 1 --seed 1"
+    options = ["--steps_per_epoch", "4", "--log_every", "2", "--eval_batch_size", "2"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        use_stand_in(patch)
+        assert main([*command.split(), *options]) == 0
+    assert "3 images" in output.getvalue()
+    return folder
+
+
 @pytest.fixture
-def model_dir(stand_in, config_file, shapes_dir, tmp_path, capsys):
-    """A folder in which a run of four steps has finished."""
-    command = f"train --data_dir {shapes_dir} --model_dir {tmp_path / 'm'} --config {config_file} --epochs 1 --seed 1"
-    assert main([*command.split(), "--steps_per_epoch", "4", "--log_every", "2", "--eval_batch_size", "2"]) == 0
-    assert "3 images" in capsys.readouterr().out
-    return tmp_path / "m"
+def model_dir(stand_in, finished_run, tmp_path):
+    """A copy of the finished run."""
+    return shutil.copytree(finished_run, tmp_path / "m")
 
 
 @pytest.fixture

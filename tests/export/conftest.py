@@ -39,6 +39,11 @@ def _values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return 1.0 + 0.3 * values if leaf == "gamma" else 0.1 * values
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_check_images(few_check_images):
+    """The live model takes most of the time of an export."""
+
+
 @pytest.fixture(scope="session")
 def make_model() -> Callable[[Config], MaskRCNN]:
     """``make_model(config)``: a model with generated weights."""

@@ -51,14 +51,14 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow_under_jax) for name in ("mod
 
 
 @pytest.fixture(scope="module", params=["model.onnx", *OTHERS])
-def exported(request, model_and_config, tmp_path_factory):
+def exported(request, model_and_config, tmp_path_factory, few_check_images):
     from maskrcnn.export.run import export_model
 
     out = tmp_path_factory.mktemp("export") / request.param
     format = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}[out.suffix]
     for package in FORMATS[format].packages:
         pytest.importorskip(package)
-    return export_model(model_and_config, out, ExportOptions(format, batch=2)).path
+    return export_model(model_and_config, out, ExportOptions(format, batch=2, size=(96, 64))).path
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_it_predicts_without_keras_what_the_model_predicts(exported, photo, mode
 def test_any_number_of_images_is_run_in_batches_of_the_files_size(exported):
     predictor = load_exported(exported, threads=1)
     rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (5, 64, 96, 3), np.uint8)
-    batch = {"images": images, "image_sizes": np.array([[64, 96]] * 5)}
+    images = rng.integers(0, 256, (5, 96, 64, 3), np.uint8)
+    batch = {"images": images, "image_sizes": np.array([[96, 64]] * 5)}
     together = predictor.model.predict_on_batch(batch)
     assert together["boxes"].shape == (5, 5, 4)
     alone = predictor.model.predict_on_batch({name: values[4:] for name, values in batch.items()})
@@ -94,7 +94,7 @@ def test_any_number_of_images_is_run_in_batches_of_the_files_size(exported):
 
 
 def test_an_image_without_objects_gives_padding(exported):
-    batch = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
+    batch = {"images": np.zeros((1, 96, 64, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
     outputs = load_exported(exported, threads=1).model.predict_on_batch(batch)
     assert outputs["masks"].shape[:2] == (1, 5)
     assert not any(values.any() for values in outputs.values())

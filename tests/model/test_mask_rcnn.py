@@ -59,9 +59,11 @@ def detect(model, batch):
 
 @pytest.fixture(scope="module")
 def model(config):
-    """An untrained model, compiled once for each canvas."""
+    """An untrained model; tests/model/test_parity.py compiles one under TensorFlow too."""
     keras.utils.set_random_seed(0)
-    return MaskRCNN(config)
+    model = MaskRCNN(config)
+    model.compile(**QUICK)
+    return model
 
 
 def test_detections_are_sorted_and_padded(config, model):
@@ -128,34 +130,28 @@ def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
 
 
 @pytest.mark.slow_under_jax
-def test_a_mask_head_as_wide_as_the_default_one_trains_and_predicts(micro):
-    """Behind its convolutions, which are Winograd's, TensorFlow knows no size if it does not know the batch's."""
-    wide = {"fpn.channels": 128, "mask_head.channels": 128, "mask_head.convolutions": 1}
-    config = dataclasses.replace(micro.override(wide), categories=CATEGORIES)
-    model, batch = MaskRCNN(config), make_batch(config)
-    model.compile(keras.optimizers.SGD(0.0), **COMPILED)
-    history = model.fit(((one,) for one in [batch]), steps_per_epoch=1, shuffle=False, verbose=0)
-    assert np.isfinite(history.history["mask_loss"]).all()
-    images = {name: batch[name] for name in ("images", "image_sizes")}
-    outputs = model.predict(((one,) for one in [images]), steps=1, verbose=0)
-    assert np.isfinite(outputs["masks"]).all()
-
-
-@pytest.mark.slow_under_jax
 def test_a_step_on_padding_buckets_is_that_on_all_entries(micro, monkeypatch):
-    """Compiled, with gradients through the branches of the mask head and of the RPN's matching."""
-    config = micro.override({"data.max_instances": 8})
-    config = dataclasses.replace(config, categories=CATEGORIES)
+    """Compiled, with gradients through the branches of the mask head and of the RPN's matching.
+
+    The mask head is as wide as the default one: behind its convolutions, which are Winograd's, TensorFlow knows no size
+    if it does not know the batch's, as from a generator.
+    """
+    wide = {"fpn.channels": 128, "mask_head.channels": 128, "mask_head.convolutions": 1}
+    config = dataclasses.replace(micro.override({"data.max_instances": 8, **wide}), categories=CATEGORIES)
     batch, steps = make_batch(config), []
+    images = {name: batch[name] for name in ("images", "image_sizes")}
     for mask_sizes, min_bucketed in ((1, 1000), (3, 8)):
         monkeypatch.setattr("maskrcnn.model.rpn.MIN_BUCKETED", min_bucketed)
         keras.utils.set_random_seed(0)
         model = MaskRCNN(config.override({"mask_head.slot_sizes": mask_sizes, "train.seed": 0}))
         model.compile(keras.optimizers.SGD(0.01), **COMPILED)
-        model.train_on_batch(batch)
+        history = model.fit(((one,) for one in [batch]), steps_per_epoch=1, shuffle=False, verbose=0)
+        assert np.isfinite(history.history["mask_loss"]).all()
         steps.append(model.get_weights())
     for actual, expected in zip(*reversed(steps), strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
+    outputs = model.predict(((one,) for one in [images]), steps=1, verbose=0)
+    assert np.isfinite(outputs["masks"]).all()
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +160,8 @@ def exact_losses(config):
     keras.utils.set_random_seed(0)
     model = MaskRCNN(config)
     weights = model.get_weights()
-    return compute_losses(model, near_edge_batch(config)), weights
+    with compiler.tracing_without_xla():
+        return compute_losses(model, near_edge_batch(config)), weights
 
 
 @pytest.fixture
@@ -183,6 +180,7 @@ def near_edge_batch(config):
 # Under JAX one of the two, as it compiles each for half a minute.
 @pytest.mark.slow_under_jax
 @pytest.mark.bfloat16
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"][keras.backend.backend() == "jax" :])
 def test_half_precision_keeps_boxes_in_float32(config, exact_losses, policy):
     exact, weights = exact_losses

@@ -13,6 +13,7 @@ from maskrcnn.config import load_config
 from maskrcnn.errors import UserError
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.logs.history import read_history
+from maskrcnn.reports.charts import draw_charts
 from maskrcnn.training.checkpoint import list_checkpoints
 from maskrcnn.training.options import RunOptions, Start
 from maskrcnn.training.run import train as train_model
@@ -48,7 +49,8 @@ def weights(stand_in):
     return weights
 
 
-def test_leaves_a_whole_folder(train, config, shapes_dir, tmp_path):
+def test_leaves_a_whole_folder(train, config, shapes_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("maskrcnn.reports.run_report.draw_charts", draw_charts)
     config = config.override({"train.evaluate_every": 1})
     metrics = train(config, shapes_dir, tmp_path, logs=LogOptions(every=3, warmup_steps=2))
     assert metrics["images"] == 3
@@ -60,6 +62,7 @@ def test_leaves_a_whole_folder(train, config, shapes_dir, tmp_path):
         "config.json", "metrics.json", "model.weights.h5", "mrcnn-dlll.json", "checkpoints", "best", "report.html",
         "predictions.json",
     }  # fmt: skip
+    assert (tmp_path / "report.html").read_text().count("data:image/svg+xml") == 5  # a chart of each quantity
     history = read_history(tmp_path / "mrcnn-dlll.json")
     reports = [(entry["epoch"], entry["step"]) for entry in history if "loss" in entry]
     assert reports == [(1, 3), (1, 4), (2, 6), (2, 8)]
