@@ -5,7 +5,8 @@ objects, which become crowds. KITTI: ``training/instance`` holds class * 256 + n
 Cityscapes. KITTI MOTS: class * 1000 + number, 10000 where nothing is annotated. Mapillary Vistas: class * 256 + number,
 with the classes of its config.json. ADE20K's ``annotations_instance``: the class is red, the number green. BBBC039: the
 red channel has a number that objects which do not touch share. Roboflow's semantic masks: the class, named in
-_classes.csv. CVAT writes the forms of Cityscapes and KITTI with classes of its own, listed in label_colors.txt.
+_classes.csv. CVAT writes the forms of Cityscapes and KITTI with classes of its own, listed in label_colors.txt, and
+that of KITTI MOTS with those in labels.txt.
 """
 
 import contextlib
@@ -81,6 +82,8 @@ def encoding_of(paths: Iterable[Path], maps: Iterable[NDArray[np.int64]]) -> Enc
         return replace(KITTI, names=_listed_names(path) or CITY_NAMES)
     if path is not None and (names := _roboflow_names(path)):
         return Encoding("Roboflow semantic masks", 1 << 32, names, parts=True, note=CLASS_MAPS)
+    if path is not None and path.parent.name == "instances" and (path.parent / "labels.txt").is_file():
+        return replace(MOTS, names=_mots_names(path.parent / "labels.txt"))
     if path is not None and path.parent.name == "instances" and (names := _mapillary_names(path)):
         return Encoding("Mapillary Vistas", 256, names)
     values = set(np.unique(np.concatenate([np.unique(ids) for ids in maps] or [np.zeros(1, np.int64)])).tolist())
@@ -99,6 +102,12 @@ def _listed_names(path: Path) -> dict[int, str]:
     lines = (line.split(maxsplit=3) for line in read_text(file).splitlines()) if file else ()
     names = (line[3].strip() for line in lines if len(line) == 4)
     return {index: name for index, name in enumerate(names) if name.lower() != "background"}
+
+
+def _mots_names(file: Path) -> dict[int, str]:
+    """The classes of the labels.txt that CVAT writes beside mask files, by line."""
+    names = (line.strip() for line in read_text(file).splitlines())
+    return {number: name for number, name in enumerate(names, start=1) if name}
 
 
 def _roboflow_names(path: Path) -> dict[int, str]:

@@ -239,7 +239,12 @@ def _most_alike(mask: _File, images: Iterable[_File]) -> _File | None:
 
 
 def _class_of(mask: _File, image: _File) -> str:
-    """The folder of masks of one class: below that of the masks, neither a split nor one that the image is in too."""
+    """The folder of masks of one class: below that of the masks, neither a split nor one that the image is in too.
+
+    Where masks lie beside images, the folder that numbers them: ``benign/benign (1).png``, as BUSI has them.
+    """
+    if mask.place < 0 and image.folders and re.fullmatch(r" \(\d+\)", image.path.stem.removeprefix(image.folders[-1])):
+        return image.folders[-1]
     own = {*image.folders, image.path.stem}
     below = [part for part in mask.folders[mask.place + 1 :] if part not in own and not split_of(part)]
     return below[-1] if below and mask.place >= 0 else OBJECT

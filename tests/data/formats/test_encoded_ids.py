@@ -61,6 +61,14 @@ def test_kitti_mots(tmp_path):
     assert class_counts(split) == {"car": 2, "pedestrian": 2}
 
 
+def test_mots_of_cvat_has_classes_of_its_own(tmp_path):
+    draw_image(tmp_path / "train/images/frame_000000.png")
+    save_mask(tmp_path / "train/instances/frame_000000.png", id_map([1000, 1001, 2000], 0), "I;16")
+    (tmp_path / "train/instances/labels.txt").write_text("cell\nnucleus\n")
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"cell": 2, "nucleus": 1}
+
+
 @pytest.mark.parametrize("config", ["config.json", "config_v1.2.json"])
 def test_mapillary_vistas(tmp_path, config):
     labels = [("Bird", True), ("Curb", False), ("Car", True)]

@@ -180,6 +180,18 @@ def test_numbered_masks_beside_their_image(tmp_path):
     assert len(split.content["images"]) == 2
 
 
+def test_numbered_files_have_the_class_of_their_folder(tmp_path):
+    for name, objects in {"benign": 1, "malignant": 2, "normal": 0}.items():  # BUSI
+        for number in (1, 2):
+            draw_image(tmp_path / f"{name}/{name} ({number}).png")
+            save_mask(tmp_path / f"{name}/{name} ({number})_mask.png", OBJECTS[0] * 255 * min(objects, 1))
+        if objects == 2:
+            save_mask(tmp_path / f"{name}/{name} (1)_mask_1.png", OBJECTS[1] * 255)
+    (split,) = read_all(find(tmp_path)).values()
+    assert {name: count for name, count in class_counts(split).items() if count} == {"benign": 2, "malignant": 3}
+    assert len(split.content["images"]) == 6
+
+
 def test_a_photograph_of_the_same_name_is_no_mask(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3))
     for number in range(2):
