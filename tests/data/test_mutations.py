@@ -275,7 +275,7 @@ RIGHT: dict[str, tuple[Callable[[Drawn], None], str | None, int]] = {
         "do not add up",
         1,
     ),
-    "one mask as text": (annotations(update(segmentation="mask.png"), first=1), "segmentation is a str", 1),
+    "one mask as text": (annotations(update(segmentation="mask.png"), first=1), "segmentation is the text", 1),
     "one object without mask": (annotations(update(segmentation=[]), first=1), "has no segmentation", 1),
     "one object outside": (
         annotations(update(bbox=[90, 1, 5, 5], segmentation=[[90, 1, 95, 1, 95, 6]]), first=1),
