@@ -1,6 +1,6 @@
 """Trains on two devices and in two processes, which must give what one device gives: losses, weights and metrics.
 
-    python -m tests.soak.devices --backend tensorflow      # 6 minutes
+    python -m tests.soak.devices --backend tensorflow      # 40 minutes, most of it float16, which is slow on a CPU
     python -m tests.soak.devices --backend tensorflow --variant plain
 
 A small whole Mask R-CNN trains ten steps on drawn shapes three times: four images on one device, two on each of two
