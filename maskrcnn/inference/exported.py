@@ -1,5 +1,6 @@
 """Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or TensorFlow."""
 
+import contextlib
 import logging
 import re
 import zipfile
@@ -195,7 +196,8 @@ def _open_litert(path: Path, threads: int | None) -> ExportedModel:
 
 
 def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
-    import_tensorflow()
+    with contextlib.suppress(ImportError):  # the next line names the remedy
+        import_tensorflow()
     tf = import_extra("tensorflow")
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

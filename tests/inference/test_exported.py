@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,12 +148,22 @@ def test_a_file_of_another_program_is_refused(tmp_path):
         load_exported(path)
 
 
-def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
+@pytest.mark.parametrize(
+    ("file", "module", "extra"),
+    [
+        ("model.onnx", "onnxruntime", "runtime"),
+        ("model.xml", "openvino", "openvino"),
+        ("model.tflite", "ai_edge_litert", "litert"),
+        ("saved_model/saved_model.pb", "tensorflow", "tensorflow"),
+    ],
+)
+def test_a_missing_runtime_is_named(tmp_path, monkeypatch, file, module, extra):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
     path.touch()
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime is not installed; run: pip install 'maskrcnn\[runtime\]'"):
-        load_exported(path)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"^{module} is not installed; run: pip install 'maskrcnn\[{extra}\]'"):
+        load_exported(tmp_path / Path(file).parts[0])
 
 
 @pytest.mark.parametrize("config", ["{", "[]", "1", '{"model": 3}', "[" * 1000], ids=len)
