@@ -26,7 +26,7 @@ from maskrcnn.data.coco.segmentation import (
 )
 from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError, one_line
-from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
+from maskrcnn.input_files import MAX_ANNOTATION_BYTES, no_collection, read_json
 
 logger = logging.getLogger("maskrcnn")
 
@@ -112,6 +112,7 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
+@no_collection()
 def check_split(
     raw: RawSplit, path: Path, classes: SplitClasses, rules: Rules, *, need_files: bool = True
 ) -> CocoDataset:

@@ -6,7 +6,7 @@ from typing import Any
 from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import EntryError, Severity
-from maskrcnn.data.coco.segmentation import are_numbers, number
+from maskrcnn.data.coco.segmentation import extremes, number
 
 Box = tuple[float, float, float, float]
 MAX_SLACK = 2.0, 0.05  # px, and fraction of the mask's side, by which a box may miss its mask
@@ -17,7 +17,7 @@ def numbers(bbox: Any) -> Box | None:
     """The four finite numbers of a list, or None."""
     if not isinstance(bbox, list) or len(bbox) != 4:
         return None
-    values = list(map(float, bbox)) if are_numbers(bbox) else [number(value) for value in bbox]
+    values = list(map(float, bbox)) if extremes(bbox) else [number(value) for value in bbox]
     return None if None in values else tuple(values)  # type: ignore[return-value]
 
 

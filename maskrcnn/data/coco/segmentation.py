@@ -3,6 +3,7 @@
 import ast
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from maskrcnn.input_files import parse_json
 
 MAX_OUTSIDE = 10_000.0  # px outside its image, beyond which a polygon is cut
 MAX_OUTLINE = 4e6  # px; rasterizing takes 40 bytes for each
+NUMBERS = frozenset((int, float))
 LARGEST = 1e15  # of coordinates and areas; whatever is larger is an error, and NaN is not smaller
 MOST_BRACKETS = 8  # of an RLE written as Python does
 Segmentation = list[list[float]] | dict[str, Any]
@@ -21,14 +23,19 @@ Segmentation = list[list[float]] | dict[str, Any]
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number that a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
-def are_numbers(values: list[Any]) -> bool:
-    """Whether `is_number` holds for all values; of lists without other types, as nearly all are, it is told faster."""
-    if values and {*map(type, values)} <= {int, float}:
-        return min(values) > -LARGEST and max(values) < LARGEST and math.isfinite(sum(values))
-    return all(map(is_number, values))
+def extremes(values: Any) -> tuple[float, float] | None:
+    """The least and the largest of a list in which `is_number` holds for all values, else None.
+
+    COCO has 60 million coordinates, so each pass counts: types are compared in C, and NaN, which no comparison finds,
+    makes the sum NaN.
+    """
+    if not isinstance(values, list) or not (NUMBERS.issuperset(map(type, values)) or all(map(is_number, values))):
+        return None
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return (low, high) if low > -LARGEST and high < LARGEST and math.isfinite(sum(values)) else None
 
 
 def number(value: Any) -> float | None:
@@ -62,18 +69,7 @@ def normalize_segmentation(
         return {"size": segmentation["size"], "counts": segmentation["counts"]}
     if not isinstance(segmentation, list):
         raise EntryError("bad mask", f"segmentation is a {type(segmentation).__name__}; expected polygons or an RLE")
-    polygons, usable = _as_polygons(segmentation, repaired), []
-    for polygon in polygons:
-        _check_polygon(polygon)
-        if len(polygon) >= 6:
-            usable.append(polygon if image_size is None else _cut_far(polygon, image_size, repaired))
-    if not usable:
-        raise EntryError("bad polygon", f"polygon of {len(polygons[0]) // 2} points (3 are needed)")
-    if len(usable) < len(polygons):
-        repaired("polygon of fewer than 3 points", "a part of fewer than 3 points is dropped")
-    if image_size is not None:
-        _check_outline(usable, image_size)
-    return usable
+    return _check_polygons(segmentation, image_size, repaired)
 
 
 def _parse_text(text: str, image_size: tuple[int, int] | None) -> Any:
@@ -107,10 +103,34 @@ def _only(segmentation: Any) -> Any:
     return first if isinstance(first, str) or (isinstance(first, dict) and "counts" in first) else segmentation
 
 
+def _check_polygons(
+    segmentation: list[Any], image_size: tuple[int, int] | None, repaired: Callable[[str, str], None]
+) -> list[list[float]]:
+    """The polygons of 3 points or more."""
+    polygons, ranges = segmentation, [extremes(part) for part in segmentation]
+    if None in ranges or min(map(len, polygons)) < 3:  # a flat list, points, text, or no polygons at all
+        polygons = _as_polygons(segmentation, repaired)
+        ranges = [extremes(polygon) for polygon in polygons]
+    usable, limit = [], math.inf if image_size is None else MAX_OUTSIDE + max(image_size)
+    for polygon, found in zip(polygons, ranges, strict=True):
+        if found is None:
+            raise EntryError("bad polygon", "polygon is not a list of finite numbers")
+        if len(polygon) % 2:
+            raise EntryError("bad polygon", f"polygon has an odd number of coordinates ({len(polygon)})")
+        if len(polygon) >= 6:
+            near = -limit <= found[0] and found[1] <= limit
+            usable.append(polygon if near else _cut_far(polygon, limit, repaired))
+    if not usable:
+        raise EntryError("bad polygon", f"polygon of {len(polygons[0]) // 2} points (3 are needed)")
+    if len(usable) < len(polygons):
+        repaired("polygon of fewer than 3 points", "a part of fewer than 3 points is dropped")
+    if image_size is not None:
+        _check_outline(usable, image_size)
+    return usable
+
+
 def _as_polygons(segmentation: list[Any], repaired: Callable[[str, str], None]) -> list[list[float]]:
     """A list of flat lists of coordinates, made of one flat list, pairs, points {x, y}, or numbers as text."""
-    if all(isinstance(part, list) and len(part) > 2 and {*map(type, part)} <= {int, float} for part in segmentation):
-        return segmentation
     if all(not isinstance(part, list | dict) for part in segmentation):  # x1, y1, x2, y2, ...
         repaired("flat polygon", "segmentation is one flat list of coordinates, read as one polygon")
         segmentation = [segmentation]
@@ -134,18 +154,8 @@ def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def _check_polygon(polygon: Any) -> None:
-    if not isinstance(polygon, list) or not are_numbers(polygon):
-        raise EntryError("bad polygon", "polygon is not a list of finite numbers")
-    if len(polygon) % 2:
-        raise EntryError("bad polygon", f"polygon has an odd number of coordinates ({len(polygon)})")
-
-
-def _cut_far(polygon: list[float], image_size: tuple[int, int], repaired: Callable[[str, str], None]) -> list[float]:
+def _cut_far(polygon: list[float], limit: float, repaired: Callable[[str, str], None]) -> list[float]:
     """The polygon with coordinates that are far outside the image moved nearer: pycocotools walks every pixel."""
-    limit = MAX_OUTSIDE + max(image_size)
-    if max(polygon) <= limit and min(polygon) >= -limit:
-        return polygon
     farthest = max(polygon, key=abs)
     repaired("polygon far outside", f"polygon reaches {farthest:g}, far outside the image; cut there")
     return [min(max(value, -limit), limit) for value in polygon]
@@ -215,9 +225,10 @@ def bounding_box(segmentation: Segmentation) -> list[float]:
     if isinstance(segmentation, dict):
         rle: Any = encode_rle(segmentation, *segmentation["size"])
         return [float(side) for side in mask_utils.toBbox(rle)]
-    xs = [x for polygon in segmentation for x in polygon[0::2]]
-    ys = [y for polygon in segmentation for y in polygon[1::2]]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    values = segmentation[0] if len(segmentation) == 1 else [*chain.from_iterable(segmentation)]
+    xs, ys = values[0::2], values[1::2]
+    left, top = min(xs), min(ys)
+    return [left, top, max(xs) - left, max(ys) - top]
 
 
 def rectangle(box: tuple[float, float, float, float]) -> list[list[float]]:
