@@ -199,3 +199,34 @@ def test_every_flag_of_nvidia_is_known_to_a_command():
     flags = {flag.removeprefix("--") for flag in (*reference_scripts.VALUES, *reference_scripts.LISTS)}
     used = set().union(*reference_scripts.ACCEPTED.values())
     assert flags - used == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("train", "--batch_size 0", "--train_batch_size"),
+        ("train", "--batch_size two", "--batch_size: invalid int value: 'two'"),
+        ("train", "--epochs -1", "--epochs"),
+        ("train", "--momentum nan", "momentum"),
+        ("train", "--seed -1", "seed"),
+        ("train", "--l2_weight_decay inf", "weight_decay"),
+        ("train", "--learning_rate_values a b", "--learning_rate_values: 'a' is not a number"),
+        ("train", "--learning_rate_boundaries 3 1", "boundaries"),
+        ("train", "--nonsense 3", "unrecognized arguments: --nonsense 3"),
+        ("train", "--preset best", "--preset best: choose one of auto, cpu"),
+        ("eval", "--batch_size -2", "--eval_batch_size"),
+        ("eval", "--model_dir none", "none: no model.weights.h5 here"),
+        ("infer", "--eval_samples many", "--eval_samples: invalid int value: 'many'"),
+        ("benchmark training", "--steps_per_epoch 0", "--steps"),
+        ("benchmark training", "--log_warmup_steps -1", "--warmup_steps"),
+        ("benchmark inference", "--batch_size 0", "--batch_size"),
+        (None, "train --gpus many", "--gpus: invalid int value: 'many'"),
+        (None, "predict", "main.py needs a mode"),
+    ],
+)
+def test_wrong_values_end_in_one_line(command, arguments, said, folders, capsys):
+    assert main(command, ["--data_dir", "D", *arguments.split()] + ["--weights", "none"] * (command == "train")) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
