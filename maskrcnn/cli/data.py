@@ -15,7 +15,7 @@ def add_commands(commands: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     convert_parser = _add_action(actions, "convert", "write a dataset as TFRecords (train does), COCO or YOLO", convert)
-    convert_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
+    _add_folder(convert_parser, "data_dir", DATASET)
     convert_parser.add_argument(
         "--to", choices=("tfrecord", "coco", "yolo"), default="tfrecord", help="default: %(default)s"
     )
@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     add_flags(convert_parser, "data", DATA)
 
     check_parser = _add_action(actions, "check", "say what a dataset holds and what is wrong with it", check)
-    check_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
+    _add_folder(check_parser, "data_dir", DATASET)
     check_parser.add_argument("--json", metavar="FILE", help="write the summary as JSON too")
     check_parser.add_argument(
         "--out",
@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
     add_flags(check_parser, "data", DATA)
 
     browse_parser = _add_action(actions, "browse", "write a page of images with their boxes and masks", browse)
-    browse_parser.add_argument("data_dir", metavar="DIR", help=DATASET)
+    _add_folder(browse_parser, "data_dir", DATASET)
     browse_parser.add_argument("--out_dir", default="runs/browse", metavar="DIR", help="default: %(default)s")
     browse_parser.add_argument(
         "--split", choices=("train", "val", "test"), default="train", help="default: %(default)s"
@@ -47,18 +47,18 @@ def add_commands(commands: Any) -> None:
 
 def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
-    shapes_parser.add_argument("out_dir", metavar="DIR", help="output folder")
+    _add_folder(shapes_parser, "out_dir", "output folder")
     shapes_parser.add_argument("--train_images", type=whole(1), default=400, metavar="N", help="default: %(default)s")
-    shapes_parser.add_argument("--val_images", type=whole(0), default=64, metavar="N", help="default: %(default)s")
+    shapes_parser.add_argument("--val_images", type=whole(1), default=64, metavar="N", help="default: %(default)s")
     shapes_parser.add_argument(
-        "--image_size", type=whole(1, 4096), default=256, metavar="PX", help="default: %(default)s"
+        "--image_size", type=whole(32, 4096), default=256, metavar="PX", help="default: %(default)s"
     )
     shapes_parser.add_argument(
         "--seed", type=whole(0, 2**32 - 1), default=0, metavar="SEED", help="default: %(default)s"
     )
 
     coco_parser = _add_action(actions, "coco", "download COCO 2017 (20 GB)", coco)
-    coco_parser.add_argument("out_dir", metavar="DIR", help="output folder")
+    _add_folder(coco_parser, "out_dir", "output folder")
     coco_parser.add_argument(
         "--splits", nargs="+", choices=("train", "val"), default=("train", "val"), help="default: both"
     )
@@ -127,6 +127,15 @@ def coco(options: argparse.Namespace) -> None:
 
     path = download_coco(options.out_dir, base_url=options.base_url or BASE_URL, splits=tuple(options.splits))
     print(f"COCO 2017 is in {path}")
+
+
+def _add_folder(parser: argparse.ArgumentParser, name: str, help: str) -> None:
+    """Adds a required folder, which may also be given as other commands take it: ``data check --data_dir DIR``."""
+    parser.set_defaults(**{name: None})
+    either = parser.add_mutually_exclusive_group(required=True)
+    # A default would replace what the flag has set.
+    either.add_argument(name, metavar="DIR", nargs="?", default=argparse.SUPPRESS, help=help)
+    either.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _add_action(actions: Any, name: str, help: str, action: Any) -> argparse.ArgumentParser:

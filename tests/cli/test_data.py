@@ -30,6 +30,20 @@ def test_shapes_check_convert(drawn, tmp_path, capsys):
     assert (tmp_path / "yolo" / "data.yaml").is_file()
 
 
+def test_folders_may_be_given_by_flags(drawn, tmp_path, capsys):
+    assert main(["data", "check", "--data_dir", str(drawn)]) == 0
+    assert (
+        main(["data", "shapes", "--out_dir", str(tmp_path / "more"), "--train_images", "1", "--val_images", "0"]) == 0
+    )
+    assert main(["data", "convert", "--data_dir", str(drawn), "--to", "yolo", "--out_dir", str(tmp_path / "yolo")]) == 0
+    assert (tmp_path / "yolo" / "data.yaml").is_file()
+    capsys.readouterr()
+    assert main(["data", "check"]) == 2
+    assert capsys.readouterr().err == "error: one of the arguments DIR is required; see maskrcnn data check --help\n"
+    assert main(["data", "check", str(drawn), "--data_dir", str(drawn)]) == 2
+    assert capsys.readouterr().err.startswith("error: argument --data_dir: not allowed with argument DIR")
+
+
 @pytest.mark.parametrize("flag", ["--json", "--out"])
 def test_check_replaces_no_file_of_the_dataset(drawn, capsys, flag):
     path = drawn / "annotations" / "instances_val.json"

@@ -15,6 +15,7 @@ from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.inference.outputs.labelme import writing_labelme
 from maskrcnn.inference.outputs.table import writing_csv
 from maskrcnn.inference.outputs.yolo import writing_yolo
+from maskrcnn.runtime.extras import import_extra
 from maskrcnn.runtime.files import remove_stale
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ OPENERS: dict[str, Callable[..., contextlib.AbstractContextManager[Writer]]] = {
     "crops": writing_crops,
     "drawn": writing_drawings,
 }
+OUTLINES = frozenset(("polygons", "labelme", "yolo"))  # made by contourpy
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ class Saving:
         """Makes sure that formats and classes exist.
 
         Raises:
-            UserError: one does not.
+            UserError: one does not, or the package that a format needs is not installed.
         """
         names = [category.name for category in categories]
         for kind, given, known in (("--save", self.formats, FORMATS), ("--classes", self.classes, names)):
             for name in expect(given, list | tuple, kind):
                 if name not in known:
                     raise UserError(f"{kind} {name}: expected some of {', '.join(known)}")
+        if not OUTLINES.isdisjoint(self.formats):
+            import_extra("contourpy")
 
     def selected(self, detections: "Detections") -> "Detections":
         """The detections of the classes."""

@@ -177,6 +177,15 @@ def test_missing_packages_are_named(found, monkeypatch):
         found.to_dataframe()
 
 
+@pytest.mark.parametrize("name", ["polygons", "labelme", "yolo"])
+def test_a_package_for_a_format_is_missed_before_anything_is_written(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "contourpy", None)
+    message = r"contourpy is not installed; run: pip install 'maskrcnn\[polygons\]'"
+    with pytest.raises(UserError, match=message), writing_outputs(Saving(tmp_path / "out", (name,)), CATEGORIES):
+        pass
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_chosen_classes_and_scores_are_written(found, folder, tmp_path):
     saving = Saving(tmp_path, ("csv", "yolo"), 0.75, (CATEGORIES[1].name,))
     with writing_outputs(saving, CATEGORIES) as add:
