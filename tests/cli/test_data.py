@@ -33,7 +33,7 @@ def test_shapes_check_convert(drawn, tmp_path, capsys):
 def test_folders_may_be_given_by_flags(drawn, tmp_path, capsys):
     assert main(["data", "check", "--data_dir", str(drawn)]) == 0
     assert (
-        main(["data", "shapes", "--out_dir", str(tmp_path / "more"), "--train_images", "1", "--val_images", "0"]) == 0
+        main(["data", "shapes", "--out_dir", str(tmp_path / "more"), "--train_images", "1", "--val_images", "1"]) == 0
     )
     assert main(["data", "convert", "--data_dir", str(drawn), "--to", "yolo", "--out_dir", str(tmp_path / "yolo")]) == 0
     assert (tmp_path / "yolo" / "data.yaml").is_file()
