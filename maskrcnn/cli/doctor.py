@@ -19,6 +19,7 @@ from maskrcnn.errors import UserError
 GIB = 1 << 30
 LOW_DISK = 5 * GIB  # a model folder with checkpoints, and converted data
 LOW_MEMORY = 4 * GIB
+RUNTIMES = ("onnxruntime", "openvino", "ai_edge_litert")  # of exported files
 
 
 class Line(NamedTuple):
@@ -142,9 +143,12 @@ def _backend() -> list[Line]:
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         return [Line("backend", name, f"KERAS_BACKEND={name} is not one of {', '.join(BACKENDS)}")]
-    if importlib.util.find_spec(name) is None:
-        return [Line("backend", f"{name}, missing", f"{name} is not installed; run: pip install 'maskrcnn[{name}]'")]
-    return [Line("backend", name)]
+    if importlib.util.find_spec(name) is not None:
+        return [Line("backend", name)]
+    remedy = f"pip install 'maskrcnn[{name}]'"
+    if any(importlib.util.find_spec(package) for package in RUNTIMES):
+        return [Line("backend", f"none: exported files run; for anything else, {remedy}")]
+    return [Line("backend", f"{name}, missing", f"{name} is not installed; run: {remedy}")]
 
 
 def _devices(options: argparse.Namespace) -> list[Line]:

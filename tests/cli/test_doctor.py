@@ -47,6 +47,15 @@ def test_what_is_missing_is_a_problem(monkeypatch, capsys):
     assert "free disk space" in output
 
 
+def test_exported_files_need_no_backend(monkeypatch, capsys):
+    monkeypatch.setattr("maskrcnn.cli.doctor.importlib.util.find_spec", {"onnxruntime": object()}.get)
+    main(["doctor"])
+    output = capsys.readouterr().out
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    assert f"none: exported files run; for anything else, pip install 'maskrcnn[{backend}]'" in output
+    assert f"{backend} is not installed" not in output
+
+
 def test_what_cannot_be_found_out_leaves_a_gap(monkeypatch, capsys):
     def fail(*_):
         raise OSError("no such thing")
