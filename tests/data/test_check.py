@@ -78,6 +78,26 @@ def test_what_a_reader_skipped_is_shown_in_its_own_words(tmp_path):
     assert not any("repaired" in line for line in lines)
 
 
+def test_a_folder_of_empty_masks_is_no_class(tmp_path):
+    for name, value in {"benign": 255, "malignant": 255, "normal": 0}.items():  # BUSI
+        for number in range(10):
+            draw_image(tmp_path / f"{name}/{name} ({number}).png")
+            save_mask(tmp_path / f"{name}/{name} ({number})_mask.png", rectangle_mask(4, 4, 20, 20) * value)
+    report = check_folder(tmp_path, progress=False)
+    assert report.classes == {"benign": 10, "malignant": 10}
+    assert sum(counts["images"] for counts in report.splits.values()) == 30
+    said = [line for line in report.lines() if "normal" in line]
+    assert len(said) == 1
+    assert "'normal' is a folder whose masks are empty; its images have no objects, and it is no class" in said[0]
+
+
+def test_a_dataset_of_empty_masks_is_refused(tmp_path):
+    for number in range(2):
+        draw_image(tmp_path / f"normal/normal ({number}).png")
+        save_mask(tmp_path / f"normal/normal ({number})_mask.png", rectangle_mask(0, 0, 0, 0))
+    assert "no object to learn from" in check_folder(tmp_path, progress=False).errors[0]
+
+
 def test_a_missing_val_split_is_counted_as_it_is_held_out(coco):
     report = check(coco, val_fraction=0.4)
     counts = report.splits

@@ -37,6 +37,7 @@ class _Listed:
     key: Key
     name: str
     supercategory: str | None
+    is_folder: bool
 
 
 def index_categories(names: dict[int, str]) -> tuple[Category, ...]:
@@ -46,7 +47,7 @@ def index_categories(names: dict[int, str]) -> tuple[Category, ...]:
 
 def unify_classes(contents: Mapping[str, Content], files: Mapping[str, Path]) -> Classes:
     """The classes of all splits: those of equal name are one, whatever their ids; categories without objects that are
-    another's supercategory, or called background, are dropped."""
+    another's supercategory, called background, or folders of masks (``is_folder``) are dropped."""
     problems: dict[str, list[Problem]] = {split: [] for split in contents}
 
     def report(split: str, item: str, kind: str, text: str, severity: Severity = Severity.REPAIRED) -> None:
@@ -107,7 +108,8 @@ def _read_category(split: str, entry: Any) -> _Listed:
     key = key_of(entry.get("id"))
     parent = entry.get("supercategory")
     name = name.strip() if name.isprintable() and len(name) < MAX_SHOWN else one_line(name)
-    return _Listed(split, name if key is None else key, name, parent if isinstance(parent, str) else None)
+    parent = parent if isinstance(parent, str) else None
+    return _Listed(split, name if key is None else key, name, parent, entry.get("is_folder") is True)
 
 
 def _droppable(listed: list[_Listed], objects: Counter) -> dict[_Listed, str]:
@@ -126,6 +128,8 @@ def _droppable(listed: list[_Listed], objects: Counter) -> dict[_Listed, str]:
             dropped[category] = "is only the supercategory of others and has no objects; dropped"
         elif category.name.strip("_ ").lower() in BACKGROUND_NAMES:
             dropped[category] = "stands for the background and has no objects; dropped"
+        elif category.is_folder:
+            dropped[category] = "is a folder whose masks are empty; its images have no objects, and it is no class"
     return dropped
 
 

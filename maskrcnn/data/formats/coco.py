@@ -27,6 +27,10 @@ MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are look
 MAX_FILES = 40  # JSON files of a folder that are looked at: labelme writes one for each image
 
 
+class NoImagesError(UserError):
+    """None of the images of an annotation file is there."""
+
+
 def find(folder: Path) -> FoundDataset | None:
     """The COCO dataset in a folder, if there is one."""
     found = [path for path in _json_files(folder) if _is_coco(path)]
@@ -49,7 +53,7 @@ def named_files(files: Mapping[str, Sequence[Path]], root: Path, image_dir: Path
 
 def _found_split(name: str, paths: list[Path], root: Path, image_dir: Path | None) -> FoundSplit:
     def read() -> RawSplit:
-        parts = [_read(path, name, root, image_dir) for path in paths]
+        parts = _read_parts(name, paths, root, image_dir)
         if len(parts) == 1:
             return parts[0]
         if image := shared_image(parts):
@@ -59,6 +63,23 @@ def _found_split(name: str, paths: list[Path], root: Path, image_dir: Path | Non
 
     origin = paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
     return FoundSplit(name, origin, read, lambda: paths)
+
+
+def _read_parts(name: str, paths: list[Path], root: Path, image_dir: Path | None) -> list[RawSplit]:
+    """The files of a split; where the images of one are absent, the error names another."""
+    parts: dict[Path, RawSplit] = {}
+    lost: NoImagesError | None = None
+    for path in paths:
+        try:
+            parts[path] = _read(path, name, root, image_dir)
+        except NoImagesError as error:
+            lost = lost or error
+    if lost and parts:
+        option = f"--{'train' if name == UNSPLIT else name}_file"
+        raise NoImagesError(f"{lost}, or leave that file out: {option} {os.path.relpath(next(iter(parts)), root)}")
+    if lost:
+        raise lost
+    return list(parts.values())
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
@@ -153,7 +174,7 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
             raise UserError(f"{path}: lists no images; the dataset needs some")
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
-        raise UserError(_no_images(path, names, finder))
+        raise NoImagesError(_no_images(path, names, finder))
     images = [
         {**entry, "file_name": renamed[entry["file_name"]]}
         if isinstance(entry, dict) and _is_name(entry) and entry["file_name"] in renamed

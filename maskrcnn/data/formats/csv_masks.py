@@ -1,7 +1,7 @@
 """Masks listed in a CSV file: run lengths as in Kaggle's competitions, or OpenImages' files of single objects.
 
 Kaggle's runs are pairs of a start, from 1, and a length. Most competitions count down columns, some along rows: what
-makes connected objects is taken.
+makes connected objects is taken. A column may name the split of each row.
 """
 
 import csv
@@ -34,6 +34,7 @@ RUNS = ("EncodedPixels", "annotation", "rle", "rle_mask", "encoded_pixels", "seg
 IMAGES = ("ImageId", "image_id", "id", "img", "image", "ImageID", "filename", "file_name")
 CLASSES = ("ClassId", "class", "label", "cell_type", "LabelName", "category", "class_name")
 JOINED = ("ImageId_ClassId", "Image_Label")  # 0002cc93b.jpg_1, a row for each image and class
+SPLITS = ("split", "subset", "set")  # in any letter case
 MASK_PATH = "MaskPath"  # OpenImages'
 NAMES_FILE = "class-descriptions*.csv"  # OpenImages': /m/01g317,Person
 OBJECT = "object"
@@ -51,24 +52,30 @@ class Columns(NamedTuple):
     image: str
     mask: str
     kind: str | None
+    split: str | None
+
+    def split_of(self, row: Row, path: Path) -> str:
+        """The split that a row names, else its file."""
+        return split_of(row.get(self.split or "", "")) or split_of(path.stem) or UNSPLIT
 
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset whose masks a CSV file lists, beside the folder of the images or near it."""
+    rows = functools.cache(_rows)
     groups: dict[str, tuple[Path, Columns]] = {}
     for path in walk(folder, {".csv"}):
         columns = _columns(path)
         if columns and "submission" not in path.stem.lower():
-            groups.setdefault(split_of(path.stem) or UNSPLIT, (path, columns))
+            for name in {columns.split_of(row, path) for row in (rows(path) if columns.split else [{}])}:
+                groups.setdefault(name, (path, columns))
     if not groups:
         return None
     finder = ImageFinder(folder)
-    rows = functools.cache(_rows)
     names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in groups.values()]))
 
     def found(name: str) -> FoundSplit:
         path, columns = groups[name]
-        return FoundSplit(name, path, lambda: _read(finder, path, (rows(path), columns), names()), lambda: [path])
+        return FoundSplit(name, path, lambda: _read(finder, path, (rows(path), columns, name), names()), lambda: [path])
 
     is_open_images = any(columns.mask == MASK_PATH for _, columns in groups.values())
     format = "OpenImages" if is_open_images else "run lengths in CSV"
@@ -80,9 +87,11 @@ def _columns(path: Path) -> Columns | None:
     names = [name.strip() for name in header]
     image = next((name for name in IMAGES if name in names), None)
     mask = next((name for name in (MASK_PATH, *RUNS) if name in names), None)
+    split = next((name for name in names if name.lower() in SPLITS), None)
     if mask and (joined := next((name for name in JOINED if name in names), None)):
-        return Columns(joined.split("_")[0], mask, joined.split("_")[1])
-    return Columns(image, mask, next((name for name in CLASSES if name in names), None)) if image and mask else None
+        return Columns(joined.split("_")[0], mask, joined.split("_")[1], split)
+    kind = next((name for name in CLASSES if name in names), None)
+    return Columns(image, mask, kind, split) if image and mask else None
 
 
 def _rows(path: Path) -> list[Row]:
@@ -108,11 +117,11 @@ def _names(folder: Path, tables: list[tuple[list[Row], Columns]]) -> dict[str, s
     return {kind: known.get(kind, kind) for kind in sorted(kinds)}
 
 
-def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns], names: dict[str, str]) -> RawSplit:
-    rows, columns = table
+def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns, str], names: dict[str, str]) -> RawSplit:
+    rows, columns, split = table
     content = Content(finder.folder, list(dict.fromkeys(names.values())))
     by_image: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in (row for row in rows if columns.split_of(row, path) == split):
         by_image[row.get(columns.image, "")].append(row)
     found = {name: finder.find(name, path.parent) if name else None for name in by_image}
     sizes = map_in_threads(lambda image: read_size(image) if image else None, list(found.values()), "reading sizes")

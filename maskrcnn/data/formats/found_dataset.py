@@ -19,7 +19,7 @@ class RawSplit:
     Entries of ``images`` have ``id``, ``file_name`` (relative to ``image_dir``) and, where known, ``height`` and
     ``width``; those of ``annotations`` have ``id``, ``image_id``, ``category_id``, ``segmentation`` (polygons or RLE;
     absent where the dataset has boxes only), ``bbox`` (xywh, px) and ``iscrowd``; those of ``categories`` have ``id``
-    and ``name``.
+    and ``name``, and ``is_folder`` where they are no classes unless they have objects.
     """
 
     content: dict[str, list[dict[str, Any]]]

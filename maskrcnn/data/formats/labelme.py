@@ -102,17 +102,10 @@ def _read(folder: Path, finder: ImageFinder, documents: dict[str, list[Document 
             images[image] = file
         elif file.has_image:
             images[file.path] = file
-            content.notes.add("images read from their JSON (imageData), since they have no file", file.path)
         else:
             content.notes.add("missing images skipped", file.path)
     for (image, document), size in zip(images.items(), read_sizes(list(images)), strict=True):
-        if size is None:
-            content.notes.add("unreadable images skipped", image)
-        elif document.size and document.size != size:
-            stated = f"{document.path}: {document.size[1]} x {document.size[0]}, the image is {size[1]} x {size[0]}"
-            content.notes.add("images skipped whose JSON states another size", stated)
-        else:
-            _add_objects(content, content.add_image(image, size), document, (size, rectangles))
+        _add_image(content, image, document, (size, rectangles))
     labeled = {image.stem for image in images} | {path.stem for path in _paths(documents)}
     for path in (path for parent in sorted({image.parent for image in images}) for path in sorted(parent.iterdir())):
         if path.suffix.lower() in SUFFIXES and path.stem not in labeled:
@@ -136,6 +129,20 @@ def _skipped(shape: dict[str, Any]) -> str | None:
     if kind not in _OUTLINES and kind != "mask":
         return f"shapes of type {kind} skipped, which have no area"
     return None
+
+
+def _add_image(content: Content, image: Path, document: Document, context: tuple[Size | None, bool]) -> None:
+    """Adds an image, if it can be used, with its shapes."""
+    size, rectangles = context
+    if size is None:
+        content.notes.add("unreadable images skipped", image)
+    elif document.size and document.size != size:
+        stated = f"{document.path}: {document.size[1]} x {document.size[0]}, the image is {size[1]} x {size[0]}"
+        content.notes.add("images skipped whose JSON states another size", stated)
+    else:
+        if image == document.path:
+            content.notes.add("images read from their JSON (imageData), since they have no file", image)
+        _add_objects(content, content.add_image(image, size), document, (size, rectangles))
 
 
 def _add_objects(content: Content, image_id: int, document: Document, context: tuple[Size, bool]) -> None:

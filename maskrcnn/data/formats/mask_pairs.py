@@ -6,7 +6,7 @@ those in ``leaf_instances``, make one set: a dataset may come with several.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +34,7 @@ NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of class
 MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask
 PART_BESIDE = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+[_\-. ]?\d+", re.IGNORECASE)  # cat7_mask_1
 PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})*[_\-. ]?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
+LONE_PART = re.compile(rf"{MASK}[_\-. ]?\d+", re.IGNORECASE)  # mask_1, of the only image in its folder
 NUMBER_NAME = re.compile(rf"(?:(?:{IMAGE}|{MASK})[_\-. ]?)*(\d+)", re.IGNORECASE)  # mask_07, of img_07
 CELL_NAME = re.compile(r"man_seg(\d+)")  # of the Cell Tracking Challenge: 01_GT/SEG/man_seg000.tif for 01/t000.tif
 IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
@@ -77,8 +78,8 @@ class _File:
 
     @property
     def parent(self) -> tuple[str, ...]:
-        """The folders above the one that says what it is."""
-        return self.folders[: max(self.place, 0)]
+        """The folders above the one that says what it is; those of the file where its name does."""
+        return self.folders[: self.place] if self.place >= 0 else self.folders
 
     def tokens(self) -> frozenset[str]:
         """What the folders' names say but for image and mask."""
@@ -106,11 +107,12 @@ def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:
     sorts: dict[str, list[_File]] = defaultdict(list)
     paths = list(walk(folder, {*SUFFIXES, ARRAY}))
     stems = {(path.parent, path.stem) for path in paths}
+    others = Counter(path.parent for path in paths if not LONE_PART.fullmatch(path.stem))
     for path in paths:
         folders = path.relative_to(folder).parts[:-1]
         kinds = [kind_of(part) for part in folders]
         place = next((place for place in range(len(kinds) - 1, -1, -1) if kinds[place]), -1)
-        kind = kinds[place] if place >= 0 else _kind_of_file(path, stems)
+        kind = kinds[place] if place >= 0 else _kind_of_file(path, stems, is_lone=others[path.parent] == 1)
         suffix, file = path.suffix.lower(), _File(path, folders, place)
         if kind == "mask" and suffix in (*EXACT, *LOSSY) and not NO_INSTANCES.search(path.stem.lower()):
             if place < 0 or not OTHER_NAME.fullmatch(path.stem):
@@ -163,8 +165,10 @@ def kind_of(name: str) -> str | None:
     return None
 
 
-def _kind_of_file(path: Path, stems: set[tuple[Path, str]]) -> str | None:
+def _kind_of_file(path: Path, stems: set[tuple[Path, str]], *, is_lone: bool) -> str | None:
     """What a file is by its name; a mask of one object must lie beside the image, since images have numbers too."""
+    if is_lone and LONE_PART.fullmatch(path.stem):
+        return "mask"
     if OTHER_NAME.fullmatch(path.stem):
         return "other"
     part = PART_BESIDE.fullmatch(path.stem)
@@ -224,7 +228,8 @@ def _image_of(
     for name, is_map in matches:
         if image := _most_alike(mask, by_stem.get(name, ())):
             return image, is_map
-    siblings = by_parent.get(mask.parent, []) if mask.parent else []
+    alone = mask.place >= 0 or LONE_PART.fullmatch(stem)
+    siblings = by_parent.get(mask.parent, []) if alone and mask.parent else []
     if len(siblings) == 1:
         return siblings[0], False  # a folder for each image
     number = NUMBER_NAME.fullmatch(stem)

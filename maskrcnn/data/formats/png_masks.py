@@ -24,7 +24,7 @@ from maskrcnn.data.formats.content import (
 )
 from maskrcnn.data.formats.encoded_ids import Encoding, encoding_of
 from maskrcnn.data.formats.found_dataset import FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.mask_pairs import Job, MaskFile, Pairs, find_pairs
+from maskrcnn.data.formats.mask_pairs import OBJECT, Job, MaskFile, Pairs, find_pairs
 from maskrcnn.errors import UserError
 
 PEEK = 8
@@ -158,7 +158,14 @@ def _read(folder: Path, pairs: Pairs, names: list[str], encoding: Encoding | Non
             image_id = content.add_image(job.image, size)
             for found in objects:
                 content.add_object(image_id, found.name, found.rle, is_crowd=found.is_crowd, example=found.example)
-    return content.split()
+    return _mark_folders(content.split(), encoding)
+
+
+def _mark_folders(split: RawSplit, encoding: Encoding | None) -> RawSplit:
+    """The split with those classes marked that are named after a folder, which may have empty masks only."""
+    for category in split.content["categories"]:
+        category["is_folder"] = encoding is None and category["name"] != OBJECT
+    return split
 
 
 def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Found], list[Skipped]]:

@@ -4,15 +4,17 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, via, voc, yolo
+from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, replicator, via, voc, yolo
 from maskrcnn.data.formats.found_dataset import FoundDataset
 from maskrcnn.data.formats.hints import explain
 from maskrcnn.errors import UserError
 
-FORMATS = (coco, documents, yolo, labelme, via, voc, png_masks, csv_masks)  # the first that finds a dataset is taken
+# The first that finds a dataset is taken.
+FORMATS = (coco, documents, yolo, labelme, via, voc, replicator, png_masks, csv_masks)
 UNDERSTOOD = (
     "COCO JSON with its images (also of Roboflow, CVAT and Label Studio), YOLO segmentation, labelme, VIA, Pascal VOC, "
-    "CVAT for images, Supervisely, Datumaro, Label Studio, SA-1B, Cityscapes, mask files, run lengths in CSV, TFRecords"
+    "CVAT for images, Supervisely, Datumaro, Label Studio, SA-1B, Cityscapes, Omniverse Replicator, mask files, "
+    "run lengths in CSV, TFRecords"
 )
 MAX_DEPTH = 2  # of files that belong to a dataset, such as annotations/train.json
 MAX_FILES = 100_000  # that are counted for the message

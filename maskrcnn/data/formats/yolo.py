@@ -9,7 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from maskrcnn.imaging.read import SUFFIXES
 from maskrcnn.input_files import read_head, read_text
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
-NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names")
+NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names", "class_names.txt", "names.txt")
+NAME_FILES += ("labels.txt", "predefined_classes.txt", "*.names", "*/obj.names", "labels/*/classes.txt")
 PEEK_IMAGES, PEEK_LABELS = 500, 10
 
 
@@ -73,12 +74,14 @@ def find(folder: Path) -> FoundDataset | None:
         group = sources[split]
 
         def read() -> RawSplit:
-            return _read(labels, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
+            split = _read(labels, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
+            unnamed = names() and not (yaml and yaml.names) and _names_file(folder) is None
+            return replace(split, notes=[*split.notes, _unnamed(names())]) if unnamed else split
 
         def list_files() -> list[Path]:
             found = (labels.find(image) for image in _images(group, finder))
-            shared = [yaml.path] if yaml else [folder / name for name in NAME_FILES if (folder / name).is_file()]
-            return [*shared, *(label for label in found if label)]
+            shared = (yaml.path if yaml else None, None if yaml and yaml.names else _names_file(folder))
+            return [path for path in (*shared, *found) if path]
 
         return FoundSplit(split, group[0].path, read, list_files)
 
@@ -199,14 +202,34 @@ def _class_names(
     """Names by class id: of data.yaml, of a list of names, or ``class 7`` for each id that a split has."""
     if yaml and yaml.names:
         return yaml.names
-    for name in NAME_FILES:
-        if (labels.folder / name).is_file():
-            lines = (line.strip() for line in read_text(labels.folder / name).splitlines())
-            return dict(enumerate(line for line in lines if line))
+    if file := _names_file(labels.folder):
+        return dict(enumerate(_lines(file)))
     images = (image for group in sources.values() for image in _images(group, finder))
     files = {label for image in images if (label := labels.find(image))}
     lines = (line for label in files for line in _parse(read_text(label)))
     return {id: f"class {id}" for id in sorted({line.class_id for line in lines if not line.problem})}
+
+
+def _names_file(folder: Path) -> Path | None:
+    """The list of names beside the labels, if there is one."""
+    files = (path for pattern in NAME_FILES for path in sorted(folder.glob(pattern)) if path.is_file())
+    return next((path for path in files if _are_names(_lines(path))), None)
+
+
+def _are_names(lines: list[str]) -> bool:
+    """Whether lines are neither images, as in lists of them, nor objects, as in the labels of classes.jpg."""
+    images = any(Path(line).suffix.lower() in SUFFIXES for line in lines)
+    return bool(lines) and not images and all(line.problem for line in _parse("\n".join(lines)))
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for text in read_text(path).splitlines() if (line := text.strip())]
+
+
+def _unnamed(names: dict[int, str]) -> str:
+    listed = ", ".join(list(names.values())[:3]) + (", ..." if len(names) > 3 else "")
+    hint = "name them in a data.yaml, as in `names: [cat, dog]`, or in classes.txt, a line each"
+    return f"no list names the classes, which are called {listed}; {hint}"
 
 
 def _read(finder: LabelFinder, images: list[Path], names: dict[int, str], *, boxes: bool) -> RawSplit:

@@ -180,6 +180,24 @@ def test_a_folder_of_one_json_an_image_is_not_coco(tmp_path):
     assert coco_format.find(tmp_path) is None
 
 
+def test_a_second_file_whose_images_are_absent(coco):
+    other = {
+        **coco.content,
+        "images": [{**entry, "file_name": f"no_{n}.jpg"} for n, entry in enumerate(coco.content["images"])],
+    }
+    coco.path.rename(coco.root / "annotations.json")
+    (coco.root / "annotations_unofficial.json").write_text(json.dumps(other))
+    (split,) = coco_format.find(coco.root).splits
+    said = r"of annotations_unofficial.json is there .*, or leave that file out: --train_file annotations.json$"
+    with pytest.raises(UserError, match=said):
+        split.read()
+    (coco.root / "annotations.json").rename(coco.root / "a_val.json")
+    (coco.root / "annotations_unofficial.json").rename(coco.root / "b_val.json")
+    (split,) = coco_format.find(coco.root).splits
+    with pytest.raises(UserError, match=r"leave that file out: --val_file a_val.json$"):
+        split.read()
+
+
 def test_images_that_are_nowhere(coco):
     shutil.rmtree(coco.images)
     (split,) = coco_format.find(coco.root).splits

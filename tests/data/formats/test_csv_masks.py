@@ -65,6 +65,29 @@ def test_a_row_for_each_image_and_class(tmp_path, header):
     assert split.notes == []
 
 
+@pytest.mark.parametrize(("header", "val"), [("split", "val"), ("Set", "valid"), ("subset", "Validation")])
+def test_a_column_names_the_split(tmp_path, header, val):
+    lines = [f"image,rle,{header}"]
+    for stem, split in {"a": "train", "b": "train", "c": val, "d": "test"}.items():
+        draw_image(tmp_path / f"images/{stem}.png")
+        lines += [f"{stem}.png,{runs(mask, 'F')},{split}" for mask in OBJECTS[: 1 + (stem != "c")]]
+    (tmp_path / "masks.csv").write_text("\n".join(lines))
+    dataset = find(tmp_path)
+    splits = read_all(dataset)
+    assert [split.name for split in dataset.splits] == ["train", "val", "test"]
+    assert {name: class_counts(split)["object"] for name, split in splits.items()} == {"train": 4, "val": 1, "test": 2}
+    assert iou(masks_of(splits["val"], "c.png")[0], OBJECTS[0]) == 1.0
+    assert not any(split.notes for split in splits.values())
+
+
+def test_a_column_that_names_no_split_leaves_it_to_the_file(tmp_path):
+    draw_image(tmp_path / "a.png")
+    draw_image(tmp_path / "b.png")
+    rows = [f"a,{runs(OBJECTS[0], 'F')},A", f"b,{runs(OBJECTS[1], 'F')},", f"b,{runs(OBJECTS[0], 'F')},"]
+    (tmp_path / "train.csv").write_text("\n".join(["id,rle,set", *rows]))
+    assert {name: class_counts(split) for name, split in read_all(find(tmp_path)).items()} == {"train": {"object": 3}}
+
+
 def test_a_mask_of_a_whole_image_is_read_as_its_parts_and_noted(tmp_path):
     lines = ["id,rle"]
     for stem in "ab":

@@ -55,6 +55,44 @@ def test_a_folder_an_image_with_splits(tmp_path):
     assert {name: len(split.content["annotations"]) for name, split in splits.items()} == {"train": 9, "val": 6}
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("image.png", "mask_{}.png"),
+        ("img.jpg", "mask{}.png"),
+        ("cat.png", "object-{}.tif"),
+        ("rgb.png", "masks/{}.png"),
+    ],
+)
+def test_a_folder_an_image_with_masks_beside_it(tmp_path, image, mask):
+    for split, counts in {"train": (1, 2, 3), "val": (2,)}.items():
+        for place, count in enumerate(counts):
+            draw_image(tmp_path / split / f"sample_{place}" / image)
+            for number in range(count):
+                save_mask(tmp_path / split / f"sample_{place}" / mask.format(number + 1), OBJECTS[number] * 255)
+    splits = read_all(find(tmp_path))
+    assert {name: class_counts(split) for name, split in splits.items()} == {
+        "train": {"object": 6},
+        "val": {"object": 2},
+    }
+    assert len(splits["train"].content["images"]) == 3
+    assert [iou(found, OBJECTS[number]) for number, found in enumerate(masks_of(splits["val"], image))] == [1.0, 1.0]
+    assert not any(split.notes for split in splits.values())
+    assert average_precision(splits["train"], tmp_path) == (1.0, 1.0)
+
+
+def test_numbered_masks_beside_several_images_are_of_none(tmp_path):
+    for stem in ("cat", "dog", "mask_1", "mask_2"):
+        draw_image(tmp_path / f"photos/{stem}.png")
+    assert find(tmp_path) is None
+    for stem in ("mask_1", "mask_2"):
+        save_mask(tmp_path / f"photos/{stem}.png", OBJECTS[0] * 255)
+    assert find(tmp_path) is None
+    save_mask(tmp_path / "alone/bird_mask.png", OBJECTS[0] * 255)
+    draw_image(tmp_path / "alone/dog.png")
+    assert find(tmp_path) is None
+
+
 def test_an_outer_folder_of_an_archive(tmp_path):
     for number in range(2):
         draw_per_image(tmp_path / "nuclei", f"n{number}", OBJECTS)

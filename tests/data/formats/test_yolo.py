@@ -88,6 +88,29 @@ def test_without_splits(tmp_path, labels):
     assert tmp_path / "classes.txt" in dataset.splits[0].list_files()
 
 
+@pytest.mark.parametrize(
+    "name", ["labels.txt", "names.txt", "coco.names", "data/obj.names", "labels/train2017/classes.txt"]
+)
+def test_lists_of_names(tmp_path, name):
+    draw_split(tmp_path / "images/train2017", tmp_path / "labels/train2017", 4)
+    assert class_counts(read_all(find(tmp_path))["train"]) == {"class 0": 3, "class 1": 3}
+    file = write(tmp_path / name, "cat", "dog")
+    dataset = find(tmp_path)
+    split = read_all(dataset)["train"]
+    assert class_counts(split) == {"cat": 3, "dog": 3}
+    assert file in dataset.splits[0].list_files()
+    assert split.notes == []
+
+
+@pytest.mark.parametrize("line", ["", "./images/0.JPG", polygon(0, SQUARE)])
+def test_without_a_list_of_names_a_line_says_how_to_name_classes(tmp_path, line):
+    draw_split(tmp_path / "images", tmp_path / "labels")
+    write(tmp_path / "names.txt", line)
+    (note,) = read_all(find(tmp_path))["all"].notes
+    said = "no list names the classes, which are called class 0, class 1; name them in a data.yaml, as in `names: ["
+    assert note.startswith(said)
+
+
 def test_labels_beside_images(tmp_path):
     draw_split(tmp_path, tmp_path, 3)
     write(tmp_path / "obj.names", "cat", "dog")
@@ -189,6 +212,7 @@ def test_forgiven_lines(tmp_path):
     draw_image(tmp_path / "images/0.jpg")
     outside = [(-0.5, -0.5), (20.0, -0.5), (20.0, 20.0), (-0.5, 20.0)]
     lines = [polygon(0, [*SQUARE, SQUARE[0]]) + "  ", "", "  " + polygon(0, outside)]
+    write(tmp_path / "classes.txt", "cat")
     write(tmp_path / "labels/0.txt", "\ufeff" + lines[0], *lines[1:], end="\r\n")
     split = read_all(find(tmp_path))["all"]
     square, clipped = masks_of(split, "0.jpg")
@@ -235,6 +259,7 @@ def test_upright_size_counts(tmp_path):
 
 def test_broken_image_is_noted(tmp_path):
     draw_split(tmp_path / "images", tmp_path / "labels", 3)
+    write(tmp_path / "classes.txt", "cat", "dog")
     (tmp_path / "images/1.jpg").write_bytes(b"no image")
     split = read_all(find(tmp_path))["all"]
     assert len(split.content["images"]) == 2
