@@ -6,7 +6,6 @@ The ground truth has the statistics of COCO val 2017: 36,781 objects of 80 class
 Two in five detections are objects found with some error, the others are random boxes.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import Row, make_parser, report
 from maskrcnn.config import Category
 from maskrcnn.evaluation.coco_metrics import CocoScorer
 from maskrcnn.inference.predictor import predict_batches
@@ -191,14 +190,10 @@ def _peak_gib() -> float:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
-    rows = measure(options.images)
-    print(format_table(rows))
-    if options.out:
-        save_result(options.out, f"Evaluation: {options.images:,} simulated images", rows)
+    report(options.out, f"Evaluation: {options.images:,} simulated images", measure(options.images))
 
 
 if __name__ == "__main__":

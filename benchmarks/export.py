@@ -10,10 +10,10 @@ processor time is that of all its threads and hardly changes with what else runs
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Row, format_table, save_result
-from benchmarks.side_by_side.problem import make_images
+from benchmarks.result import RESULTS, Row, make_parser, report, run_process
+from benchmarks.side_by_side import problem
 from maskrcnn.runtime.hardware import peak_resident
 
-RESULTS = Path(__file__).parent / "results" / "export.json"
 PEER = "torchvision"
+SCRIPT = Path(__file__).parent / "side_by_side" / "torchvision_side.py"
 CONTESTANTS = {
     "tensorflow": "",
     "jax": "",
@@ -43,18 +43,16 @@ CONTESTANTS = {
 
 def main() -> None:
     """Runs all turns, or the one that ``--turn`` names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, RESULTS / "export.json")
     parser.add_argument("--size", type=int, nargs=2, default=[416, 672], metavar=("H", "W"))
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured in each turn")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--trained", type=Path, metavar="DIR", help="a model folder with exported files")
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="images for 8-bit integers, without --trained")
     parser.add_argument("--peer_python", metavar="FILE", help="has torch and torchvision")
     parser.add_argument("--contestants", nargs="+", choices=(*CONTESTANTS, PEER), default=[*CONTESTANTS, PEER])
     parser.add_argument("--turn", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--model_dir", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
         print(json.dumps(run_turn(options)))
@@ -67,16 +65,13 @@ def main() -> None:
             prepare(model_dir, options.size, options.calibrate)
         present = [name for name in options.contestants if name != PEER and (model_dir / CONTESTANTS[name]).exists()]
         present += [PEER] if options.peer_python and PEER in options.contestants else []
-        load = os.getloadavg()
-        turns = [
-            {"contestant": name, **start_turn(name, model_dir, options)}
-            for _ in range(options.rounds)
-            for name in present
-        ]
-    rows = summarize(turns)
-    print(format_table(rows))
+        load, turns = os.getloadavg(), []
+        for _, name in itertools.product(range(options.rounds), present):
+            turns.append({"contestant": name, **start_turn(name, model_dir, options)})
+            print(turns[-1], file=sys.stderr)
     title = f"Exported files, {options.threads} threads, batch 1"
-    save_result(options.out, title, rows, size=options.size, load_average=[load, os.getloadavg()], turns=turns)
+    details = {"size": options.size, "load_average": [load, os.getloadavg()], "turns": turns}
+    report(options.out, title, summarize(turns), **details)
 
 
 def prepare(folder: Path, size: list[int], images: Path | None) -> None:
@@ -104,28 +99,18 @@ def prepare(folder: Path, size: list[int], images: Path | None) -> None:
 def start_turn(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A turn in a process of its own."""
     common = ["--steps", str(options.steps), "--size", *map(str, options.size)]
-    flags = ["--turn", name, "--model_dir", str(folder), "--threads", str(options.threads)]
-    command = [sys.executable, "-m", "benchmarks.export", *flags, *common]
-    environment = {**os.environ, "KERAS_BACKEND": "jax" if name == "jax" else "tensorflow"}
     if name == PEER:
-        script = Path(__file__).parent / "side_by_side" / "torchvision_side.py"
-        command = [options.peer_python, str(script), "inference", *common]
-        environment.pop("PYTHONPATH", None)  # packages of another Python
-    began = time.perf_counter()
-    process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    turn = json.loads(process.stdout.splitlines()[-1])
-    if name == PEER:
-        turn["cpu_seconds"] = [turn["processor_seconds"] / options.steps] * options.steps
-        turn["peak_gib"] = turn["host_bytes"] / 2**30
-    print(f"{name}: {turn} ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
-    return turn
+        return run_process([options.peer_python, str(SCRIPT), "inference", *common])
+    flags = ["--turn", name, "--trained", str(folder), "--threads", str(options.threads)]
+    backend = "jax" if name == "jax" else "tensorflow"
+    return run_process(["-m", "benchmarks.export", *flags, *common], KERAS_BACKEND=backend)
 
 
 def run_turn(options: argparse.Namespace) -> dict[str, Any]:
     """Loads the contestant's file and runs one image again and again."""
-    batch = {"images": make_images(1, *options.size), "image_sizes": np.array([options.size], np.float32)}
+    batch = {"images": problem.make_images(1, *options.size), "image_sizes": np.array([options.size], np.float32)}
     began = time.perf_counter()
-    path = options.model_dir / CONTESTANTS[options.turn]
+    path = options.trained / CONTESTANTS[options.turn]
     if options.turn in ("tensorflow", "jax"):
         from maskrcnn.inference.sources import load
 
@@ -134,23 +119,14 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
         from maskrcnn.inference.exported import load_exported
 
         model = load_exported(path, threads=options.threads).model
-    loaded = time.perf_counter()
-    outputs = model.predict_on_batch(batch)
-    first = time.perf_counter()
-    seconds, processor = [], []
-    for _ in range(options.steps):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        model.predict_on_batch(batch)
-        seconds.append(time.perf_counter() - start)
-        processor.append(time.process_time() - start_cpu)
-    return {
-        "detections": int(np.asarray(outputs["valid"]).sum()),
-        "load_seconds": loaded - began,
-        "first_image_seconds": first - loaded,
-        "seconds": seconds,
-        "cpu_seconds": processor,
-        "peak_gib": (peak_resident() or 0) / 2**30,  # getrusage would count the process that started this one
-    }
+    loaded, peak = time.perf_counter() - began, peak_resident() or 0
+    outputs: dict[str, Any] = {}
+    times = problem.time_steps(
+        lambda: outputs.update(model.predict_on_batch(batch)), steps=options.steps, warmup_steps=1
+    )
+    detections = int(np.asarray(outputs["valid"]).sum())
+    # getrusage would count the process that started this one
+    return {**times, "detections": detections, "load_seconds": loaded, "host_bytes": max(peak, peak_resident() or 0)}
 
 
 def summarize(turns: list[dict[str, Any]]) -> list[Row]:
@@ -162,9 +138,11 @@ def summarize(turns: list[dict[str, Any]]) -> list[Row]:
             {
                 "runtime": name,
                 "s per image": statistics.median(value for turn in own for value in turn["seconds"]),
-                "processor s per image": statistics.median(value for turn in own for value in turn["cpu_seconds"]),
+                "processor s per image": statistics.median(
+                    turn["processor_seconds"] / len(turn["seconds"]) for turn in own
+                ),
                 "s to load": statistics.median(turn["load_seconds"] for turn in own) if name != PEER else None,
-                "peak GiB": statistics.median(turn["peak_gib"] for turn in own),
+                "peak GiB": statistics.median(turn["host_bytes"] / 2**30 for turn in own),
                 "detections": statistics.median(turn["detections"] for turn in own),
             }
         )

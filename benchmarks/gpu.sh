@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, in under 8 minutes: ours (JAX) and torchvision in turns, then where the time goes.
+# Everything that is measured on a GPU, in under 8 minutes: ours (JAX) and torchvision in turns, then profiles for XProf.
 #
 #     benchmarks/gpu.sh [OUT]             # OUT (default: benchmarks/results/gpu) gets the tables and the JSON
 #     PLATFORM=cpu benchmarks/gpu.sh OUT  # tiny sizes on the CPU, to see that it runs through
@@ -30,10 +30,10 @@ fi
 if [ "$PLATFORM" = cpu ]; then
   export CUDA_VISIBLE_DEVICES=-1
   SMALL=(--size 128 192 --set box_head.samples=16 --set rpn.train_proposals=50 --set rpn.train_candidates=50) STEPS=(--steps 2 --warmup_steps 1) BATCHES="1" GROWTH="1 2" PRECISIONS="float32"
-  PEERS="torchvision" PROFILE_BATCH=1
+  PEERS="torchvision"
 else
   SMALL=() STEPS=(--steps 20 --warmup_steps 4) BATCHES="8" GROWTH="1 2 4 16 24" PRECISIONS="bfloat16 float16"
-  PEERS="torchvision-channels_last torchvision-compile" PROFILE_BATCH=8
+  PEERS="torchvision-channels_last torchvision-compile"
 fi
 
 left() { echo $((LIMIT - SECONDS)); }
@@ -57,8 +57,8 @@ for part in $PARTS; do
     profile)
       for what in training inference; do
         [ "$(left)" -gt 20 ] || continue
-        timeout "$(left)" "$PYTHON" -m benchmarks.kernels $what --batch_size $PROFILE_BATCH --precision "${PRECISIONS%% *}" \
-          "${SMALL[@]}" --out "$OUT/profile_$what.json" | tee "$OUT/profile_$what.md"
+        timeout "$(left)" "$PYTHON" -m benchmarks.side_by_side.maskrcnn_side $what --xla --batch_size "$BATCHES" \
+          --precision "${PRECISIONS%% *}" --steps 3 "${SMALL[@]}" --trace "$OUT/profile_$what"
       done
       ;;
   esac

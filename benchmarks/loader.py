@@ -5,7 +5,6 @@
 Give a COCO folder whose images have COCO's own size. Its train split is converted once and then read again and again.
 """
 
-import argparse
 import os
 import resource
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import Row, make_parser, report
 from maskrcnn.config import Config, DataConfig
 from maskrcnn.data.loader.pipeline import train_dataset
 from maskrcnn.data.splits import Split, find_dataset
@@ -75,17 +74,14 @@ def _resident_gib() -> float:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("coco_dir", type=Path, metavar="COCO_DIR")
     parser.add_argument("--records", type=int, default=10000, metavar="N", help="to read (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split, rows = measure_conversion(options.coco_dir, Path(folder))
         rows += measure_loader(split, options.records)
-    print(format_table(rows))
-    if options.out:
-        save_result(options.out, "Loader and conversion: images of COCO", rows)
+    report(options.out, "Loader and conversion: images of COCO", rows)
 
 
 if __name__ == "__main__":

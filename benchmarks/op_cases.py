@@ -56,6 +56,19 @@ def _on_device(*arrays: Any) -> tuple[Any, ...]:
     return tuple(ops.convert_to_tensor(array) for array in arrays)
 
 
+def _backward(case: Callable[[Sizes], Case]) -> Callable[[Sizes], Case]:
+    """The gradient by the first argument alone: the operations are linear in it, so the forward pass is dropped."""
+
+    def backward(sizes: Sizes) -> Case:
+        forward, arguments = case(sizes)
+        output = forward(*arguments)
+        noise = np.random.default_rng(1).normal(size=tuple(output.shape)).astype(np.float32)
+        upstream = ops.cast(noise, output.dtype)
+        return _gradient(lambda *arguments: ops.sum(ops.cast(forward(*arguments) * upstream, "float32"))), arguments
+
+    return backward
+
+
 def _gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
     """The derivative of a scalar function by its first argument."""
     if keras.backend.backend() == "jax":
@@ -73,18 +86,13 @@ def _gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _convolution(function: Callable[..., Any], *, backward: bool = False) -> Callable[[Sizes], Case]:
-    """A 3x3 convolution of all channels on P2; backward: the gradients of the map and of the kernel."""
+def _convolution(function: Callable[..., Any]) -> Callable[[Sizes], Case]:
+    """A 3x3 convolution of all channels on P2; its gradients are those of the map and of the kernel."""
 
     def case(sizes: Sizes) -> Case:
         rng = np.random.default_rng(0)
-        features = sizes.pyramid(rng)[0]
         kernel = (rng.normal(size=(3, 3, sizes.channels, sizes.channels)) / 50).astype(np.float32)
-        upstream = ops.convert_to_tensor(rng.normal(size=features.shape).astype(np.float32))
-        arguments = _on_device(features, kernel)
-        if not backward:
-            return function, arguments
-        return _gradient(lambda arguments: ops.sum(function(*arguments) * upstream)), (arguments,)
+        return lambda both: function(*both), (_on_device(sizes.pyramid(rng)[0], kernel),)
 
     return case
 
@@ -119,23 +127,7 @@ def _roi_align(number: int, size: int) -> Callable[[Sizes], Case]:
         rng = np.random.default_rng(0)
         boxes = ops.convert_to_tensor(sizes.boxes(sizes.count(number), rng))
         features = [ops.cast(feature, sizes.precision) for feature in sizes.pyramid(rng)]
-        return lambda boxes, *features: multilevel_roi_align(features, boxes, output_size=size), (boxes, *features)
-
-    return case
-
-
-def _roi_align_backward(number: int, size: int) -> Callable[[Sizes], Case]:
-    """The gradient of the features alone: the operation is linear in them, so the compiler drops the forward pass."""
-
-    def case(sizes: Sizes) -> Case:
-        forward, (boxes, *features) = _roi_align(number, size)(sizes)
-        shape = (sizes.batch, sizes.count(number), size, size, sizes.channels)
-        upstream = ops.cast(np.random.default_rng(1).normal(size=shape).astype(np.float32), sizes.precision)
-
-        def loss(features: Any, boxes: Any, upstream: Any) -> Any:
-            return ops.sum(ops.cast(forward(boxes, *features) * upstream, "float32"))
-
-        return _gradient(loss), (features, boxes, upstream)
+        return lambda features, boxes: multilevel_roi_align(features, boxes, output_size=size), (features, boxes)
 
     return case
 
@@ -176,15 +168,15 @@ def _crop_masks(sizes: Sizes) -> Case:
 CASES: dict[str, Callable[[Sizes], Case]] = {
     "convolution 3x3, P2, direct": _convolution(_direct),
     "convolution 3x3, P2, Winograd": _convolution(convolve3x3),
-    "convolution 3x3, P2, direct, backward": _convolution(_direct, backward=True),
-    "convolution 3x3, P2, Winograd, backward": _convolution(convolve3x3, backward=True),
+    "convolution 3x3, P2, direct, backward": _backward(_convolution(_direct)),
+    "convolution 3x3, P2, Winograd, backward": _backward(_convolution(convolve3x3)),
     "suppress 5 x 2000 boxes (RPN, training)": _suppress(2000),
     "suppress 5 x 1000 boxes (RPN, inference)": _suppress(1000),
     "nms 2000 boxes by class (detections)": _class_nms,
     "roi_align 512 x 7x7": _roi_align(512, 7),
-    "roi_align 512 x 7x7 backward": _roi_align_backward(512, 7),
+    "roi_align 512 x 7x7 backward": _backward(_roi_align(512, 7)),
     "roi_align 128 x 14x14": _roi_align(128, 14),
-    "roi_align 128 x 14x14 backward": _roi_align_backward(128, 14),
+    "roi_align 128 x 14x14 backward": _backward(_roi_align(128, 14)),
     "roi_align 1000 x 7x7": _roi_align(1000, 7),
     "roi_align 100 x 14x14": _roi_align(100, 14),
     "top_k 2000 of 279,552": _top_k,

@@ -11,54 +11,40 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import RESULTS, make_parser, report, run_process
 
 BACKENDS = ("tensorflow", "tensorflow-xla", "jax")
-RESULT = Path(__file__).parent / "results" / "ops.json"
 MIN_RUNS, MIN_SECONDS = 5, 1.0  # of each operation, after the warm-up
 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, RESULTS / "ops.json")
     parser.add_argument("--backend", choices=BACKENDS, help="run only this one and save nothing")
     parser.add_argument("--only", default="", metavar="TEXT", help="operations whose name contains this; saves nothing")
     parser.add_argument("--batch_size", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--precision", default="float32", help="of features: float32 (default), bfloat16 or float16")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
-    parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="default: %(default)s")
     options = parser.parse_args()
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend.removesuffix("-xla")
         print(json.dumps(measure(options)))
         return
-    columns = {backend: _in_a_process(backend) for backend in BACKENDS}
-    rows: list[Row] = [
-        {"milliseconds": name, **{backend: column[name] for backend, column in columns.items()}}
-        for name in columns[BACKENDS[0]]
-    ]
-    rows.append(
-        {"milliseconds": "paste 100 masks into 640x480, encode", "NumPy, one core": 1000 * time_call(*_paste())}
-    )
-    print(format_table(rows))
-    if not options.only:
-        title = f"Single operations: batch {options.batch_size}, {options.precision}"
-        save_result(options.out, title, rows)
-
-
-def _in_a_process(backend: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.ops", *sys.argv[1:], "--backend", backend]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    command = ["-m", "benchmarks.ops", *sys.argv[1:], "--backend"]
+    columns = {backend: run_process([*command, backend]) for backend in BACKENDS}
+    names = columns[BACKENDS[0]]
+    rows = [{"milliseconds": name, **{backend: columns[backend][name] for backend in BACKENDS}} for name in names]
+    paste = 1000 * time_call(*_paste())
+    rows.append({"milliseconds": "paste 100 masks into 640x480, encode", "NumPy, one core": paste})
+    title = f"Single operations: batch {options.batch_size}, {options.precision}"
+    report(None if options.only else options.out, title, rows)
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """Writes docs/performance.md and docs/performance/trials.md from the saved results (`make performance`)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import Row, format_table
+from benchmarks.result import RESULTS, ROOT, Row, format_table
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+Headline = tuple[str, str, str]  # what, measured, compared
+
 PAGE = ROOT / "docs" / "performance.md"
 TRIALS = ROOT / "docs" / "performance" / "trials.md"
 NOTES = ("model.md", "loader.md", "evaluation.md")  # written by hand, in docs/performance/
@@ -54,67 +55,53 @@ def main() -> None:
 def headlines(path: Path) -> list[Row]:
     """The rows of a result for the page; none for what only the appendix has."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    rows = record["rows"]
-    if "box AP" in rows[0]:
-        found = _learned(rows)
-    elif "contestant" in rows[0]:
-        found = _beside(rows)
-    elif "runtime" in rows[0]:
-        live, size = rows[0]["processor s per image"], "x".join(map(str, record["size"]))
-        found = [
-            (
-                f"{'' if row['runtime'] in PEERS else 'exported file, '}{row['runtime']}, {size}",
-                f"{row['processor s per image']:.2g} processor s an image",
-                f"{row['processor s per image'] / live:.2f} times the live model's",
-            )
-            for row in rows[1:]
-        ]
-    else:
-        found = [
-            (QUANTITIES[row["quantity"]], f"{row['value']:.3g} {row['unit']}", "")
-            for row in rows
-            if row.get("quantity") in QUANTITIES
-        ]
+    describe = next((found for column, found in BY_COLUMN.items() if column in record["rows"][0]), _quantities)
     machine = record["machine"]
-    limit = ", ".join(
-        f"{name}={value}" for name, value in record["environment"].items() if name.endswith("MAX_CPU_ISA")
-    )
-    where = f"{machine['processor']}, {machine['cores']} cores{f', {limit}' if limit else ''}, {record['date']}"
-    return [
-        {"what": what, "measured": value, "compared": ratio, "where and when": f"{where}, `{path.name}`"}
-        for what, value, ratio in found
-    ]
+    limits = [f", {name}={value}" for name, value in record["environment"].items() if name.endswith("MAX_CPU_ISA")]
+    where = f"{machine['processor']}, {machine['cores']} cores{''.join(limits)}, {record['date']}, `{path.name}`"
+    columns = ("what", "measured", "compared")
+    return [{**dict(zip(columns, row, strict=True)), "where and when": where} for row in describe(record)]
 
 
-def _beside(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def _beside(record: dict[str, Any]) -> Iterator[Headline]:
     """Ours beside its peer, where there is one."""
-    peers = {row["what"]: row for row in rows if row["contestant"] == "torchvision"}
-    return [
-        (
-            f"{row['what']}, {row['contestant']}, 832x1344",
-            f"{row['s/step']:.1f} s a step",
-            f"{row['times torchvision']:.1f} times as fast as torchvision's {peers[row['what']]['s/step']:.1f} s",
-        )
-        for row in rows
-        if row["what"] in peers and row["contestant"] != "torchvision"
-    ]
+    peers = {row["what"]: row for row in record["rows"] if row["contestant"] == "torchvision"}
+    for row in record["rows"]:
+        if row["what"] in peers and row["contestant"] != "torchvision":
+            what = f"{row['what']}, {row['contestant']}, 832x1344"
+            peer = f"torchvision's {peers[row['what']]['s/step']:.1f} s"
+            yield what, f"{row['s/step']:.1f} s a step", f"{row['times torchvision']:.1f} times as fast as {peer}"
 
 
-def _learned(rows: list[Row]) -> list[tuple[str, str, str]]:
+def _learned(record: dict[str, Any]) -> Iterator[Headline]:
     """AP after whole trainings, beside the peer's."""
     of = {
-        row["contestant"]: [f"{row[f'{kind} AP']:.3f} ± {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS]
-        for row in rows
+        row["contestant"]: " / ".join(f"{row[f'{kind} AP']:.3f} ± {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS)
+        for row in record["rows"]
     }
-    return [
-        (
-            f"whole trainings, {name}",
-            f"box / mask AP {' / '.join(own)}",
-            f"torchvision's {' / '.join(of['torchvision'])}",
-        )
-        for name, own in of.items()
-        if name != "torchvision"
-    ]
+    peer = of.pop("torchvision")
+    for name, own in of.items():
+        yield f"whole trainings, {name}", f"box / mask AP {own}", f"torchvision's {peer}"
+
+
+def _exported(record: dict[str, Any]) -> Iterator[Headline]:
+    """Exported files beside the live model, which comes first."""
+    live, *others = record["rows"]
+    for row in others:
+        what = f"{'' if row['runtime'] in PEERS else 'exported file, '}{row['runtime']}"
+        seconds = row["processor s per image"]
+        ratio = f"{seconds / live['processor s per image']:.2f} times the live model's"
+        yield f"{what}, {'x'.join(map(str, record['size']))}", f"{seconds:.2g} processor s an image", ratio
+
+
+def _quantities(record: dict[str, Any]) -> Iterator[Headline]:
+    for row in record["rows"]:
+        if row.get("quantity") in QUANTITIES:
+            yield QUANTITIES[row["quantity"]], f"{row['value']:.3g} {row['unit']}", ""
+
+
+# A column that only one kind of result has -> its headlines
+BY_COLUMN = {"box AP": _learned, "contestant": _beside, "runtime": _exported}
 
 
 def section(path: Path) -> str:

@@ -1,9 +1,17 @@
-"""The one form of a result: rows for the screen, and a JSON file that says where and how they were measured."""
+"""What all benchmarks share: their flags, turns in processes of their own, and the one form of a result.
 
+A result is a table for the screen, and a JSON file that says where and how it was measured.
+"""
+
+import argparse
+import contextlib
 import datetime
 import json
 import os
+import statistics
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +19,8 @@ from maskrcnn.runtime.hardware import describe_machine
 
 Row = dict[str, Any]  # column -> text, number or None; all rows of a result make one table
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 # Environment variables that change the speed of a CPU; recorded where they are set.
 SPEED_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
@@ -20,6 +30,42 @@ SPEED_VARIABLES = (
     "MKL_ENABLE_INSTRUCTIONS",
     "OMP_NUM_THREADS",
 )
+
+
+def make_parser(description: str | None, out: Path | None = None) -> argparse.ArgumentParser:
+    """The parser of a benchmark: its module's docstring is the help, ``--out`` the file of its result."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=out, metavar="PATH", help="default: %(default)s")
+    return parser
+
+
+def run_process(command: list[str], **variables: str) -> Any:
+    """Runs Python in a process of its own, and returns the JSON of the last line that it prints, if any.
+
+    Args:
+        command: the arguments of this Python, or another Python and its arguments.
+        variables: environment variables.
+
+    Raises:
+        subprocess.CalledProcessError: with the process's ``stderr``.
+    """
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    if command[0].startswith("-"):
+        command = [sys.executable, *command]
+    elif command[0] != sys.executable:
+        environment.pop("PYTHONPATH", None)  # packages of this Python
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        print(result.stderr, file=sys.stderr)
+    result.check_returncode()
+    return json.loads(result.stdout.splitlines()[-1]) if result.stdout else None
+
+
+def report(path: Path | None, title: str, rows: list[Row], **details: Any) -> None:
+    """Prints a result, and saves it if there is a path."""
+    print(format_table(rows))
+    if path:
+        save_result(path, title, rows, **details)
 
 
 def save_result(path: Path, title: str, rows: list[Row], **details: Any) -> None:
@@ -64,3 +110,26 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value)
+
+
+def mean_and_deviation(name: str, values: list[float]) -> Row:
+    """Columns for the mean over the seeds, and the deviation of one run."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {name: statistics.mean(values), f"{name}, deviation": deviation}
+
+
+@contextlib.contextmanager
+def plotting(path: Path, *titles: str) -> Iterator[list[Any]]:
+    """Axes for each title, side by side; the plot is saved afterwards."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(titles), figsize=(4 + 3 * len(titles), 4.2), layout="constrained", squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+    yield list(axes[0])
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -8,22 +8,15 @@ Install sizes are those of the files of all packages that an extra requires here
 their own, in turns; processor time hardly changes with what else runs on the machine.
 """
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import RESULTS, ROOT, Row, make_parser, report, run_process
 
-RESULTS = Path(__file__).parent / "results" / "startup.json"
 CONTESTANTS = {  # name -> the file in the model's folder, the extra that it needs
     "live model": ("", "tensorflow"),
     "ONNX Runtime": ("export/model.onnx", "runtime"),
@@ -46,28 +39,18 @@ print(json.dumps({"load": loaded, "load processor": loaded_cpu, "first image": t
 
 def main() -> None:
     """Measures in turns and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, RESULTS / "startup.json")
     parser.add_argument("model_dir", type=Path)
     parser.add_argument("image")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
     options = parser.parse_args()
-    present = [name for name, (file, _) in CONTESTANTS.items() if (options.model_dir / file).exists()]
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in present}
+    paths = {name: options.model_dir / file for name, (file, _) in CONTESTANTS.items()}
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name, path in paths.items() if path.exists()}
     for _ in range(options.rounds):
-        for name in present:
-            turns[name].append(run_turn(options.model_dir / CONTESTANTS[name][0], options.image))
-    rows = [summarize(name, turns[name]) for name in present]
-    print(format_table(rows))
-    save_result(options.out, "Installing, starting, and the first image", rows, turns=turns)
-
-
-def run_turn(path: Path, image: str) -> dict[str, Any]:
-    """Loads and predicts in a process of its own."""
-    command = [sys.executable, "-c", TURN, str(path), image]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(result.stdout.splitlines()[-1])
+        for name, own in turns.items():
+            own.append(run_process(["-c", TURN, str(paths[name]), options.image]))
+    rows = [summarize(name, own) for name, own in turns.items()]
+    report(options.out, "Installing, starting, and the first image", rows, turns=turns)
 
 
 def summarize(name: str, turns: list[dict[str, float]]) -> Row:
@@ -87,7 +70,7 @@ def summarize(name: str, turns: list[dict[str, float]]) -> Row:
 
 def install_size(extra: str) -> int:
     """Bytes of all packages that this one requires with an extra."""
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"][extra])]
     sizes: dict[str, int] = {}
     while waiting:

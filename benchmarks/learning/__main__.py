@@ -8,20 +8,26 @@ at most. All detections are pasted and scored by the same code. Writes results/l
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools.coco import COCO
 
 from benchmarks.learning import problem
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import (
+    RESULTS,
+    Row,
+    format_table,
+    make_parser,
+    mean_and_deviation,
+    plotting,
+    run_process,
+    save_result,
+)
 
-ROOT = Path(__file__).parents[2]
 CONTESTANTS = ("tensorflow", "jax", "torchvision")
 TRAIN_IMAGES, VAL_IMAGES = 800, 200
 SMOOTHING = 50  # steps, of the plotted losses
@@ -29,14 +35,13 @@ SMOOTHING = 50  # steps, of the plotted losses
 
 def main() -> int:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, RESULTS / "learning.json")
     parser.add_argument("--peer_python", required=True, metavar="FILE", help="has torch and torchvision")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--evaluate_every", type=int, default=200)
     parser.add_argument("--work_dir", type=Path, default=Path("runs/learning"))
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "learning.json")
     options = parser.parse_args()
     options.work_dir = options.work_dir.resolve()
     data = write_data(options.work_dir)
@@ -57,9 +62,7 @@ def main() -> int:
 
 def write_data(work_dir: Path) -> Path:
     """Draws the images, and writes them and their objects as arrays that need NumPy alone."""
-    from maskrcnn.data.coco.segmentation import encode_rle
     from maskrcnn.data.shapes import write_shapes
-    from maskrcnn.imaging.mask_paste import coco_mask
 
     path = work_dir / "data.npz"
     if path.exists():
@@ -68,29 +71,21 @@ def write_data(work_dir: Path) -> Path:
     write_shapes(folder, train_images=TRAIN_IMAGES, val_images=VAL_IMAGES, image_size=problem.SIDE)
     arrays: problem.Arrays = {}
     for split in ("train", "val"):
-        content = _annotations(folder, split)
-        places = {image["id"]: place for place, image in enumerate(content["images"])}
-        count = np.zeros(len(places), int)
-        shape = (len(places), problem.MAX_OBJECTS)
+        coco = COCO(folder / "annotations" / f"instances_{split}.json")
+        shape = (len(coco.imgs), problem.MAX_OBJECTS)
         boxes, classes = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int32)
         masks = np.zeros((*shape, problem.SIDE, problem.SIDE // 8), np.uint8)
-        for annotation in content["annotations"]:
-            image = places[annotation["image_id"]]
-            place = image, count[image]
-            count[image] += 1
-            x, y, width, height = annotation["bbox"]
-            boxes[place], classes[place] = (x, y, x + width, y + height), annotation["category_id"]
-            rle = encode_rle(annotation["segmentation"], problem.SIDE, problem.SIDE)
-            masks[place] = np.packbits(coco_mask.decode(rle), axis=-1)
-        images = [np.asarray(Image.open(folder / split / image["file_name"])) for image in content["images"]]
+        for image, image_id in enumerate(coco.imgs):
+            for place, annotation in enumerate(coco.imgToAnns[image_id]):
+                x, y, width, height = annotation["bbox"]
+                boxes[image, place] = x, y, x + width, y + height
+                classes[image, place] = annotation["category_id"]
+                masks[image, place] = np.packbits(coco.annToMask(annotation), axis=-1)
+        images = [np.asarray(Image.open(folder / split / image["file_name"])) for image in coco.imgs.values()]
         named = {"images": np.stack(images), "boxes": boxes, "classes": classes, "masks": masks}
         arrays |= {f"{split}_{name}": value for name, value in named.items()}
     np.savez(path, **arrays)
     return path
-
-
-def _annotations(folder: Path, split: str) -> dict[str, Any]:
-    return json.loads((folder / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
 
 
 def run_one(contestant: str, seed: int, data: Path, options: argparse.Namespace) -> Path:
@@ -102,15 +97,14 @@ def run_one(contestant: str, seed: int, data: Path, options: argparse.Namespace)
     weights = options.work_dir / f"initial_{seed}.npz"
     named = {"weights": weights, "data": data, "out": folder, "seed": seed, "evaluate_every": options.evaluate_every}
     flags = [part for name, value in named.items() for part in (f"--{name}", str(value))]
-    peer = [options.peer_python, str(Path(__file__).parent / "torchvision_side.py"), *flags]
-    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    peer = [options.peer_python, str(Path(__file__).parent / "torchvision_side.py"), *flags, "--steps"]
     if not weights.exists():
-        subprocess.run([*peer, "--steps", "0"], env=without, check=True)
+        run_process([*peer, "0"])
     if contestant == "torchvision":
-        subprocess.run([*peer, "--steps", str(options.steps)], env=without, check=True)
+        run_process([*peer, str(options.steps)])
     else:
-        ours = [sys.executable, "-m", "benchmarks.learning.maskrcnn_side", *flags, "--steps", str(options.steps)]
-        subprocess.run(ours, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": contestant}, check=True)
+        ours = ["-m", "benchmarks.learning.maskrcnn_side", *flags, "--steps", str(options.steps)]
+        run_process(ours, KERAS_BACKEND=contestant)
     return folder
 
 
@@ -129,17 +123,16 @@ def _score_file(path: Path, shapes: Path) -> dict[str, float]:
     from maskrcnn.imaging.mask_paste import paste_and_encode
     from maskrcnn.inference.detections import Detections
 
-    content = _annotations(shapes, "val")
+    truth, size = shapes / "annotations" / "instances_val.json", (problem.SIDE, problem.SIDE)
+    content = json.loads(truth.read_text(encoding="utf-8"))
     categories = tuple(Category(c["id"], c["id"], c["name"]) for c in content["categories"])
-    scorer = CocoScorer(shapes / "annotations" / "instances_val.json")
+    scorer = CocoScorer(truth)
     with np.load(path) as found:
         arrays = dict(found)
     for number, image in enumerate(content["images"]):
         own = {name: value[arrays["image"] == number] for name, value in arrays.items()}
-        rles = paste_and_encode(own["masks"], own["boxes"], problem.SIDE, problem.SIDE)
-        size = (problem.SIDE, problem.SIDE)
-        detections = Detections(own["boxes"], own["classes"], own["scores"], rles, size, categories)
-        scorer.add(image["id"], detections)
+        rles = paste_and_encode(own["masks"], own["boxes"], *size)
+        scorer.add(image["id"], Detections(own["boxes"], own["classes"], own["scores"], rles, size, categories))
     metrics = scorer.metrics()
     return {"box": metrics["bbox"]["AP"], "mask": metrics["segm"]["AP"], "mask50": metrics["segm"]["AP50"]}
 
@@ -151,9 +144,7 @@ def summarize(runs: list[dict[str, Any]]) -> list[Row]:
         own = [run for run in runs if run["contestant"] == contestant]
         row: Row = {"contestant": contestant, "seeds": len(own)}
         for kind in ("box", "mask"):
-            values = [run["final"][kind] for run in own]
-            row[f"{kind} AP"] = statistics.mean(values)
-            row[f"{kind} AP, deviation"] = statistics.stdev(values) if len(values) > 1 else None
+            row |= mean_and_deviation(f"{kind} AP", [run["final"][kind] for run in own])
         rows.append(row)
     return rows
 
@@ -167,29 +158,21 @@ def _condensed(run: dict[str, Any]) -> dict[str, Any]:
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:
     """Draws loss and AP over the steps, a line for each run."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
     colors = dict(zip(CONTESTANTS, ("#ff7f0e", "#1f77b4", "#555555"), strict=True))
-    for run in runs:
-        losses = np.array([sum(step.values()) for step in run["losses"]])
-        window = min(SMOOTHING, len(losses))
-        smooth = np.convolve(losses, np.ones(window) / window, "valid")
-        style = {"color": colors[run["contestant"]], "alpha": 0.8, "linewidth": 1.2}
-        label = run["contestant"] if run["seed"] == runs[0]["seed"] else None
-        axes[0].plot(np.arange(len(smooth)) + window, smooth, label=label, **style)
-        for axis, kind in zip(axes[1:], ("box", "mask"), strict=True):
-            steps = [int(step) for step in run["AP"]]
-            axis.plot(steps, [run["AP"][step][kind] for step in run["AP"]], marker=".", label=label, **style)
-    for axis, title in zip(axes, (f"loss, mean of {SMOOTHING} steps", "box AP", "mask AP"), strict=True):
-        axis.set(title=title, xlabel="step")
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with plotting(path, f"loss, mean of {SMOOTHING} steps", "box AP", "mask AP") as axes:
+        for run in runs:
+            losses = np.array([sum(step.values()) for step in run["losses"]])
+            window = min(SMOOTHING, len(losses))
+            smooth = np.convolve(losses, np.ones(window) / window, "valid")
+            style = {"color": colors[run["contestant"]], "alpha": 0.8, "linewidth": 1.2}
+            label = run["contestant"] if run["seed"] == runs[0]["seed"] else None
+            axes[0].plot(np.arange(len(smooth)) + window, smooth, label=label, **style)
+            for axis, kind in zip(axes[1:], ("box", "mask"), strict=True):
+                steps = [int(step) for step in run["AP"]]
+                axis.plot(steps, [run["AP"][step][kind] for step in run["AP"]], marker=".", label=label, **style)
+        for axis in axes:
+            axis.set_xlabel("step")
+        axes[0].legend()
 
 
 if __name__ == "__main__":

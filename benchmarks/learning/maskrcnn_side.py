@@ -3,17 +3,12 @@
 Needs the same files as torchvision_side.py: KERAS_BACKEND=jax python -m benchmarks.learning.maskrcnn_side --help
 """
 
-import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.learning import problem
-
-EVALUATION_BATCH = 8
 
 
 def make_config() -> Any:
@@ -78,52 +73,34 @@ def make_inputs(batch: problem.Arrays) -> problem.Arrays:
     }
 
 
-def detect(model: Any, images: np.ndarray) -> problem.Arrays:
-    """Detections with masks of 28 x 28; pasting is left to the evaluation."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("boxes", "scores", "classes", "masks", "image")}
-    sizes = np.full((EVALUATION_BATCH, 2), problem.SIDE, np.float32)
-    for first in range(0, len(images), EVALUATION_BATCH):
-        outputs = model.predict_on_batch({"images": images[first : first + EVALUATION_BATCH], "image_sizes": sizes})
-        valid = np.asarray(outputs["valid"])
-        for name in ("boxes", "scores", "classes", "masks"):
-            found[name].append(np.asarray(outputs[name])[valid])
-        found["image"].append(np.nonzero(valid)[0] + first)
-    return {name: np.concatenate(values) for name, values in found.items()}
+def main() -> None:
+    """Runs the command line."""
+    options = problem.parse_flags(__doc__)
+    from maskrcnn.runtime import backend, compiler
 
-
-def train(options: argparse.Namespace) -> None:
-    """Trains, writes detections of the val split at each evaluation, and the losses at the end."""
+    backend.select_backend()
     import keras
 
     from maskrcnn.model.mask_rcnn import LOSSES
-    from maskrcnn.runtime import compiler
 
     model = build_model(options.weights, options.seed)
     optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
     model.compile(optimizer, **compiler.compile_options(xla=False))
-    images, history, began = problem.evaluation_images(options.data), [], time.process_time()
-    for step, batch in enumerate(problem.training_batches(options.data, options.seed, options.steps)):
-        optimizer.learning_rate = problem.learning_rate(step, options.steps)
+
+    def step(batch: problem.Arrays, learning_rate: float) -> dict[str, float]:
+        optimizer.learning_rate = learning_rate
         model.reset_metrics()
         logs = model.train_on_batch(make_inputs(batch), return_dict=True)
-        history.append({name: float(logs[name]) for name in LOSSES})
-        if (step + 1) % options.evaluate_every == 0:
-            np.savez(options.out / f"detections_{step + 1}.npz", **detect(model, images))
-    record = {"losses": history, "processor_seconds": time.process_time() - began}
-    (options.out / "losses.json").write_text(json.dumps(record), encoding="utf-8")
+        return {name: float(logs[name]) for name in LOSSES}
 
+    def detect(images: np.ndarray) -> problem.Arrays:
+        sizes = np.full((len(images), 2), problem.SIDE, np.float32)
+        outputs = model.predict_on_batch({"images": images, "image_sizes": sizes})
+        valid = np.asarray(outputs["valid"])
+        found = {name: np.asarray(outputs[name])[valid] for name in ("boxes", "scores", "classes", "masks")}
+        return {**found, "image": np.nonzero(valid)[0]}
 
-def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("weights", "data", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("seed", "steps", "evaluate_every"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    from maskrcnn.runtime import backend
-
-    backend.select_backend()
-    train(parser.parse_args())
+    problem.train(options, step, detect)
 
 
 if __name__ == "__main__":

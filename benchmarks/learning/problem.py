@@ -5,7 +5,10 @@ initialization, drawn once for each seed), the images and objects, their order, 
 momentum, linear warm-up, two drops, weight decay of kernels. What is left to chance are the sampled anchors and RoIs.
 """
 
-from collections.abc import Iterator
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ ANCHOR_SIZES = (8, 16, 32, 64, 128)
 CANDIDATES, PROPOSALS = 200, 100  # in training and evaluation alike
 RPN_SAMPLES, BOX_SAMPLES = 64, 32
 SCORE_THRESHOLD = 0.05
+EVALUATION_BATCH = 8
 
 Arrays = dict[str, np.ndarray]
 
@@ -60,7 +64,39 @@ def training_batches(data: Path, seed: int, steps: int) -> Iterator[Arrays]:
         }
 
 
-def evaluation_images(data: Path) -> np.ndarray:
-    """The images of the val split: uint8 [N, S, S, 3]."""
-    with np.load(data) as arrays:
-        return arrays["val_images"]
+def parse_flags(description: str | None) -> argparse.Namespace:
+    """The flags of a training."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("weights", "data", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("seed", "steps", "evaluate_every"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
+
+
+def train(
+    options: argparse.Namespace,
+    step: Callable[[Arrays, float], dict[str, float]],
+    detect: Callable[[np.ndarray], Arrays],
+) -> None:
+    """Trains, writes detections of the val split at each evaluation, and the losses at the end.
+
+    Args:
+        step: trains on a batch with a learning rate, and returns the losses.
+        detect: boxes, scores, classes and 28 x 28 masks in a batch of images, and the "image" of each; pasting is
+            left to the evaluation.
+    """
+    with np.load(options.data) as arrays:
+        images = arrays["val_images"]
+    history, began = [], time.process_time()
+    for number, batch in enumerate(training_batches(options.data, options.seed, options.steps)):
+        history.append(step(batch, learning_rate(number, options.steps)))
+        if (number + 1) % options.evaluate_every == 0:
+            found = []
+            for first in range(0, len(images), EVALUATION_BATCH):
+                found.append(detect(images[first : first + EVALUATION_BATCH]))
+                found[-1]["image"] += first
+            joined = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+            np.savez(options.out / f"detections_{number + 1}.npz", **joined)
+    record = {"losses": history, "processor_seconds": time.process_time() - began}
+    (options.out / "losses.json").write_text(json.dumps(record), encoding="utf-8")

@@ -4,8 +4,6 @@ Needs torch and torchvision, and nothing of this project but `problem.py`.
 """
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -62,38 +60,23 @@ def write_initial_weights(path: Path, seed: int) -> None:
     np.savez(path, **{name: value.numpy() for name, value in build_model().state_dict().items()})
 
 
-def make_inputs(batch: problem.Arrays) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """A batch in torchvision's form."""
-    images = [torch.from_numpy(image.transpose(2, 0, 1).copy()).float() / 255 for image in batch["images"]]
+def make_images(images: np.ndarray) -> list[torch.Tensor]:
+    """Images in torchvision's form."""
+    return [torch.from_numpy(image.transpose(2, 0, 1).copy()).float() / 255 for image in images]
+
+
+def make_targets(batch: problem.Arrays) -> list[dict[str, torch.Tensor]]:
+    """The objects of a batch in torchvision's form."""
     targets = []
     for boxes, classes, masks in zip(batch["boxes"], batch["classes"], batch["masks"], strict=True):
         valid = classes > 0
         target = {"boxes": boxes[valid], "labels": classes[valid].astype(np.int64), "masks": masks[valid]}
         targets.append({name: torch.from_numpy(value) for name, value in target.items()})
-    return images, targets
-
-
-@torch.inference_mode()
-def detect(model: MaskRCNN, images: np.ndarray) -> problem.Arrays:
-    """Padded detections with masks of 28 x 28; pasting is left to the evaluation."""
-    model.eval()
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("boxes", "scores", "classes", "masks", "image")}
-    for number, image in enumerate(images):
-        inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy()).float() / 255]
-        resized, _ = model.transform(inputs)
-        features = model.backbone(resized.tensors)
-        proposals, _ = model.rpn(resized, features)
-        (one,), _ = model.roi_heads(features, proposals, resized.image_sizes)
-        for name, value in (("boxes", one["boxes"]), ("scores", one["scores"]), ("classes", one["labels"])):
-            found[name].append(value.numpy())
-        found["masks"].append(one["masks"][:, 0].numpy())
-        found["image"].append(np.full(len(one["scores"]), number))
-    model.train()
-    return {name: np.concatenate(values) for name, values in found.items()}
+    return targets
 
 
 def train(options: argparse.Namespace) -> None:
-    """Trains, writes detections of the val split at each evaluation, and the losses at the end."""
+    """Trains from the initial weights."""
     torch.manual_seed(options.seed)
     model = build_model().train()
     with np.load(options.weights) as weights:
@@ -102,31 +85,35 @@ def train(options: argparse.Namespace) -> None:
     others = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": kernels, "weight_decay": problem.WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, problem.LEARNING_RATE, momentum=problem.MOMENTUM)
-    images, history, began = problem.evaluation_images(options.data), [], time.process_time()
-    for step, batch in enumerate(problem.training_batches(options.data, options.seed, options.steps)):
+
+    def step(batch: problem.Arrays, learning_rate: float) -> dict[str, float]:
         for group in optimizer.param_groups:
-            group["lr"] = problem.learning_rate(step, options.steps)
-        losses = model(*make_inputs(batch))
+            group["lr"] = learning_rate
+        losses = model(make_images(batch["images"]), make_targets(batch))
         optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
         optimizer.step()
-        history.append({LOSSES[name]: float(value) for name, value in losses.items()})
-        if (step + 1) % options.evaluate_every == 0:
-            np.savez(options.out / f"detections_{step + 1}.npz", **detect(model, images))
-    record = {"losses": history, "processor_seconds": time.process_time() - began}
-    (options.out / "losses.json").write_text(json.dumps(record), encoding="utf-8")
+        return {LOSSES[name]: float(value) for name, value in losses.items()}
+
+    @torch.inference_mode()
+    def detect(images: np.ndarray) -> problem.Arrays:
+        model.eval()
+        resized, _ = model.transform(make_images(images))
+        features = model.backbone(resized.tensors)
+        proposals, _ = model.rpn(resized, features)
+        detections, _ = model.roi_heads(features, proposals, resized.image_sizes)
+        model.train()
+        names = {"boxes": "boxes", "scores": "scores", "classes": "labels", "masks": "masks"}
+        found = {name: torch.cat([one[key] for one in detections]).numpy() for name, key in names.items()}
+        image = np.repeat(np.arange(len(images)), [len(one["scores"]) for one in detections])
+        return {**found, "masks": found["masks"][:, 0], "image": image}
+
+    problem.train(options, step, detect)
 
 
 def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="initial weights; made if they do not exist")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True, help="0 draws the initial weights only")
-    parser.add_argument("--evaluate_every", type=int, default=1)
-    options = parser.parse_args()
+    """Runs the command line; 0 steps only draw the initial weights."""
+    options = problem.parse_flags(__doc__)
     if not options.weights.exists():
         write_initial_weights(options.weights, options.seed)
     if options.steps:

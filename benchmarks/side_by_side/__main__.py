@@ -10,7 +10,6 @@ what is equal for all. --peer_python names an interpreter that has torch and tor
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import subprocess
@@ -19,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import RESULTS, Row, format_table, make_parser, run_process, save_result
 
-ROOT = Path(__file__).parents[2]
+TORCHVISION = Path(__file__).parent / "torchvision_side.py"
 # name -> backend, compiled by XLA
 OURS = {"tensorflow": ("tensorflow", False), "tensorflow-xla": ("tensorflow", True), "jax": ("jax", True)}
 PEERS = {
@@ -55,7 +54,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, RESULTS / "side_by_side_DEVICE_WHAT.json")
     parser.add_argument("--what", nargs="+", choices=("inference", "training"), default=["inference", "training"])
     parser.add_argument("--contestants", nargs="+", choices=(*OURS, *PEERS), default=[*OURS, "torchvision"])
     parser.add_argument("--peer_python", default=sys.executable, metavar="FILE", help="has torch and torchvision")
@@ -70,10 +69,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our config")
     parser.add_argument("--compile_cache", metavar="DIR", help="JAX: cache of compiled programs")
     parser.add_argument("--seconds", type=float, default=1e9, metavar="S", help="start no turn after this time")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: results/side_by_side_DEVICE_WHAT.json")
     options = parser.parse_args()
-    name = "_".join(["side_by_side", options.device, *([options.max_isa] if options.max_isa else []), *options.what])
-    options.out = options.out or ROOT / "benchmarks" / "results" / f"{name}.json"
+    name = "_".join([options.device, *([options.max_isa] if options.max_isa else []), *options.what])
+    options.out = Path(str(options.out).replace("DEVICE_WHAT", name))
     return options
 
 
@@ -95,32 +93,21 @@ def run_all(options: argparse.Namespace) -> list[Run]:
 
 def run_one(contestant: str, problem: dict[str, Any], options: argparse.Namespace) -> Run:
     """One turn of one contestant, in its own process."""
-    flags = {
-        "--batch_size": [problem["batch"]],
-        "--precision": [problem["precision"]],
-        "--steps": [options.steps],
-        "--warmup_steps": [options.warmup_steps],
-        "--size": options.size,
-    }
-    arguments = [problem["what"], *(str(part) for flag, values in flags.items() for part in (flag, *values))]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    arguments = [problem["what"], "--batch_size", problem["batch"], "--precision", problem["precision"]]
+    arguments += ["--steps", options.steps, "--warmup_steps", options.warmup_steps, "--size", *options.size]
+    variables = {"CUDA_VISIBLE_DEVICES": "-1"} if options.device == "cpu" else {}
     if contestant in PEERS:
-        script = str(Path(__file__).parent / "torchvision_side.py")
-        command = [options.peer_python, script, *arguments, "--device", options.device, *PEERS[contestant]]
-        if options.peer_python != sys.executable:
-            environment.pop("PYTHONPATH", None)  # packages of another Python
+        command = [options.peer_python, TORCHVISION, *arguments, "--device", options.device, *PEERS[contestant]]
     else:
-        environment["KERAS_BACKEND"], xla = OURS[contestant]
-        command = [sys.executable, "-m", "benchmarks.side_by_side.maskrcnn_side", *arguments, *["--xla"] * xla]
+        variables["KERAS_BACKEND"], xla = OURS[contestant]
+        command = ["-m", "benchmarks.side_by_side.maskrcnn_side", *arguments, *["--xla"] * xla]
         command += [part for setting in options.set for part in ("--set", setting)]
         command += ["--compile_cache", options.compile_cache] if options.compile_cache else []
-        if options.device == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f"status {result.returncode}"]
+    try:
+        return run_process([str(part) for part in command], **variables)
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [str(error)]
         return {"error": next((line for line in reversed(lines) if "Error" in line or "RESOURCE" in line), lines[-1])}
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def _save(options: argparse.Namespace, runs: list[Run]) -> None:

@@ -5,14 +5,14 @@ weights (random ones, each drawn from the tensor's name), the images, the object
 proposals, sampled anchors and RoIs, and the score threshold, which leaves 100 detections an image and so 100 masks.
 """
 
-import importlib.util
+import argparse
 import math
 import resource
+import runpy
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,19 @@ SETTINGS = {  # torchvision's names; the other settings are equal by default
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-9, 0.9, 1e-4  # so small that the weights hardly change
 
 
-def load_generator() -> ModuleType:
-    """The module that makes tensors from their names."""
-    spec = importlib.util.spec_from_file_location("golden_weights", GENERATOR)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that describe a turn."""
+    parser.add_argument("what", choices=("training", "inference"))
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--warmup_steps", type=int, default=1)
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
+
+
+def make_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The tensors of a state dict, made from their names."""
+    return runpy.run_path(str(GENERATOR))["make_state_dict"](shapes)
 
 
 def make_images(batch: int, height: int, width: int) -> np.ndarray:

@@ -29,8 +29,8 @@ def build_model(options: argparse.Namespace) -> MaskRCNN:
     sizes = {"min_size": min(height, width), "max_size": max(height, width)}
     model = MaskRCNN(backbone, num_classes=problem.CLASSES, **sizes, **problem.SETTINGS)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    state = problem.load_generator().make_state_dict(shapes)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
+    state = {name: torch.from_numpy(value) for name, value in problem.make_weights(shapes).items()}
+    model.load_state_dict(state, strict=True)
     model = model.to(options.device)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -111,12 +111,7 @@ class Steps:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("training", "inference"))
-    parser.add_argument("--batch_size", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--warmup_steps", type=int, default=1)
-    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--size", type=int, nargs=2, default=(832, 1344), metavar=("H", "W"))
+    problem.add_flags(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--channels_last", action="store_true")
     parser.add_argument("--compile", action="store_true")
