@@ -153,7 +153,7 @@ def test_a_file_of_another_program_is_refused(tmp_path):
     [
         ("model.onnx", "onnxruntime", "runtime"),
         ("model.xml", "openvino", "openvino"),
-        ("model.tflite", "ai_edge_litert", "litert"),
+        ("model.tflite", "ai_edge_litert.interpreter", "litert"),
         ("saved_model/saved_model.pb", "tensorflow", "tensorflow"),
     ],
 )
@@ -162,7 +162,8 @@ def test_a_missing_runtime_is_named(tmp_path, monkeypatch, file, module, extra):
     path.parent.mkdir(exist_ok=True)
     path.touch()
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf"^{module} is not installed; run: pip install 'maskrcnn\[{extra}\]'"):
+    package = module.partition(".")[0]
+    with pytest.raises(UserError, match=rf"^{package} is not installed; run: pip install 'maskrcnn\[{extra}\]'"):
         load_exported(tmp_path / Path(file).parts[0])
 
 
