@@ -125,7 +125,7 @@ def run_turn(options: argparse.Namespace) -> dict[str, Any]:
         lambda: outputs.update(model.predict_on_batch(batch)), steps=options.steps, warmup_steps=1
     )
     detections = int(np.asarray(outputs["valid"]).sum())
-    # getrusage would count the process that started this one
+    # `time_steps` restarts the peak after the warm-up, and getrusage would count the process that started this one.
     return {**times, "detections": detections, "load_seconds": loaded, "host_bytes": max(peak, peak_resident() or 0)}
 
 

@@ -57,7 +57,7 @@ def _on_device(*arrays: Any) -> tuple[Any, ...]:
 
 
 def _backward(case: Callable[[Sizes], Case]) -> Callable[[Sizes], Case]:
-    """The gradient by the first argument alone: the operations are linear in it, so the forward pass is dropped."""
+    """The gradient by the first argument; it does not need the results of the forward pass, which is dropped."""
 
     def backward(sizes: Sizes) -> Case:
         forward, arguments = case(sizes)

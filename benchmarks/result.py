@@ -35,29 +35,29 @@ SPEED_VARIABLES = (
 def make_parser(description: str | None, out: Path | None = None) -> argparse.ArgumentParser:
     """The parser of a benchmark: its module's docstring is the help, ``--out`` the file of its result."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=out, metavar="PATH", help="default: %(default)s")
+    default = " (default: %(default)s)" if out else ""
+    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"where to save the result{default}")
     return parser
 
 
-def run_process(command: list[str], **variables: str) -> Any:
+def run_process(command: list[str], *, capture_errors: bool = False, **variables: str) -> Any:
     """Runs Python in a process of its own, and returns the JSON of the last line that it prints, if any.
 
     Args:
         command: the arguments of this Python, or another Python and its arguments.
+        capture_errors: keep what it prints to stderr for the exception, instead of showing it.
         variables: environment variables.
 
     Raises:
-        subprocess.CalledProcessError: with the process's ``stderr``.
+        subprocess.CalledProcessError: it failed.
     """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     if command[0].startswith("-"):
         command = [sys.executable, *command]
     elif command[0] != sys.executable:
         environment.pop("PYTHONPATH", None)  # packages of this Python
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        print(result.stderr, file=sys.stderr)
-    result.check_returncode()
+    stderr = subprocess.PIPE if capture_errors else None
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True)
     return json.loads(result.stdout.splitlines()[-1]) if result.stdout else None
 
 

@@ -1,4 +1,6 @@
-"""Measures this Mask R-CNN and torchvision's (ResNet-50-FPN) in turns on one machine, and writes a JSON file.
+"""Measures this Mask R-CNN and torchvision's (ResNet-50-FPN) in turns on one machine.
+
+The result is results/side_by_side_DEVICE_WHAT.json, if --out names no other file.
 
     python -m benchmarks.side_by_side --peer_python PEER/bin/python                  # CPU, batch 1, float32
     python -m benchmarks.side_by_side --peer_python PEER/bin/python --max_isa AVX2   # no AVX-512
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = make_parser(__doc__, RESULTS / "side_by_side_DEVICE_WHAT.json")
+    parser = make_parser(__doc__)
     parser.add_argument("--what", nargs="+", choices=("inference", "training"), default=["inference", "training"])
     parser.add_argument("--contestants", nargs="+", choices=(*OURS, *PEERS), default=[*OURS, "torchvision"])
     parser.add_argument("--peer_python", default=sys.executable, metavar="FILE", help="has torch and torchvision")
@@ -71,7 +73,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1e9, metavar="S", help="start no turn after this time")
     options = parser.parse_args()
     name = "_".join([options.device, *([options.max_isa] if options.max_isa else []), *options.what])
-    options.out = Path(str(options.out).replace("DEVICE_WHAT", name))
+    options.out = options.out or RESULTS / f"side_by_side_{name}.json"
     return options
 
 
@@ -104,7 +106,7 @@ def run_one(contestant: str, problem: dict[str, Any], options: argparse.Namespac
         command += [part for setting in options.set for part in ("--set", setting)]
         command += ["--compile_cache", options.compile_cache] if options.compile_cache else []
     try:
-        return run_process([str(part) for part in command], **variables)
+        return run_process([str(part) for part in command], capture_errors=True, **variables)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [str(error)]
         return {"error": next((line for line in reversed(lines) if "Error" in line or "RESOURCE" in line), lines[-1])}

@@ -1,6 +1,5 @@
 """Models that `maskrcnn export` wrote, run without Keras: by ONNX Runtime, OpenVINO, LiteRT or TensorFlow."""
 
-import contextlib
 import logging
 import re
 import zipfile
@@ -196,9 +195,7 @@ def _open_litert(path: Path, threads: int | None) -> ExportedModel:
 
 
 def _open_saved_model(path: Path, threads: int | None) -> ExportedModel:
-    with contextlib.suppress(ImportError):  # the next line names the remedy
-        import_tensorflow()
-    tf = import_extra("tensorflow")
+    tf = import_tensorflow()
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     metadata = parse_json(read_bytes(path / METADATA_FILE))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.extras import import_extra
 
 BACKENDS = ("tensorflow", "jax")  # also the extras that install them
 logger = logging.getLogger(__name__)
@@ -62,18 +63,21 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def import_tensorflow(*, verbose: bool = False) -> None:
-    """Imports TensorFlow, which also reads the data for JAX; suppresses its log output unless ``verbose``."""
+def import_tensorflow(*, verbose: bool = False) -> Any:
+    """TensorFlow, which also reads the data for JAX; its log output is suppressed unless ``verbose``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     if verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        return import_extra("tensorflow")
     sys.stderr.flush()
     standard_error = os.dup(2)
     with open(os.devnull, "w") as null:  # its libraries log while they load, before they read that variable
         os.dup2(null.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            return import_extra("tensorflow")
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)

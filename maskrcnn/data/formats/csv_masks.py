@@ -71,7 +71,8 @@ def find(folder: Path) -> FoundDataset | None:
     if not groups:
         return None
     finder = ImageFinder(folder)
-    names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in groups.values()]))
+    tables = dict.fromkeys(groups.values())
+    names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in tables]))
 
     def found(name: str) -> FoundSplit:
         path, columns = groups[name]

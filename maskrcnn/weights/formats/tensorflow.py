@@ -24,9 +24,7 @@ def read_tensorflow(prefix: Path) -> dict[str, NDArray[Any]]:
     Raises:
         UserError: damaged or incomplete files.
     """
-    import_tensorflow()
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         types = reader.get_variable_to_dtype_map()
