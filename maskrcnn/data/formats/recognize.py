@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from maskrcnn.data.formats import coco, csv_masks, documents, labelme, png_masks, replicator, via, voc, yolo
+from maskrcnn.data.formats.folders import IGNORED_FOLDERS
 from maskrcnn.data.formats.found_dataset import FoundDataset
 from maskrcnn.data.formats.hints import explain
 from maskrcnn.errors import UserError
@@ -59,7 +60,8 @@ def recognize(folder: Path) -> FoundDataset:
         for place in folders:
             if (found := module.find(place)) is not None:
                 return (_table_above(found, place) if module is coco else None) or found
-    files = [path for path in islice(folder.rglob("*"), MAX_FILES) if path.is_file() and path.name[0] != "."]
+    present = [path for path in islice(folder.rglob("*"), MAX_FILES) if path.is_file() and path.name[0] != "."]
+    files = [path for path in present if IGNORED_FOLDERS.isdisjoint(path.relative_to(folder).parts)] or present
     hint = explain(folder, files)
     raise UserError(
         f"{folder}: no dataset recognized; it holds {_describe(files)}; {f'{hint}; ' if hint else ''}understood are "

@@ -19,7 +19,7 @@ def test_coco_is_recognized_also_in_the_folder_that_an_archive_was_unpacked_to(c
 
 
 def test_one_line_says_what_is_there_and_what_is_understood(tmp_path):
-    for name in ("a.txt", "b.txt", "sub/c.JPG", "sub/.hidden"):
+    for name in ("a.txt", "b.txt", "sub/c.JPG", "sub/.hidden", "tfrecords/train-00000-of-00001.tfrecord"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(UserError) as error:
