@@ -4,6 +4,7 @@
     python -m benchmarks.export --calibrate photos          # and in 8-bit integers
     python -m benchmarks.export --peer_python PEER/bin/python    # and torchvision, in its own Python
     python -m benchmarks.export --trained runs/demo         # a model folder with the files that it was exported to
+    python -m benchmarks.export --max_isa AVX2              # no AVX-512; ONNX Runtime cannot be restricted
 
 Turns go A B C A B C, each in a process of its own that is started anew and bound to ``--threads`` cores. A turn's
 processor time is that of all its threads and hardly changes with what else runs on the machine.
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import RESULTS, Row, make_parser, report, run_process
+from benchmarks.result import MAX_ISA, RESULTS, Row, make_parser, report, restrict_instructions, run_process
 from benchmarks.side_by_side import problem
 from maskrcnn.runtime.hardware import peak_resident
 
@@ -52,11 +53,13 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="images for 8-bit integers, without --trained")
     parser.add_argument("--peer_python", metavar="FILE", help="has torch and torchvision")
     parser.add_argument("--contestants", nargs="+", choices=(*CONTESTANTS, PEER), default=[*CONTESTANTS, PEER])
+    parser.add_argument("--max_isa", choices=MAX_ISA, help="use no CPU instructions beyond these")
     parser.add_argument("--turn", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
         print(json.dumps(run_turn(options)))
         return
+    restrict_instructions(options.max_isa)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # of the turns' processes, too
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +72,8 @@ def main() -> None:
         for _, name in itertools.product(range(options.rounds), present):
             turns.append({"contestant": name, **start_turn(name, model_dir, options)})
             print(turns[-1], file=sys.stderr)
-    title = f"Exported files, {options.threads} threads, batch 1"
+    limit = f", at most {options.max_isa}" if options.max_isa else ""
+    title = f"Exported files, {options.threads} threads, batch 1{limit}"
     details = {"size": options.size, "load_average": [load, os.getloadavg()], "turns": turns}
     report(options.out, title, summarize(turns), **details)
 

@@ -30,6 +30,12 @@ SPEED_VARIABLES = (
     "MKL_ENABLE_INSTRUCTIONS",
     "OMP_NUM_THREADS",
 )
+# Highest instruction set -> variables for oneDNN (TensorFlow, torch, OpenVINO), XLA, ATen and MKL (torch). TensorFlow's
+# Eigen kernels, of which the model needs few, and ONNX Runtime keep the instruction sets that they find.
+MAX_ISA = {
+    "AVX2": ("AVX2", "AVX2", "avx2", "AVX2"),
+    "SSE4_2": ("SSE41", "SSE4_2", "default", "SSE4_2"),
+}
 
 
 def make_parser(description: str | None, out: Path | None = None) -> argparse.ArgumentParser:
@@ -38,6 +44,15 @@ def make_parser(description: str | None, out: Path | None = None) -> argparse.Ar
     default = " (default: %(default)s)" if out else ""
     parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"where to save the result{default}")
     return parser
+
+
+def restrict_instructions(max_isa: str | None) -> None:
+    """Lets this process's children use no CPU instructions beyond a set of `MAX_ISA`; None lets them use all."""
+    if max_isa:
+        onednn, xla, aten, mkl = MAX_ISA[max_isa]
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={xla}".strip()
+        os.environ |= {"ONEDNN_MAX_CPU_ISA": onednn, "XLA_FLAGS": flags}
+        os.environ |= {"ATEN_CPU_CAPABILITY": aten, "MKL_ENABLE_INSTRUCTIONS": mkl}
 
 
 def run_process(command: list[str], *, capture_errors: bool = False, **variables: str) -> Any:

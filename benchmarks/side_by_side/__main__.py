@@ -12,7 +12,6 @@ what is equal for all. --peer_python names an interpreter that has torch and tor
 
 import argparse
 import itertools
-import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import RESULTS, Row, format_table, make_parser, run_process, save_result
+from benchmarks.result import (
+    MAX_ISA,
+    RESULTS,
+    Row,
+    format_table,
+    make_parser,
+    restrict_instructions,
+    run_process,
+    save_result,
+)
 
 TORCHVISION = Path(__file__).parent / "torchvision_side.py"
 # name -> backend, compiled by XLA
@@ -29,12 +37,6 @@ PEERS = {
     "torchvision": [],
     "torchvision-channels_last": ["--channels_last"],
     "torchvision-compile": ["--channels_last", "--compile"],
-}
-# Highest instruction set -> variables for oneDNN (TensorFlow, torch), XLA, ATen and MKL (torch). TensorFlow's Eigen
-# kernels, of which the model needs few, keep the instruction set that they were built for.
-MAX_ISA = {
-    "AVX2": ("AVX2", "AVX2", "avx2", "AVX2"),
-    "SSE4_2": ("SSE41", "SSE4_2", "default", "SSE4_2"),
 }
 PROBLEM = ("what", "batch", "precision")  # the keys that name a problem
 SHOWN = (*PROBLEM, "turn", "contestant", "seconds", "first_step_seconds", "error")  # on the screen, after each turn
@@ -45,11 +47,7 @@ Run = dict[str, Any]
 def main() -> int:
     """Runs the command line."""
     options = _parse()
-    if options.max_isa:
-        onednn, xla, aten, mkl = MAX_ISA[options.max_isa]
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={xla}".strip()
-        os.environ |= {"ONEDNN_MAX_CPU_ISA": onednn, "XLA_FLAGS": flags}
-        os.environ |= {"ATEN_CPU_CAPABILITY": aten, "MKL_ENABLE_INSTRUCTIONS": mkl}
+    restrict_instructions(options.max_isa)
     runs = run_all(options)
     print(format_table(summarize(runs)))
     return 0 if any("seconds" in run for run in runs) else 1
