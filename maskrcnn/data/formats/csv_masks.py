@@ -8,6 +8,7 @@ import csv
 import functools
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from maskrcnn.data.formats.content import (
     Content,
+    Notes,
     Size,
     connected_parts,
     encode_ids,
@@ -40,6 +42,7 @@ NAMES_FILE = "class-descriptions*.csv"  # OpenImages': /m/01g317,Person
 OBJECT = "object"
 EMPTY = ("", "-1", "nan")  # for an image without objects
 WHOLE = "masks of whole images, of which each connected part is read as an object (give each object a row)"
+LEFT_OUT = "CSV files left out that list the split of another (join their rows in one file)"
 SAMPLES = 20  # masks from which the order of pixels is told
 Row = dict[str, str]
 Order = Literal["F", "C"]  # down columns, along rows
@@ -62,23 +65,30 @@ class Columns(NamedTuple):
 def find(folder: Path) -> FoundDataset | None:
     """A dataset whose masks a CSV file lists, beside the folder of the images or near it."""
     rows = functools.cache(_rows)
-    groups: dict[str, tuple[Path, Columns]] = {}
+    groups: dict[str, list[tuple[Path, Columns]]] = defaultdict(list)
     for path in walk(folder, {".csv"}):
         columns = _columns(path)
         if columns and "submission" not in path.stem.lower():
             for name in {columns.split_of(row, path) for row in (rows(path) if columns.split else [{}])}:
-                groups.setdefault(name, (path, columns))
+                groups[name].append((path, columns))
     if not groups:
         return None
     finder = ImageFinder(folder)
-    tables = dict.fromkeys(groups.values())
+    tables = dict.fromkeys(group[0] for group in groups.values())
     names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in tables]))
 
     def found(name: str) -> FoundSplit:
-        path, columns = groups[name]
-        return FoundSplit(name, path, lambda: _read(finder, path, (rows(path), columns, name), names()), lambda: [path])
+        (path, columns), *others = groups[name]
 
-    is_open_images = any(columns.mask == MASK_PATH for _, columns in groups.values())
+        def read() -> RawSplit:
+            split, notes = _read(finder, path, (rows(path), columns, name), names()), Notes()
+            for other, _ in others:
+                notes.add(LEFT_OUT, other)
+            return replace(split, notes=[*split.notes, *notes.lines()])
+
+        return FoundSplit(name, path, read, lambda: [path])
+
+    is_open_images = any(columns.mask == MASK_PATH for _, columns in tables)
     format = "OpenImages" if is_open_images else "run lengths in CSV"
     return FoundDataset(format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
 

@@ -34,7 +34,7 @@ NO_INSTANCES = re.compile("(?:labelids|trainids)$")  # Cityscapes' maps of class
 MAP_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+", re.IGNORECASE)  # cat7_mask
 PART_BESIDE = re.compile(rf"(.+?)(?:[_\-. ]{MASK})+[_\-. ]?\d+", re.IGNORECASE)  # cat7_mask_1
 PART_NAME = re.compile(rf"(.+?)(?:[_\-. ]{MASK})*[_\-. ]?\d+", re.IGNORECASE)  # cat7_1, cat7_mask_1, cat7_mask1
-LONE_PART = re.compile(rf"{MASK}[_\-. ]?\d+", re.IGNORECASE)  # mask_1, of the only image in its folder
+LONE_MASK = re.compile(rf"{MASK}([_\-. ]?\d+)?", re.IGNORECASE)  # mask, mask_1, of the only image in its folder
 NUMBER_NAME = re.compile(rf"(?:(?:{IMAGE}|{MASK})[_\-. ]?)*(\d+)", re.IGNORECASE)  # mask_07, of img_07
 CELL_NAME = re.compile(r"man_seg(\d+)")  # of the Cell Tracking Challenge: 01_GT/SEG/man_seg000.tif for 01/t000.tif
 IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
@@ -68,6 +68,7 @@ class Pairs:
     jobs: list[Job]
     unmatched: list[Path]  # masks without an image
     unlisted: list[Path]  # images of no split where others have one
+    maskless: list[Path]  # images in folders without masks
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def find_pairs(folder: Path) -> dict[str, dict[str, Pairs]]:
     sorts: dict[str, list[_File]] = defaultdict(list)
     paths = list(walk(folder, {*SUFFIXES, ARRAY}))
     stems = {(path.parent, path.stem) for path in paths}
-    others = Counter(path.parent for path in paths if not LONE_PART.fullmatch(path.stem))
+    others = Counter(path.parent for path in paths if not LONE_MASK.fullmatch(path.stem))
     for path in paths:
         folders = path.relative_to(folder).parts[:-1]
         kinds = [kind_of(part) for part in folders]
@@ -167,7 +168,7 @@ def kind_of(name: str) -> str | None:
 
 def _kind_of_file(path: Path, stems: set[tuple[Path, str]], *, is_lone: bool) -> str | None:
     """What a file is by its name; a mask of one object must lie beside the image, since images have numbers too."""
-    if is_lone and LONE_PART.fullmatch(path.stem):
+    if is_lone and LONE_MASK.fullmatch(path.stem):
         return "mask"
     if OTHER_NAME.fullmatch(path.stem):
         return "other"
@@ -206,7 +207,9 @@ def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, P
     for (path, name), group in files.items():
         jobs[path].masks.extend(MaskFile(mask, name, is_map and len(group) == 1) for mask, is_map in group)
     places = {path.parent for path, _ in files} | {image.path.parent for image in images if _beside_masks(image)}
-    return _splits(folder, [job for job in jobs.values() if job.masks or job.image.parent in places], unmatched)
+    maskless = [path for path, job in jobs.items() if not job.masks and path.parent not in places]
+    jobs = {path: job for path, job in jobs.items() if job.masks or path.parent in places}
+    return _splits(folder, list(jobs.values()), [mask.path for mask in unmatched], maskless)
 
 
 def _beside_masks(image: _File) -> bool:
@@ -228,10 +231,10 @@ def _image_of(
     for name, is_map in matches:
         if image := _most_alike(mask, by_stem.get(name, ())):
             return image, is_map
-    alone = mask.place >= 0 or LONE_PART.fullmatch(stem)
-    siblings = by_parent.get(mask.parent, []) if alone and mask.parent else []
+    alone = LONE_MASK.fullmatch(stem)
+    siblings = by_parent.get(mask.parent, []) if (alone or mask.place >= 0) and mask.parent else []
     if len(siblings) == 1:
-        return siblings[0], False  # a folder for each image
+        return siblings[0], bool(alone) and not alone[1]  # a folder for each image
     number = NUMBER_NAME.fullmatch(stem)
     return (_most_alike(mask, by_stem.get(f"/{number[1]}", ())) if number else None), True
 
@@ -255,7 +258,7 @@ def _class_of(mask: _File, image: _File) -> str:
     return below[-1] if below and mask.place >= 0 else OBJECT
 
 
-def _splits(folder: Path, jobs: list[Job], unmatched: list[_File]) -> dict[str, Pairs]:
+def _splits(folder: Path, jobs: list[Job], unmatched: list[Path], maskless: list[Path]) -> dict[str, Pairs]:
     """The jobs of each split that has masks: as folders tell, else as lists of names such as train.txt do."""
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -267,13 +270,10 @@ def _splits(folder: Path, jobs: list[Job], unmatched: list[_File]) -> dict[str, 
         for job in jobs:
             names = (job.image.stem, job.image.parent.name)
             groups[next((listed[name] for name in names if name in listed), UNSPLIT)].append(job)
-    lost = [mask.path for mask in unmatched]
     unlisted = [job.image for job in groups.pop(UNSPLIT, [])] if "train" in groups else []
     names = [name for name in (*SPLIT_NAMES, UNSPLIT) if any(job.masks for job in groups[name])]
-    return {
-        name: Pairs(folder, groups[name], lost if name == names[0] else [], unlisted if name == "train" else [])
-        for name in names
-    }
+    noted = {name: (unmatched, unlisted, maskless) if name == names[0] else ([], [], []) for name in names}
+    return {name: Pairs(folder, groups[name], *noted[name]) for name in names}
 
 
 def _listed(folder: Path) -> dict[str, str]:

@@ -143,6 +143,8 @@ def _read(folder: Path, pairs: Pairs, names: list[str], encoding: Encoding | Non
         content.notes.add("masks skipped that belong to no image", path)
     for path in pairs.unlisted:
         content.notes.add("images left out that belong to no split", path)
+    for path in pairs.maskless:
+        content.notes.add("images left out that have no mask", path)
     has_maps = any(mask.is_map for job in pairs.jobs for mask in job.masks)
     jobs = []
     for job in pairs.jobs:

@@ -150,3 +150,15 @@ def test_other_tables_are_not_taken(tmp_path):
     (tmp_path / "a.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\na.png,8,8,cat,1,1,2,2\n")
     (tmp_path / "b.csv").write_text("")
     assert find(tmp_path) is None
+
+
+def test_a_second_table_of_a_split_is_counted(tmp_path):
+    draw_image(tmp_path / "train/a.png")
+    for name in ("train", "train_folds"):
+        (tmp_path / f"{name}.csv").write_text(f"ImageId,EncodedPixels\na,{runs(OBJECTS[0], 'F')}\n")
+    split = read_all(find(tmp_path))["train"]
+    assert class_counts(split) == {"object": 1}
+    assert [note.partition(": ")[0] for note in split.notes] == [
+        "CSV files left out that list the split of another (join their rows in one file)"
+    ]
+    assert "train_folds.csv" in split.notes[0]

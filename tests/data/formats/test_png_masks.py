@@ -81,6 +81,29 @@ def test_a_folder_an_image_with_masks_beside_it(tmp_path, image, mask):
     assert average_precision(splits["train"], tmp_path) == (1.0, 1.0)
 
 
+def test_an_image_without_masks_is_counted_where_others_have_theirs_beside_them(tmp_path):
+    for name in ("a", "b", "c"):
+        draw_image(tmp_path / f"{name}/image.png")
+    for number in range(2):
+        save_mask(tmp_path / f"a/mask_{number}.png", OBJECTS[number] * 255)
+        save_mask(tmp_path / f"b/mask_{number}.png", OBJECTS[number] * 255)
+    split = read_all(find(tmp_path))["all"]
+    assert [image["file_name"] for image in split.content["images"]] == ["a/image.png", "b/image.png"]
+    assert split.notes == [f"images left out that have no mask: 1 (first: {tmp_path / 'c/image.png'})"]
+
+
+def test_a_folder_an_image_with_a_map_beside_it(tmp_path):
+    for number in range(3):
+        draw_image(tmp_path / f"{number}/image.png")
+        save_mask(tmp_path / f"{number}/mask.png", id_map(number + 1))
+    dataset = find(tmp_path)
+    assert dataset.format == "PNG masks, one for each image"
+    assert class_counts(read_all(dataset)["all"]) == {"object": 6}
+    for number in range(3):
+        save_mask(tmp_path / f"{number}/mask.png", (OBJECTS[0] | OBJECTS[1]) * 255)
+    assert class_counts(read_all(find(tmp_path))["all"]) == {"object": 6}
+
+
 def test_numbered_masks_beside_several_images_are_of_none(tmp_path):
     for stem in ("cat", "dog", "mask_1", "mask_2"):
         draw_image(tmp_path / f"photos/{stem}.png")
