@@ -10,26 +10,24 @@ have the same names. Each run is a folder below --work_dir; those that are compl
 """
 
 import argparse
-import contextlib
 import json
 import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
 import maskrcnn
-from benchmarks.result import Row, format_table, save_result
+from benchmarks.result import RESULTS, Row, make_parser, mean_and_deviation, plotting, report
 from maskrcnn.config import Config
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.demo import demo_config
 from maskrcnn.training.presets import FROM_SCRATCH
 
-RESULTS = Path(__file__).parent / "results"
 RECORD = "record.json"
 Settings = Mapping[str, Any]
 
@@ -86,6 +84,7 @@ STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the
 }
 FIRST_STEPS, ALL_STEPS = 1400, (100, 300, 1000)
 VAL_IMAGES = 100
+MEANS = {"mask50": "mask AP50", "seconds": "processor s"}  # of the runs of a row
 
 
 class StepClock(keras.callbacks.Callback):
@@ -181,21 +180,20 @@ def compare_recipes(options: argparse.Namespace) -> None:
             steps = round(options.seconds / short["seconds_per_step"])
             config = base.override({**RECIPES[recipe], "train.seed": seed})
             run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
-            _report(recipe, seed, run)
+            _tell(recipe, seed, run)
     runs = {recipe: own for recipe in RECIPES if (own := _read_runs(folder, recipe))}
     rows = [{"recipe": recipe, "steps": own[0]["steps"], **summarize(own)} for recipe, own in runs.items()]
     title = (
         f"Recipes on {name}, {options.model}'s model at {options.side} px: {options.seconds:g} processor seconds each"
     )
-    save_result(RESULTS / f"recipes_{folder.name}.json", title, rows, runs=runs)
-    with plotting(RESULTS / f"recipes_{folder.name}.png", title) as axis:
+    report(options.out or RESULTS / f"recipes_{folder.name}.json", title, rows, runs=runs)
+    with plotting(RESULTS / f"recipes_{folder.name}.png", title) as (axis,):
         for recipe, own in reversed(runs.items()):
             masks = [run["mask"] for run in own]
             axis.plot(masks, [recipe] * len(own), "o", color="#1f77b4", alpha=0.5)
             axis.plot(statistics.mean(masks), recipe, "|", color="black", markersize=14)
         axis.axvline(statistics.mean(run["mask"] for run in runs["preset cpu"]), color="gray", linestyle=":")
         axis.set(xlabel="mask AP, a point for each seed")
-    print(format_table(rows))
 
 
 def _base(options: argparse.Namespace) -> Config:
@@ -222,7 +220,7 @@ def compare_starts(options: argparse.Namespace) -> None:
                 data = select_classes(others, folder / "_".join(names.values()), names)
                 config = base.override({**settings, "train.seed": seed})
                 run = train_once(folder / f"{start} {steps}, {seed}", data, config, steps, first if tuned else None)
-                _report(f"{start} {steps}", seed, run)
+                _tell(f"{start} {steps}", seed, run)
     named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in ALL_STEPS} for start in STARTS}
     named = {start: {steps: runs for steps, runs in own.items() if runs} for start, own in named.items()}
     rows = []
@@ -232,8 +230,8 @@ def compare_starts(options: argparse.Namespace) -> None:
             known = statistics.mean(run["classes"][name] for run in runs for name in shared)
             rows.append({"start": start, "steps": steps, **summarize(runs), "mask AP of circle and square": known})
     title = f"Fine-tuning on 100 drawn images of other classes, at {options.side} px"
-    save_result(RESULTS / "finetuning.json", title, rows, runs=named)
-    with plotting(RESULTS / "finetuning.png", title) as axis:
+    report(options.out or RESULTS / "finetuning.json", title, rows, runs=named)
+    with plotting(RESULTS / "finetuning.png", title) as (axis,):
         for start, own in named.items():
             means = [statistics.mean(run["mask"] for run in runs) for runs in own.values()]
             (line,) = axis.plot(list(own), means, label=start)
@@ -242,26 +240,9 @@ def compare_starts(options: argparse.Namespace) -> None:
         axis.set(xlabel="steps of the whole training", ylabel="mask AP", xscale="log")
         axis.set_xticks(ALL_STEPS, ALL_STEPS)
         axis.legend()
-    print(format_table(rows))
 
 
-@contextlib.contextmanager
-def plotting(path: Path, title: str) -> Iterator[Any]:
-    """The axes of a plot, which is saved afterwards."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
-    yield axis
-    axis.set_title(title, fontsize=10)
-    axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _report(name: str, seed: int, run: dict[str, Any]) -> None:
+def _tell(name: str, seed: int, run: dict[str, Any]) -> None:
     print(f"{name}, seed {seed}: mask AP {run['mask']:.3f} in {run['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -271,17 +252,13 @@ def _read_runs(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def summarize(runs: list[dict[str, Any]]) -> Row:
     """Means over the seeds, and the deviation of one run."""
-    row: Row = {"seeds": len(runs)}
-    for name, title in (("mask", "mask AP"), ("mask50", "mask AP50")):
-        row[title] = statistics.mean(run[name] for run in runs)
-    masks = [run["mask"] for run in runs]
-    row["mask AP, deviation"] = statistics.stdev(masks) if len(runs) > 1 else None
-    return row | {"processor s": statistics.mean(run["seconds"] for run in runs)}
+    means = {title: statistics.mean(run[name] for run in runs) for name, title in MEANS.items()}
+    return {"seeds": len(runs), **mean_and_deviation("mask AP", [run["mask"] for run in runs]), **means}
 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("what", choices=("recipes", "finetuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, nargs="+", default=ALL_STEPS, help="of fine-tuning")
