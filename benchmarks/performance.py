@@ -74,14 +74,15 @@ def _beside(record: dict[str, Any]) -> Iterator[Headline]:
 
 
 def _learned(record: dict[str, Any]) -> Iterator[Headline]:
-    """AP after whole trainings, beside the peer's."""
+    """AP after whole trainings, beside the peer's, or the first's where there is no peer."""
     of = {
         row["contestant"]: " / ".join(f"{row[f'{kind} AP']:.3f} ± {row[f'{kind} AP, deviation']:.3f}" for kind in KINDS)
         for row in record["rows"]
     }
-    peer = of.pop("torchvision")
+    peer = "torchvision" if "torchvision" in of else next(iter(of))
+    other = of.pop(peer)
     for name, own in of.items():
-        yield f"whole trainings, {name}", f"box / mask AP {own}", f"torchvision's {peer}"
+        yield f"whole trainings, {name}", f"box / mask AP {own}", f"{peer}'s {other}"
 
 
 def _exported(record: dict[str, Any]) -> Iterator[Headline]:

@@ -1,6 +1,7 @@
 """Trains this Mask R-CNN on both backends and torchvision's from the same start, and compares their AP.
 
     python -m benchmarks.learning --peer_python PEER/bin/python --steps 1600 --seeds 0 1 2
+    python -m benchmarks.learning --peer_python PEER/bin/python --contestants tensorflow tensorflow-bfloat16
 
 Each run is a folder below --work_dir; those that are complete are not run again, so that an interruption loses one run
 at most. All detections are pasted and scored by the same code. Writes results/learning.json and a plot.
@@ -28,7 +29,9 @@ from benchmarks.result import (
     save_result,
 )
 
-CONTESTANTS = ("tensorflow", "jax", "torchvision")
+# name -> backend, precision
+OURS = {name: (name, "float32") for name in ("tensorflow", "jax")} | {"tensorflow-bfloat16": ("tensorflow", "bfloat16")}
+COLORS = {"tensorflow": "#ff7f0e", "jax": "#1f77b4", "torchvision": "#555555", "tensorflow-bfloat16": "#2ca02c"}
 TRAIN_IMAGES, VAL_IMAGES = 800, 200
 SMOOTHING = 50  # steps, of the plotted losses
 
@@ -37,7 +40,7 @@ def main() -> int:
     """Runs the command line."""
     parser = make_parser(__doc__, RESULTS / "learning.json")
     parser.add_argument("--peer_python", required=True, metavar="FILE", help="has torch and torchvision")
-    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
+    parser.add_argument("--contestants", nargs="+", choices=COLORS, default=list(COLORS)[:3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--evaluate_every", type=int, default=200)
@@ -52,7 +55,7 @@ def main() -> int:
             runs.append({"contestant": contestant, "seed": seed, **score(folder, options.work_dir)})
             rows = summarize(runs)
             settings = {name: getattr(options, name) for name in ("steps", "seeds", "evaluate_every")}
-            title = "Learning beside torchvision: AP on drawn shapes after a whole training"
+            title = f"AP on drawn shapes after a whole training: {', '.join(options.contestants)}"
             save_result(options.out, title, rows, settings=settings, runs=[_condensed(run) for run in runs])
             plot(runs, options.out.with_suffix(".png"))
             print(f"{contestant}, seed {seed}: {runs[-1]['final']}", file=sys.stderr, flush=True)
@@ -103,8 +106,9 @@ def run_one(contestant: str, seed: int, data: Path, options: argparse.Namespace)
     if contestant == "torchvision":
         run_process([*peer, str(options.steps)])
     else:
+        backend, precision = OURS[contestant]
         ours = ["-m", "benchmarks.learning.maskrcnn_side", *flags, "--steps", str(options.steps)]
-        run_process(ours, KERAS_BACKEND=contestant)
+        run_process([*ours, "--precision", precision], KERAS_BACKEND=backend)
     return folder
 
 
@@ -158,13 +162,12 @@ def _condensed(run: dict[str, Any]) -> dict[str, Any]:
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:
     """Draws loss and AP over the steps, a line for each run."""
-    colors = dict(zip(CONTESTANTS, ("#ff7f0e", "#1f77b4", "#555555"), strict=True))
     with plotting(path, f"loss, mean of {SMOOTHING} steps", "box AP", "mask AP") as axes:
         for run in runs:
             losses = np.array([sum(step.values()) for step in run["losses"]])
             window = min(SMOOTHING, len(losses))
             smooth = np.convolve(losses, np.ones(window) / window, "valid")
-            style = {"color": colors[run["contestant"]], "alpha": 0.8, "linewidth": 1.2}
+            style = {"color": COLORS[run["contestant"]], "alpha": 0.8, "linewidth": 1.2}
             label = run["contestant"] if run["seed"] == runs[0]["seed"] else None
             axes[0].plot(np.arange(len(smooth)) + window, smooth, label=label, **style)
             for axis, kind in zip(axes[1:], ("box", "mask"), strict=True):

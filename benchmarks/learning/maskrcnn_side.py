@@ -75,10 +75,13 @@ def make_inputs(batch: problem.Arrays) -> problem.Arrays:
 
 def main() -> None:
     """Runs the command line."""
-    options = problem.parse_flags(__doc__)
+    parser = problem.make_parser(__doc__)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    options = parser.parse_args()
     from maskrcnn.runtime import backend, compiler
 
     backend.select_backend()
+    backend.set_precision(options.precision)
     import keras
 
     from maskrcnn.model.mask_rcnn import LOSSES

@@ -64,14 +64,14 @@ def training_batches(data: Path, seed: int, steps: int) -> Iterator[Arrays]:
         }
 
 
-def parse_flags(description: str | None) -> argparse.Namespace:
+def make_parser(description: str | None) -> argparse.ArgumentParser:
     """The flags of a training."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("weights", "data", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("seed", "steps", "evaluate_every"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    return parser.parse_args()
+    return parser
 
 
 def train(

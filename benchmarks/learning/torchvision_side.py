@@ -113,7 +113,7 @@ def train(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Runs the command line; 0 steps only draw the initial weights."""
-    options = problem.parse_flags(__doc__)
+    options = problem.make_parser(__doc__).parse_args()
     if not options.weights.exists():
         write_initial_weights(options.weights, options.seed)
     if options.steps:
