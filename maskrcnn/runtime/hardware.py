@@ -173,6 +173,16 @@ def instruction_sets(fields: dict[str, str] | None = None) -> list[str] | None:
     return [name for name in INSTRUCTION_SETS if name in flags] if flags else None
 
 
+def uses_avx512() -> bool | None:
+    """Whether oneDNN computes with AVX-512: the processor has it, and ``ONEDNN_MAX_CPU_ISA`` does not rule it out.
+
+    None where the system does not report the processor's instructions, and where they are not those of x86.
+    """
+    own = instruction_sets() or ()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return "avx512f" in own and not limit.startswith(("SSE", "AVX2")) and limit != "AVX" if "sse4_2" in own else None
+
+
 def sums_int8_exactly() -> bool:
     """Whether products of 8-bit integers are added in 32 bits; otherwise pairs of them saturate at 16 bits."""
     return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(instruction_sets() or ()))

@@ -154,6 +154,25 @@ def test_onednn_is_read_from_the_environment(monkeypatch, setting, expected):
     assert hardware.uses_onednn() is expected
 
 
+@pytest.mark.parametrize(
+    ("instructions", "limit", "expected"),
+    [
+        (["sse4_2", "avx2", "avx512f"], "", True),
+        (["sse4_2", "avx2", "avx512f"], "avx512_core", True),
+        (["sse4_2", "avx2", "avx512f"], "AVX2", False),
+        (["sse4_2", "avx2", "avx512f"], "avx2_vnni", False),
+        (["sse4_2", "avx2", "avx512f"], "AVX", False),
+        (["sse4_2", "avx2"], "", False),
+        (["asimd"], "", None),
+        (None, "", None),
+    ],
+)
+def test_whether_onednn_computes_with_avx512(monkeypatch, instructions, limit, expected):
+    monkeypatch.setattr(hardware, "instruction_sets", lambda: instructions)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert hardware.uses_avx512() is expected
+
+
 def test_instruction_sets_of_x86_and_arm():
     x86 = {"flags": "fpu sse4_2 avx2 avx512f avx512_bf16 amx_bf16"}
     assert hardware.instruction_sets(x86) == ["sse4_2", "avx2", "avx512f", "avx512_bf16", "amx_bf16"]

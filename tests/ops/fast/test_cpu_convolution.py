@@ -95,14 +95,27 @@ def test_the_algorithm_follows_the_layer(monkeypatch, settings, tensorflow, jax)
     assert on_gpu.algorithm is None
 
 
-@pytest.mark.parametrize("strides", [1, 2])
-def test_a_pointwise_convolution_is_a_product_of_matrices(monkeypatch, run, rng, strides):
-    monkeypatch.setattr(cpu_convolution, "active_backend", lambda: "jax")
+@pytest.mark.parametrize(
+    ("backend", "avx512", "strides", "is_product"),
+    [
+        ("jax", True, 1, True),
+        ("jax", True, 2, True),
+        ("tensorflow", False, 1, True),
+        ("tensorflow", False, 2, False),
+        ("tensorflow", True, 1, False),
+        ("tensorflow", None, 1, False),
+    ],
+)
+def test_a_pointwise_convolution_may_be_a_product_of_matrices(
+    monkeypatch, run, rng, backend, avx512, strides, is_product
+):
+    monkeypatch.setattr(cpu_convolution, "active_backend", lambda: backend)
     monkeypatch.setattr(cpu_convolution.hardware, "computes_on_cpu", lambda: True)
+    monkeypatch.setattr(cpu_convolution.hardware, "uses_avx512", lambda: avx512)
     layer = CpuConv2D(7, 1, strides=strides)
     inputs = rng.normal(size=(2, 5, 6, 4)).astype("float32")
     layer.build(inputs.shape)
     outputs = run(layer, inputs)
-    assert layer.algorithm.func is multiply
+    assert getattr(layer.algorithm, "func", None) is (multiply if is_product else None)
     layer.algorithm = None
     np.testing.assert_allclose(outputs, layer(inputs), atol=1e-5)
