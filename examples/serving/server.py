@@ -7,8 +7,8 @@
 
     curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://localhost:8000/predict
 
-Requests that arrive together are predicted together; export with ``--batch dynamic``, or with the batch size given here.
-An image that cannot be read gets status 400 and does not disturb the others of its batch.
+Requests that arrive together are predicted together; export with ``--batch dynamic``, or with the batch size given
+here. An image that cannot be read gets status 400 and does not disturb the others of its batch.
 """
 
 import argparse
