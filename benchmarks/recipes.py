@@ -180,7 +180,7 @@ def compare_recipes(options: argparse.Namespace) -> None:
             steps = round(options.seconds / short["seconds_per_step"])
             config = base.override({**RECIPES[recipe], "train.seed": seed})
             run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
-            _tell(recipe, seed, run)
+            _print_run(recipe, seed, run)
     runs = {recipe: own for recipe in RECIPES if (own := _read_runs(folder, recipe))}
     rows = [{"recipe": recipe, "steps": own[0]["steps"], **summarize(own)} for recipe, own in runs.items()]
     title = (
@@ -220,7 +220,7 @@ def compare_starts(options: argparse.Namespace) -> None:
                 data = select_classes(others, folder / "_".join(names.values()), names)
                 config = base.override({**settings, "train.seed": seed})
                 run = train_once(folder / f"{start} {steps}, {seed}", data, config, steps, first if tuned else None)
-                _tell(f"{start} {steps}", seed, run)
+                _print_run(f"{start} {steps}", seed, run)
     named = {start: {steps: _read_runs(folder, f"{start} {steps}") for steps in ALL_STEPS} for start in STARTS}
     named = {start: {steps: runs for steps, runs in own.items() if runs} for start, own in named.items()}
     rows = []
@@ -242,7 +242,7 @@ def compare_starts(options: argparse.Namespace) -> None:
         axis.legend()
 
 
-def _tell(name: str, seed: int, run: dict[str, Any]) -> None:
+def _print_run(name: str, seed: int, run: dict[str, Any]) -> None:
     print(f"{name}, seed {seed}: mask AP {run['mask']:.3f} in {run['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -143,8 +143,10 @@ def plotting(path: Path, *titles: str) -> Iterator[list[Any]]:
 
     figure, axes = plt.subplots(1, len(titles), figsize=(4 + 3 * len(titles), 4.2), layout="constrained", squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
-        # A lone plot may have long labels at its left, and its title is centered above them, too.
-        figure.suptitle(title, fontsize=10) if len(titles) == 1 else axis.set_title(title, fontsize=10)
+        if len(titles) == 1:  # centered over the labels at the left, too, which may be long
+            figure.suptitle(title, fontsize=10)
+        else:
+            axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
     yield list(axes[0])
     figure.savefig(path, dpi=110)

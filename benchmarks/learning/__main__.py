@@ -30,8 +30,13 @@ from benchmarks.result import (
 )
 
 # name -> backend, precision
-OURS = {name: (name, "float32") for name in ("tensorflow", "jax")} | {"tensorflow-bfloat16": ("tensorflow", "bfloat16")}
-COLORS = {"tensorflow": "#ff7f0e", "jax": "#1f77b4", "torchvision": "#555555", "tensorflow-bfloat16": "#2ca02c"}
+OURS = {
+    "tensorflow": ("tensorflow", "float32"),
+    "jax": ("jax", "float32"),
+    "tensorflow-bfloat16": ("tensorflow", "bfloat16"),
+}
+COLORS = {"tensorflow": "#ff7f0e", "jax": "#1f77b4", "tensorflow-bfloat16": "#2ca02c", "torchvision": "#555555"}
+DEFAULT = ("tensorflow", "jax", "torchvision")
 TRAIN_IMAGES, VAL_IMAGES = 800, 200
 SMOOTHING = 50  # steps, of the plotted losses
 
@@ -40,7 +45,7 @@ def main() -> int:
     """Runs the command line."""
     parser = make_parser(__doc__, RESULTS / "learning.json")
     parser.add_argument("--peer_python", required=True, metavar="FILE", help="has torch and torchvision")
-    parser.add_argument("--contestants", nargs="+", choices=COLORS, default=list(COLORS)[:3])
+    parser.add_argument("--contestants", nargs="+", choices=COLORS, default=DEFAULT)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--evaluate_every", type=int, default=200)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import os
 import platform
 import subprocess
@@ -179,8 +180,10 @@ def uses_avx512() -> bool | None:
     None where the system does not report the processor's instructions, and where they are not those of x86.
     """
     own = instruction_sets() or ()
+    if "sse4_2" not in own:
+        return None
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    return "avx512f" in own and not limit.startswith(("SSE", "AVX2")) and limit != "AVX" if "sse4_2" in own else None
+    return "avx512f" in own and limit != "AVX" and not limit.startswith(("SSE", "AVX2"))
 
 
 def sums_int8_exactly() -> bool:
@@ -202,9 +205,10 @@ def mixed_precision(gpus: int | None = None) -> str:
 
 
 def _cpu_fields() -> dict[str, str]:
-    """The description of a core by Linux; empty on other systems."""
+    """The description of the first core by Linux; empty on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:  # a paragraph for each core
+            lines = list(itertools.takewhile(str.strip, file))
     except OSError:
         return {}
     fields = dict(line.split(":", 1) for line in lines if ":" in line)

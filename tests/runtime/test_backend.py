@@ -189,6 +189,7 @@ def test_machine_is_described_where_the_system_reports_little(monkeypatch):
     def fail(*_, **__):
         raise FileNotFoundError
 
+    monkeypatch.setattr("pathlib.Path.open", fail)
     monkeypatch.setattr("pathlib.Path.read_text", fail)
     monkeypatch.setattr("pathlib.Path.write_text", fail)
     monkeypatch.setattr(hardware, "_version", lambda package: None)  # reads files too

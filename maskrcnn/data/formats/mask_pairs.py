@@ -231,10 +231,10 @@ def _image_of(
     for name, is_map in matches:
         if image := _most_alike(mask, by_stem.get(name, ())):
             return image, is_map
-    alone = LONE_MASK.fullmatch(stem)
-    siblings = by_parent.get(mask.parent, []) if (alone or mask.place >= 0) and mask.parent else []
+    lone = LONE_MASK.fullmatch(stem)
+    siblings = by_parent.get(mask.parent, []) if (lone or mask.place >= 0) and mask.parent else []
     if len(siblings) == 1:
-        return siblings[0], bool(alone) and not alone[1]  # a folder for each image
+        return siblings[0], bool(lone) and not lone[1]  # a folder for each image
     number = NUMBER_NAME.fullmatch(stem)
     return (_most_alike(mask, by_stem.get(f"/{number[1]}", ())) if number else None), True
 

@@ -33,6 +33,7 @@ MOST_PARTS = 2  # of a value, on average, where it is an object, maybe behind an
 SPECK = 0.05  # of the area of a value
 PEEK_SIDE = 512  # px
 FEW_SHADES = 8  # of gray; more of them between black and a prevailing white come from smoothing or scaling
+MASKLESS = "images left out that have no mask"
 BINARY = "binary masks of whole images, of which each connected part is read as an object (number objects that touch)"
 Skipped = tuple[str, Path]  # what is noted, and the file
 
@@ -144,14 +145,14 @@ def _read(folder: Path, pairs: Pairs, names: list[str], encoding: Encoding | Non
     for path in pairs.unlisted:
         content.notes.add("images left out that belong to no split", path)
     for path in pairs.maskless:
-        content.notes.add("images left out that have no mask", path)
+        content.notes.add(MASKLESS, path)
     has_maps = any(mask.is_map for job in pairs.jobs for mask in job.masks)
     jobs = []
     for job in pairs.jobs:
         if job.masks or not has_maps:
             jobs.append(job)
         else:
-            content.notes.add("images left out that have no mask", job.image)
+            content.notes.add(MASKLESS, job.image)
     results = map_in_threads(lambda job: _read_job(job, encoding), jobs, "reading masks")
     for job, (size, objects, skipped) in zip(jobs, results, strict=True):
         for note, path in skipped:

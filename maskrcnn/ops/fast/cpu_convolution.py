@@ -34,8 +34,8 @@ class CpuConv2D(keras.layers.Conv2D):
         if self.kernel_size == (1, 1):
             # oneDNN's convolution for AVX2 adds what TensorFlow fuses with it (the residual, ReLU) value by value:
             # ResNet-50's 16 sums take 1,079 ms in float32 at 832x1344 on two cores, and 380 as products of matrices.
-            unfused = self.strides == (1, 1) and hardware.uses_avx512() is False
-            return functools.partial(multiply, strides=self.strides) if xla or unfused else None
+            multiplies = xla or (self.strides == (1, 1) and hardware.uses_avx512() is False)
+            return functools.partial(multiply, strides=self.strides) if multiplies else None
         if self.kernel_size != (3, 3) or self.strides != (1, 1) or self.padding != "same":
             return None
         if self.compute_dtype == "float32" and min(channels, self.filters) >= MIN_WINOGRAD_CHANNELS:
