@@ -139,7 +139,7 @@ class Dataset:
         lines = [f"{self.format}, {listed} images, {classes} class{'es' if classes != 1 else ''}"]
         if self.held_out and "val" in counts:
             lines.append(
-                f"no val split there: {counts['val']} of {counts['train'] + counts['val']} images are held out for it, "
+                f"no val split there: {counts['val']} of {counts['train'] + counts['val']} images held out for it, "
                 f"chosen by the hash of their file names (--val_fraction {self.held_out:g})"
             )
         return lines

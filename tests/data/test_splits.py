@@ -77,7 +77,7 @@ def test_val_is_held_out_where_it_is_missing(coco):
     assert val.num_examples >= 1
     first, second = dataset.describe("train", "val")
     assert first == f"COCO, {train.num_examples} + {val.num_examples} images, 3 classes"
-    assert second.startswith(f"no val split there: {val.num_examples} of 5 images are held out for it")
+    assert second.startswith(f"no val split there: {val.num_examples} of 5 images held out for it")
     assert "--val_fraction 0.4" in second
 
 
