@@ -1,7 +1,11 @@
-"""What many tests share: a small dataset, and a model that costs nothing."""
+"""What many tests share: a small dataset, and a model that costs nothing.
+
+pytest-xdist's main process reads this file too, and runs no tests: Keras is imported where it is needed.
+"""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,23 +21,23 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import maskrcnn  # noqa: F401  first, since it turns oneDNN on before TensorFlow is imported
 
 # isort: split
-import keras
 import pytest
-from keras import ops
 
 from maskrcnn.config import Config
-from maskrcnn.data.shapes import write_shapes
-from maskrcnn.runtime import backend
 
-# `make test-isa`, nightly, runs the graphs as TensorFlow's optimizer leaves them.
-if backend.active_backend() == "tensorflow" and "ONEDNN_MAX_CPU_ISA" not in os.environ:
-    import tensorflow as tf
+if TYPE_CHECKING:
+    from tests.stand_in import StandIn
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+UNDER_JAX = os.environ.get("KERAS_BACKEND") == "jax"
 
 # Rooms that do not compute with a backend: their tests run once, with TensorFlow's. Elsewhere: the marker `no_backend`.
 TESTS = Path(__file__).parent
 NO_BACKEND = (
+    "attacks/test_checkpoint_files",
+    "attacks/test_config",
+    "attacks/test_flags",
+    "attacks/test_python_api",
+    "attacks/test_run_files",
     "benchmarks/test_recipes",
     "benchmarks/test_result",
     "cli/test_flags",
@@ -76,48 +80,9 @@ MICRO = {
 }
 
 
-class StandIn(keras.Model):
-    """In place of MaskRCNN where training around the model is tested: one dense layer, and noise as it has."""
-
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.dense = keras.layers.Dense(1, name="dense")
-        self.dense.build((None, 3))
-        self.resnet = self.dense
-        self.seed_generator = keras.random.SeedGenerator(config.train.seed)
-        self.loss_trackers = {name: keras.metrics.Mean(name) for name in ("box_loss", "mask_loss")}
-        self.built = True
-
-    def call(self, inputs, training=False):
-        images = ops.cast(inputs["images"], "float32")
-        if not training:
-            return self.detect(images)
-        mean = ops.mean(images, axis=(1, 2)) / 255  # [B, 3]
-        noise = keras.random.normal((), seed=self.seed_generator)
-        target = ops.mean(inputs["boxes"], axis=(1, 2)) / 64
-        return {
-            "box_loss": ops.mean(ops.square(self.dense(mean)[:, 0] - target)),
-            "mask_loss": ops.mean(self.dense(mean)) * noise * 0.01 + 1,
-        }
-
-    def detect(self, images):
-        """One box of class 1 over the upper left of each image."""
-        number = ops.shape(images)[0]
-        one = ops.ones((number, 1))
-        return {
-            "boxes": ops.ones((number, 1, 4)) * ops.convert_to_tensor([0.0, 0.0, 32.0, 32.0]),
-            "classes": ops.cast(one, "int32"),
-            "scores": one,
-            "masks": ops.ones((number, 1, 28, 28)),
-            "valid": ops.cast(one, "bool"),
-        }
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        losses = dict(y_pred or {})
-        for name, value in losses.items():
-            self.loss_trackers[name].update_state(value)
-        return backend.scale_loss_by_replicas(sum(losses.values()))
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Under JAX, does not even read the tests of rooms that do not compute with a backend."""
+    return True if UNDER_JAX and collection_path.relative_to(TESTS).as_posix().startswith(NO_BACKEND) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects what is slow
@@ -128,46 +93,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     TensorFlow asks the processor itself whether oneDNN can compute in bfloat16, and not the variable that restricts it.
     """
-    if keras.backend.backend() == "jax":
-        repeated = [item for item in items if runs_once(item)]
-        items[:] = [item for item in items if not runs_once(item)]
+    if UNDER_JAX:
+        repeated = [item for item in items if item.get_closest_marker("no_backend")]
+        items[:] = [item for item in items if not item.get_closest_marker("no_backend")]
         config.hook.pytest_deselected(items=repeated)
     items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONGEST)
     restricted = os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX2")
     for item in items:
-        if keras.backend.backend() == "jax":
+        if UNDER_JAX:
             if item.get_closest_marker("slow_under_jax"):
                 item.add_marker(pytest.mark.slow)
         elif restricted and item.get_closest_marker("bfloat16"):
             item.add_marker(pytest.mark.skip("oneDNN restricted to AVX2 has no bfloat16"))
 
 
-def runs_once(item: pytest.Item) -> bool:
-    folder = item.path.relative_to(TESTS).as_posix()
-    return folder.startswith(NO_BACKEND) or item.get_closest_marker("no_backend") is not None
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_are_not_optimized():
+    """Except by `make test-isa`, nightly, which runs them as TensorFlow's optimizer leaves them."""
+    if not UNDER_JAX and "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(autouse=True)
 def _determinism_ends_with_the_test():
     """`backend.set_seed` turns it on for the whole process, and Keras then refuses XLA."""
     yield
-    if keras.backend.backend() == "tensorflow":
+    if not UNDER_JAX:
         from tensorflow.python.framework import config
 
         config.disable_op_determinism()
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> "type[StandIn]":
     """Makes the commands build and load `StandIn`, and reports without charts; `train` takes it as ``build_model``."""
+    from tests.stand_in import use_stand_in
+
     return use_stand_in(monkeypatch)
-
-
-def use_stand_in(patch: pytest.MonkeyPatch) -> type[StandIn]:
-    patch.setattr("maskrcnn.training.model_setup.MaskRCNN", StandIn)
-    patch.setattr("maskrcnn.weights.model_folder.MaskRCNN", StandIn)
-    patch.setattr("maskrcnn.reports.run_report.draw_charts", lambda history: [])  # they take as long as the rest
-    return StandIn
 
 
 @pytest.fixture
@@ -188,6 +152,7 @@ def few_check_images():
 def shapes_dir(tmp_path_factory: pytest.TempPathFactory):
     """A COCO folder of 6 + 3 images of 64 px, converted already; not to be changed."""
     from maskrcnn.data.folder import convert_folder
+    from maskrcnn.data.shapes import write_shapes
 
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, train_images=6, val_images=3, image_size=64, seed=1, progress=False)

@@ -18,8 +18,6 @@ from maskrcnn.weights.formats.checkpoint_files import read_tensors
 from tests.special_files import SPECIAL, make_special
 from tests.weights.formats.test_checkpoint_files import tensor_pickle, write_safetensors, write_zip
 
-pytestmark = pytest.mark.no_backend
-
 CHECKPOINTS = Path(__file__).parents[1] / "fixtures" / "checkpoints"
 MIB = 1 << 20
 

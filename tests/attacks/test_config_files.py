@@ -11,8 +11,6 @@ from maskrcnn.weights.importing import read_labels
 from maskrcnn.weights.model_files import load_model_config
 from tests.special_files import SPECIAL, make_special
 
-pytestmark = pytest.mark.no_backend
-
 DEEP = 20_000
 CONTENTS = {
     "nothing": b"",

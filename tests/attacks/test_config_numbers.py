@@ -9,8 +9,6 @@ from maskrcnn.config import Config
 from maskrcnn.config.typed_fields import field_paths
 from maskrcnn.errors import UserError
 
-pytestmark = pytest.mark.no_backend
-
 HUGE = 10**30
 NO_NUMBERS = (True, "many", {}, math.nan, math.inf, -math.inf, -HUGE)
 NO_INTEGERS = (*NO_NUMBERS, 1.5, [1], HUGE)

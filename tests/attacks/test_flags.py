@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.no_backend
-
 TRAIN = ("train", "--data_dir", "d", "--model_dir", "m")
 EVAL = ("eval", "--data_dir", "d", "--model_dir", "m")
 INFER = ("infer", "a.jpg", "--model_dir", "m")

@@ -11,7 +11,6 @@ from maskrcnn import Config, ExportOptions, InferOptions, Recipe, RunOptions, St
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Predictor
 
-pytestmark = pytest.mark.no_backend
 NO_PATHS = {
     "None": None, "int": 5, "zero": 0, "nan": float("nan"), "true": True, "bytes": b"abc", "empty": "", "nul": "a\0b",
     "surrogate": "\udcff", "long": "a" * 5000, "list": [], "dict": {}, "object": object(), "function": len,

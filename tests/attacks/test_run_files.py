@@ -18,8 +18,6 @@ from maskrcnn.training.checkpoint import restore_latest, save_checkpoint
 from maskrcnn.training.plan import State
 from maskrcnn.weights.model_folder import load_weights, save_weights
 
-pytestmark = pytest.mark.no_backend
-
 
 def make_model():
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])

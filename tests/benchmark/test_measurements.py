@@ -107,7 +107,7 @@ from maskrcnn.runtime.backend import select_backend
 select_backend("jax")
 import maskrcnn.benchmark.live
 import maskrcnn.benchmark.training
-from tests.conftest import StandIn
+from tests.stand_in import StandIn
 maskrcnn.benchmark.live.MaskRCNN = maskrcnn.benchmark.training.MaskRCNN = StandIn
 for what in ("training", "inference"):
     assert main(["benchmark", what, *flags.split()]) == 0

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from maskrcnn.cli import main
-from tests.conftest import use_stand_in
+from tests.stand_in import use_stand_in
 
 
 @pytest.fixture(scope="session")

@@ -27,19 +27,20 @@ if backend == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 sys.path.insert(0, "tests")
 import conftest
+from stand_in import StandIn
 import maskrcnn.weights.model_folder
 from maskrcnn.config import Config
 from maskrcnn.logs.dllogger import LogOptions
 from maskrcnn.evaluation.run import evaluate_folder
 from maskrcnn.training.options import RunOptions, Start
 from maskrcnn.training.run import train
-maskrcnn.weights.model_folder.MaskRCNN = conftest.StandIn  # for `evaluate_folder`
+maskrcnn.weights.model_folder.MaskRCNN = StandIn  # for `evaluate_folder`
 settings = {"train.seed": 1, "train.epochs": 1, "train.steps_per_epoch": 4, "train.batch_size": batch,
             "train.clip_norm": 0.01, "train.accumulate": 2, "train.ema": 0.5,
             "train.learning_rate_boundaries": [0, 1, 2]}
 config = Config.tiny().override({**conftest.MICRO, **settings})
 options = RunOptions(logs=LogOptions(every=1))
-train(config, data_dir=data, model_dir=model, start=Start(build_model=conftest.StandIn), options=options)
+train(config, data_dir=data, model_dir=model, start=Start(build_model=StandIn), options=options)
 evaluated = evaluate_folder(model, data, logs=LogOptions(model + "/evaluation.json"))
 print(json.dumps(evaluated["segm"]), evaluated["images"])
 """

@@ -9,7 +9,7 @@ import sys
 
 def put_in_place() -> None:
     """Makes the commands of this process build and load `StandIn`; the backend must be chosen."""
-    from tests.conftest import StandIn
+    from tests.stand_in import StandIn
 
     for module in ("maskrcnn.training.model_setup", "maskrcnn.weights.model_folder"):
         importlib.import_module(module).MaskRCNN = StandIn
