@@ -1,5 +1,6 @@
 """Training around the model: files, resuming, seeds, logs. The model is a stand-in; tests/cli trains the real one."""
 
+import functools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from maskrcnn.reports.charts import draw_charts
 from maskrcnn.training.checkpoint import list_checkpoints
 from maskrcnn.training.options import RunOptions, Start
 from maskrcnn.training.run import train as train_model
+from tests.stand_in import StandIn, use_stand_in
 
 
 @pytest.fixture
@@ -24,17 +26,38 @@ def config(micro):
     return micro.override({"train.epochs": 2, "train.steps_per_epoch": 4, "train.learning_rate_boundaries": [1, 2, 3]})
 
 
+def train_stand_in(config, data_dir, model_dir, callbacks=(), **options):
+    start, options = Start(build_model=StandIn), RunOptions(**options)
+    return train_model(
+        config, data_dir=data_dir, model_dir=model_dir, start=start, options=options, callbacks=callbacks
+    )
+
+
 @pytest.fixture
 def train(stand_in):
     """`train` with the stand-in."""
+    return train_stand_in
 
-    def train(config, data_dir, model_dir, callbacks=(), **options):
-        start, options = Start(build_model=stand_in), RunOptions(**options)
-        return train_model(
-            config, data_dir=data_dir, model_dir=model_dir, start=start, options=options, callbacks=callbacks
-        )
 
-    return train
+@pytest.fixture(scope="module")
+def run_once(shapes_dir, tmp_path_factory):
+    """``run_once(config)``: the folder of a whole run, the same one for the same arguments; not to be changed."""
+
+    @functools.cache
+    def run(config, **options):
+        folder = tmp_path_factory.mktemp("run") / "m"
+        with pytest.MonkeyPatch.context() as patch:
+            use_stand_in(patch)
+            train_stand_in(config, shapes_dir, folder, **options)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def finished(run_once, config, tmp_path):
+    """A copy of the folder in which a run of the config has finished."""
+    return shutil.copytree(run_once(config, evaluate=False), tmp_path / "finished")
 
 
 @pytest.fixture
@@ -69,10 +92,10 @@ def test_leaves_a_whole_folder(train, config, shapes_dir, tmp_path, monkeypatch)
     assert [entry["epoch"] for entry in history if "bbox_AP" in entry] == [1, 2]
 
 
-def test_same_seed_same_weights(train, weights, config, shapes_dir, tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+def test_same_seed_same_weights(train, weights, config, shapes_dir, tmp_path, finished):
+    for name, seed in (("same", 1), ("other", 2)):
         train(config.override({"train.seed": seed}), shapes_dir, tmp_path / name, evaluate=False)
-    first, second, other = (weights(tmp_path / name) for name in "abc")
+    first, second, other = (weights(folder) for folder in (finished, tmp_path / "same", tmp_path / "other"))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != c).any() for a, c in zip(first, other, strict=True))
@@ -95,11 +118,13 @@ class KillAt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("moment", [5, "evaluation", "last save"])
-def test_a_killed_run_resumes_to_the_same_end(train, weights, config, shapes_dir, tmp_path, moment, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_end(
+    train, run_once, weights, config, shapes_dir, tmp_path, moment, monkeypatch
+):
     """Killed in a step, in an evaluation between epochs, and in the last save; gradients accumulate over 3 steps."""
     changes = {"train.checkpoint_every": 2, "train.evaluate_every": 1, "train.ema": 0.5, "train.accumulate": 3}
     config, logs = config.override(changes), LogOptions(every=1)
-    train(config, shapes_dir, tmp_path / "whole", logs=logs)
+    whole = run_once(config, logs=logs)
 
     def die(*_, **__):
         raise Killed
@@ -113,11 +138,11 @@ def test_a_killed_run_resumes_to_the_same_end(train, weights, config, shapes_dir
         with pytest.raises(Killed):
             train(config, shapes_dir, tmp_path / "killed", [KillAt(moment if moment == 5 else 99)], logs=logs)
     train(config, shapes_dir, tmp_path / "killed", logs=logs)
-    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed"), strict=True):
+    for a, b in zip(weights(whole), weights(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(a, b)
-    whole, killed = (read_history(tmp_path / name / "mrcnn-dlll.json") for name in ("whole", "killed"))
-    assert [(entry["step"], entry.get("bbox_AP")) for entry in killed] == [
-        (entry["step"], entry.get("bbox_AP")) for entry in whole
+    expected, actual = (read_history(folder / "mrcnn-dlll.json") for folder in (whole, tmp_path / "killed"))
+    assert [(entry["step"], entry.get("bbox_AP")) for entry in actual] == [
+        (entry["step"], entry.get("bbox_AP")) for entry in expected
     ]
 
 
@@ -132,12 +157,12 @@ def test_early_stopping_ends_the_run_with_a_model(train, weights, config, shapes
     assert weights(tmp_path)
 
 
-def test_averaged_weights_are_the_ones_saved(train, weights, config, shapes_dir, tmp_path):
-    for name, ema in (("plain", None), ("averaged", 0.9)):
-        train(config.override({"train.ema": ema}), shapes_dir, tmp_path / name, evaluate=False)
-    plain, averaged = weights(tmp_path / "plain")[0], weights(tmp_path / "averaged")[0]
+def test_averaged_weights_are_the_ones_saved(train, weights, config, shapes_dir, tmp_path, finished):
+    train(config.override({"train.ema": 0.9}), shapes_dir, tmp_path / "averaged", evaluate=False)
+    folders = (finished, tmp_path / "averaged")
+    plain, averaged = (weights(folder)[0] for folder in folders)
     assert (plain != averaged).any()
-    states = [np.load(list_checkpoints(tmp_path / name / "checkpoints")[-1]) for name in ("plain", "averaged")]
+    states = [np.load(list_checkpoints(folder / "checkpoints")[-1]) for folder in folders]
     raw = [next(state[name] for name in state.files if state[name].shape == plain.shape) for state in states]
     np.testing.assert_array_equal(raw[0], raw[1])  # the training itself does not see them
     np.testing.assert_array_equal(raw[0], plain)
@@ -162,9 +187,9 @@ def test_the_best_model_is_kept(train, weights, config, shapes_dir, tmp_path, mo
 
 
 @pytest.mark.parametrize("stop_after", [3, 4])  # steps: within the first epoch, at its end
-def test_an_interrupted_run_resumes_to_the_same_end(train, weights, config, shapes_dir, tmp_path, stop_after, caplog):
-    train(config, shapes_dir, tmp_path / "whole", evaluate=False)
-
+def test_an_interrupted_run_resumes_to_the_same_end(
+    train, weights, config, shapes_dir, tmp_path, finished, stop_after, caplog
+):
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch + 1 == stop_after:
@@ -178,11 +203,11 @@ def test_an_interrupted_run_resumes_to_the_same_end(train, weights, config, shap
     with caplog.at_level("INFO"):
         train(config, shapes_dir, tmp_path / "stopped", evaluate=False)
     assert f"resuming from step {stop_after} of 8" in caplog.text
-    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "stopped"), strict=True):
+    for a, b in zip(weights(finished), weights(tmp_path / "stopped"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_more_epochs_continue_a_finished_run(train, weights, config, shapes_dir, tmp_path, caplog):
+def test_more_epochs_continue_a_finished_run(train, weights, config, shapes_dir, tmp_path, finished, caplog):
     short = config.override({"train.epochs": 1})
     train(short, shapes_dir, tmp_path / "a", evaluate=False)
     with caplog.at_level("INFO"):
@@ -193,18 +218,16 @@ def test_more_epochs_continue_a_finished_run(train, weights, config, shapes_dir,
     with caplog.at_level("INFO"):
         train(config, shapes_dir, tmp_path / "a", evaluate=False)
     assert "resuming from step 4 of 8" in caplog.text
-    train(config, shapes_dir, tmp_path / "b", evaluate=False)
-    for a, b in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
+    for a, b in zip(weights(tmp_path / "a"), weights(finished), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_model_without_checkpoints_is_not_overwritten(train, config, shapes_dir, tmp_path):
-    train(config, shapes_dir, tmp_path, evaluate=False)
-    shutil.rmtree(tmp_path / "checkpoints")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_a_model_without_checkpoints_is_not_overwritten(train, config, shapes_dir, finished):
+    shutil.rmtree(finished / "checkpoints")
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
     with pytest.raises(UserError, match="no checkpoints to resume from; give another --model_dir, and --weights"):
-        train(config.override({"train.momentum": 0.5}), shapes_dir, tmp_path, evaluate=False)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        train(config.override({"train.momentum": 0.5}), shapes_dir, finished, evaluate=False)
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
 def test_every_evaluation_is_logged_in_a_line(train, config, shapes_dir, tmp_path, caplog):
@@ -225,13 +248,11 @@ def test_synthetic_data_and_one_pass(train, config, shapes_dir, tmp_path):
     assert load_config(tmp_path / "b" / "config.json").num_classes == 81
 
 
-def test_another_run_in_the_folder_is_refused(train, config, shapes_dir, tmp_path):
-    config = config.override({"train.epochs": 1})
-    train(config, shapes_dir, tmp_path, evaluate=False)
+def test_another_run_in_the_folder_is_refused(train, config, shapes_dir, finished):
     with pytest.raises(UserError, match=r"train\.momentum 0\.9 -> 0\.5"):
-        train(config.override({"train.momentum": 0.5}), shapes_dir, tmp_path, evaluate=False)
+        train(config.override({"train.momentum": 0.5}), shapes_dir, finished, evaluate=False)
     with pytest.raises(UserError, match=r"model of 5 classes \(circle.*the data has 80 classes \(class 1"):
-        train(config, None, tmp_path)
+        train(config, None, finished)
 
 
 def test_non_finite_loss_stops_the_run(train, config, shapes_dir, tmp_path):
@@ -277,13 +298,12 @@ def test_a_run_whose_folder_is_deleted_stops(train, config, shapes_dir, tmp_path
 
 
 @pytest.mark.parametrize("missing", ["checkpoints", "config.json"])
-def test_a_finished_model_is_not_trained_over(train, weights, config, shapes_dir, tmp_path, missing):
-    train(config.override({"train.epochs": 1}), shapes_dir, tmp_path, evaluate=False)
-    before = (tmp_path / "model.weights.h5").read_bytes()
-    shutil.rmtree(tmp_path / missing) if missing == "checkpoints" else (tmp_path / missing).unlink()
-    with pytest.raises(UserError, match=rf"{tmp_path}: .*give another --model_dir"):
-        train(config, shapes_dir, tmp_path, evaluate=False)
-    assert (tmp_path / "model.weights.h5").read_bytes() == before
+def test_a_finished_model_is_not_trained_over(train, config, shapes_dir, finished, missing):
+    before = (finished / "model.weights.h5").read_bytes()
+    shutil.rmtree(finished / missing) if missing == "checkpoints" else (finished / missing).unlink()
+    with pytest.raises(UserError, match=rf"{finished}: .*give another --model_dir"):
+        train(config.override({"train.epochs": 3}), shapes_dir, finished, evaluate=False)
+    assert (finished / "model.weights.h5").read_bytes() == before
 
 
 def test_accumulation_updates_at_every_second_step(train, weights, config, shapes_dir, tmp_path):
