@@ -1,6 +1,7 @@
 """Models with generated weights, which find objects in any image, and running parts of a graph."""
 
 import dataclasses
+import functools
 import importlib.util
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import pytest
 from maskrcnn.config import Category, Config
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.variables import model_variables
+from tests.stand_in import remember_outputs
 
 if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
     collect_ignore_glob = ["test_*.py"]  # they are optional
@@ -46,16 +48,18 @@ def _few_check_images(few_check_images):
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[[Config], MaskRCNN]:
-    """``make_model(config)``: a model with generated weights."""
+    """``make_model(config)``: a model with generated weights, the same one for each equal config; not to be changed."""
 
-    def make(config: Config) -> MaskRCNN:
-        model = MaskRCNN(config)
+    @functools.cache
+    def make(config: Config, policy: str) -> MaskRCNN:
+        model = MaskRCNN(config, dtype=policy)
         for name, variable in model_variables(model).items():
             variable.assign(_values(name, tuple(variable.shape)))
         model.compile(run_eagerly=keras.backend.backend() == "tensorflow")  # quicker than tracing it
+        remember_outputs(model)
         return model
 
-    return make
+    return lambda config, policy="float32": make(config, policy)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A file is kept only if it finds what the live model finds."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from maskrcnn.export.check import agreement
 from maskrcnn.export.options import FORMATS, ExportOptions, Format
 from maskrcnn.export.run import export_model
 from maskrcnn.inference.exported import load_exported
-from maskrcnn.weights.model_folder import save_model
+from maskrcnn.weights.model_folder import load_model, save_model
 from maskrcnn.weights.variables import model_variables
 
 pytestmark = pytest.mark.slow_under_jax  # compiles the live model; tests/inference/test_exported.py remains
@@ -43,6 +44,16 @@ def architecture(name, config):
     # from 128 channels on, the live model's convolutions are Winograd's
     changes = {"v1": {"backbone.depth": 34}, "detectron2": DETECTRON2, "winograd": {"fpn.channels": 128}}
     return config.override(changes[name])
+
+
+@contextlib.contextmanager
+def first_channel_changed(kernel):
+    before = keras.ops.convert_to_numpy(kernel)
+    changed = before.copy()
+    changed[..., 0] += 0.1
+    kernel.assign(changed)
+    yield
+    kernel.assign(before)
 
 
 def options(format, **changes):
@@ -90,7 +101,13 @@ def test_batches_and_sizes(config, make_model, tmp_path, format, changes):
     export_model((make_model(config), config), output(tmp_path, format), options(format, **changes))
 
 
-def test_a_model_folder_gets_the_file(config, make_model, tmp_path):
+def test_a_model_folder_gets_the_file(config, make_model, tmp_path, monkeypatch):
+    def load_eager(folder):
+        model, saved = load_model(folder)
+        model.compile(run_eagerly=keras.backend.backend() == "tensorflow")  # quicker than tracing it
+        return model, saved
+
+    monkeypatch.setattr("maskrcnn.weights.model_folder.load_model", load_eager)
     save_model(make_model(config), config, tmp_path)
     assert export_model(tmp_path, options=options("onnx", size=(64, 96))).path == tmp_path / "export" / "model.onnx"
     assert (tmp_path / "export" / "model.onnx").is_file()
@@ -135,9 +152,9 @@ def test_tensorrt_gets_static_shapes_and_no_operators_of_its_own(config, make_mo
 def test_tensorrt_needs_one_canvas_and_few_candidates(config, make_model, tmp_path):
     with pytest.raises(UserError, match="takes one canvas size; add --size 64 96 or --size 96 64"):
         export_model((make_model(config), config), tmp_path / "model.onnx", options("tensorrt"))
-    config = config.override({"rpn.test_candidates": 4000})
+    many = config.override({"rpn.test_candidates": 4000})
     with pytest.raises(UserError, match=r"rpn\.test_candidates is 4000; TensorRT sorts 3840 at most"):
-        export_model((make_model(config), config), tmp_path / "model.onnx", options("tensorrt", size=(64, 96)))
+        export_model((make_model(config), many), tmp_path / "model.onnx", options("tensorrt", size=(64, 96)))
     assert not list(tmp_path.iterdir())
 
 
@@ -160,13 +177,8 @@ def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
     write = Format.write
 
     def write_wrong(kind, model, *arguments):
-        kernel = model_variables(model)[f"{layer}/kernel"]
-        before = keras.ops.convert_to_numpy(kernel)
-        changed = before.copy()
-        changed[..., 0] += 0.1
-        kernel.assign(changed)
-        write(kind, model, *arguments)
-        kernel.assign(before)
+        with first_channel_changed(model_variables(model)[f"{layer}/kernel"]):
+            write(kind, model, *arguments)
 
     monkeypatch.setattr(Format, "write", write_wrong)
     out = output(tmp_path / "new", format)
@@ -178,9 +190,12 @@ def test_a_file_with_another_weight_is_refused_and_nothing_is_left(
 def test_an_earlier_file_stays_if_the_new_one_is_refused(config, make_model, tmp_path, monkeypatch):
     out, write = tmp_path / "model.onnx", onnx_file.onnx_file
     out.write_text("before")
-    other = make_model(config)
-    other.box_head.class_logits.bias.assign(np.arange(4, dtype=np.float32))
-    monkeypatch.setattr(onnx_file, "onnx_file", lambda model, *arguments: write(other, *arguments))
+
+    def write_wrong(model, *arguments):
+        with first_channel_changed(model.box_head.class_logits.kernel):
+            return write(model, *arguments)
+
+    monkeypatch.setattr(onnx_file, "onnx_file", write_wrong)
     with pytest.raises(UserError, match="differs"):
         export_model((make_model(config), config), out)
     assert out.read_text() == "before"
@@ -233,10 +248,6 @@ def test_a_wrong_suffix_and_a_missing_folder_are_refused(tmp_path):
 
 
 def test_a_model_in_half_precision_is_refused(config, make_model):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = make_model(config)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = make_model(config, "mixed_bfloat16")
     with pytest.raises(UserError, match="computes in bfloat16"):
         export_model((model, config), Path("model.onnx"))
