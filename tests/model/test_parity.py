@@ -46,6 +46,12 @@ def model(state: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
+def trained(state: dict[str, Any]) -> Any:
+    """With the settings of the recorded step; not to be trained."""
+    return build_model(training_config(), state)
+
+
+@pytest.fixture(scope="module")
 def stages(model: Any) -> dict[str, Any]:
     return run_stages(model, two_images(), jit=COMPILED)
 
@@ -70,8 +76,7 @@ def test_smaller_image_of_a_batch_equals_torchvision(stages: dict[str, Any]) -> 
     check(compare(stages, load_arrays("inference_batch"), image=1))
 
 
-def test_losses_equal_torchvision(state: dict[str, Any]) -> None:
-    trained = build_model(training_config(), state)
+def test_losses_equal_torchvision(trained: Any) -> None:
     losses = run_losses(trained, training_batch(), jit=COMPILED)
     check(list(compare_losses(losses, load_arrays("training_v1"))))
 
@@ -94,11 +99,11 @@ def test_compiled_model_detects_what_its_stages_do(model: Any, stages: dict[str,
 
 
 @pytest.mark.slow_under_jax
-def test_image_without_detections_in_a_batch(state: dict[str, Any]) -> None:
+def test_image_without_detections_in_a_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     golden, batch = load_arrays("inference_v1"), first_image()
     plain = np.full_like(batch["images"], 120)
     # The plain image's best score is 0.52, the recorded image's three best are 0.88, 0.84 and 0.56.
-    model = build_model(golden_config("v1", box_head=BoxHeadConfig(score_threshold=0.55)), state)
+    monkeypatch.setattr(model.box_head, "config", BoxHeadConfig(score_threshold=0.55))
     both = {"images": np.concatenate([plain, batch["images"]]), "image_sizes": np.repeat(batch["image_sizes"], 2, 0)}
     results = run_stages(model, both, jit=COMPILED)
     np.testing.assert_array_equal(results["det.valid"].sum(axis=1), [0, 3])
@@ -125,11 +130,10 @@ def test_training_follows_torchvision(state: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow_under_jax
-def test_box_masks_hardly_change_the_loss(state: dict[str, Any]) -> None:
+def test_box_masks_hardly_change_the_loss(trained: Any) -> None:
     full = load_arrays("training_v1")["loss.values"][2]
     batch = with_box_masks(training_batch())
     assert batch["masks"].shape == (1, 4, 112, 112)
-    trained = build_model(training_config(), state)
     small = run_losses(trained, batch, jit=COMPILED)["mask_loss"]
     assert small == pytest.approx(full, rel=0.02)
     assert small != full
