@@ -34,6 +34,11 @@ def folder(source, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def predictor(folder):
+    return maskrcnn.load(folder)
+
+
+@pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
@@ -41,27 +46,26 @@ def photo(tmp_path_factory):
     return path
 
 
-def test_it_replaces_an_earlier_folder_and_predicts_what_the_model_predicts(folder, photo, source):
+def test_it_replaces_an_earlier_folder_and_predicts_what_the_model_predicts(folder, predictor, photo, source):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["saved_model"]
     assert not (folder / "old").exists()
     assert b"_XlaMustCompile" not in (folder / "saved_model.pb").read_bytes()
-    found, expected = maskrcnn.load(folder).predict(photo), Predictor(*source).predict(photo)
+    found, expected = predictor.predict(photo), Predictor(*source).predict(photo)
     assert found.names == expected.names
     assert len(found) > 0
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
-def test_an_image_without_objects_gives_padding(folder):
+def test_an_image_without_objects_gives_padding(predictor):
     batch = {"images": np.zeros((1, 64, 64, 3), np.uint8), "image_sizes": np.zeros((1, 2))}
-    assert not any(values.any() for values in maskrcnn.load(folder).model.predict_on_batch(batch).values())
+    assert not any(values.any() for values in predictor.model.predict_on_batch(batch).values())
 
 
-def test_encoded_images_are_resized_as_the_predictor_does(folder, photo):
+def test_encoded_images_are_resized_as_the_predictor_does(folder, predictor, photo):
     import tensorflow as tf
 
     encoded = tf.saved_model.load(str(folder)).signatures["encoded"]
-    predictor = maskrcnn.load(folder)
     for size in ((90, 50), (50, 90), (700, 40)):
         image = Image.open(photo).resize(size)
         image.save(file := io.BytesIO(), "PNG")

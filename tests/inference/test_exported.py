@@ -38,12 +38,14 @@ def model_and_config():
 
     from maskrcnn.model import MaskRCNN
     from tests.conftest import MICRO
+    from tests.stand_in import remember_outputs
 
     keras.utils.set_random_seed(0)
     config = Config.tiny().override({**MICRO, "image.max_side": 96})
     config = dataclasses.replace(config, categories=(Category(1, 10, "cat"), Category(2, 25, "dog")))
     model = MaskRCNN(config)  # each class has a probability of about a third, above the threshold of scores
     model.compile(run_eagerly=keras.backend.backend() == "tensorflow")  # quicker than tracing it
+    remember_outputs(model)
     return model, config
 
 
