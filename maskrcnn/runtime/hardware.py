@@ -134,7 +134,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_bytes": machine_memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := installed_version(name))},
         "commit": commit(),
     }
 
@@ -223,7 +223,8 @@ def describe_processor(fields: dict[str, str] | None = None) -> str:
     return f"{name} {model}".strip()
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
