@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskrcnn.benchmark.batches import inference_batches, open_split
-from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, check_steps, make_record, startup, summarize
+from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, make_record, startup, summarize
 from maskrcnn.config import Config
 from maskrcnn.inference.detections import to_original
 from maskrcnn.inference.exported import load_exported
@@ -32,7 +32,6 @@ def benchmark_inference(config: Config, options: BenchmarkOptions) -> Record:
     Raises:
         UserError: unusable data, model or settings.
     """
-    check_steps(options)
     batches = inference_batches(config, open_split(config, options, "val"))
     began = time.perf_counter()
     forward, config, engine = _open_model(config, options)
