@@ -192,7 +192,7 @@ def test_machine_is_described_where_the_system_reports_little(monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", fail)
     monkeypatch.setattr("pathlib.Path.read_text", fail)
     monkeypatch.setattr("pathlib.Path.write_text", fail)
-    monkeypatch.setattr(hardware, "_version", lambda package: None)  # reads files too
+    monkeypatch.setattr(hardware, "installed_version", lambda package: None)  # reads files too
     machine = hardware.describe_machine()
     assert machine["instruction_sets"] is machine["memory_bytes"] is None
     assert machine["cores"] == os.cpu_count()
