@@ -55,6 +55,12 @@ def replacing(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def temporary_name(path: Path) -> Path:
     """The path to which this process writes a new ``path``; `remove_stale` recognizes it by its name."""
     # with the same suffixes, by which Keras and Pillow choose the format
