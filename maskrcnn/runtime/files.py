@@ -73,6 +73,12 @@ def writing_list(path: Path) -> Iterator[Callable[[Any], None]]:
         file.write("[]\n" if separator == "[" else "\n]\n")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def remove_stale(directory: Path) -> None:
     """Removes temporary files of processes that were killed.
 
