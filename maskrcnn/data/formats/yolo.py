@@ -102,12 +102,12 @@ def _split_candidates(folder: Path) -> Iterator[Path]:
 def _images(sources: list[Path], finder: ImageFinder) -> Iterator[Path]:
     """The images of a split, in a stable order."""
     for source in sources:
-        if source.suffix.lower() == ".txt" and not os.path.isdir(source):
-            yield from (image for line in read_lines(source) if (image := finder.find(line, source.parent)))
+        if os.path.isdir(source):
+            yield from walk(source, SUFFIXES)
         elif source.suffix.lower() in SUFFIXES:
             yield source
         else:
-            yield from walk(source, SUFFIXES)
+            yield from (image for line in read_lines(source) if (image := finder.find(line, source.parent)))
 
 
 class LabelFinder:
