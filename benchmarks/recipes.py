@@ -15,6 +15,7 @@ import shutil
 import statistics
 import sys
 import time
+import unittest.mock
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ import keras
 
 import maskrcnn
 from benchmarks.result import RESULTS, Row, make_parser, mean_and_deviation, plotting, report
-from maskrcnn.config import Config
+from maskrcnn.config import Config, NormConfig
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.demo import demo_config
+from maskrcnn.model import resnet
+from maskrcnn.model.layers import ConvNorm
 from maskrcnn.training.presets import FROM_SCRATCH
 
 RECORD = "record.json"
@@ -45,6 +48,7 @@ DROP: dict[str, Any] = {
     "train.learning_rate_values": (0.002, 0.0002),
     "train.learning_rate_boundaries": (0.1, 0.7),
 }
+GROUP_NORM = "group norm"  # instead of batch norm; the model has no setting for it
 RECIPES: dict[str, Settings] = {
     "preset cpu": {},
     "SGD, rate 0.05": {"train.optimizer": "sgd", "train.learning_rate_values": (0.05,)},
@@ -58,6 +62,7 @@ RECIPES: dict[str, Settings] = {
     "copy-paste 0.5": {"data.copy_paste": 0.5},
     "frozen norms": {"norm.train": False},
     "frozen stem": {"backbone.freeze_at": 1},
+    GROUP_NORM: {},
 }
 # What hardly changes the time of a step: such recipes share one measurement of it
 FREE = ("train.optimizer", "train.learning_rate", "train.decay", "train.ema", "data.horizontal_flip")
@@ -85,6 +90,20 @@ STARTS: dict[str, tuple[bool, dict[str, str], Settings]] = {  # whether from the
 FIRST_STEPS, ALL_STEPS = 1400, (100, 300, 1000)
 VAL_IMAGES = 100
 MEANS = {"mask50": "mask AP50", "seconds": "processor s"}  # of the runs of a row
+
+
+class GroupConvNorm(ConvNorm):
+    """A convolution with group norm (arXiv:1803.08494), of up to 32 groups of at least four channels."""
+
+    def __init__(self, filters: int, *args, norm: NormConfig | None = None, **kwargs):
+        super().__init__(filters, *args, norm=norm, **kwargs)
+        scale = self.norm.gamma_initializer
+        self.norm = keras.layers.GroupNormalization(
+            min(32, filters // 4), epsilon=1e-5, gamma_initializer=scale, dtype=self.dtype_policy, name="norm"
+        )
+
+    def call(self, inputs, training=False):
+        return super().call(inputs, training=True)  # without folding: the statistics are those of each image
 
 
 class StepClock(keras.callbacks.Callback):
@@ -179,7 +198,8 @@ def compare_recipes(options: argparse.Namespace) -> None:
             )
             steps = round(options.seconds / short["seconds_per_step"])
             config = base.override({**RECIPES[recipe], "train.seed": seed})
-            run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
+            with unittest.mock.patch.object(resnet, "ConvNorm", GroupConvNorm if recipe == GROUP_NORM else ConvNorm):
+                run = train_once(folder / f"{recipe}, {seed}", data, config, steps)
             _print_run(recipe, seed, run)
     runs = {recipe: own for recipe in RECIPES if (own := _read_runs(folder, recipe))}
     rows = [{"recipe": recipe, "steps": own[0]["steps"], **summarize(own)} for recipe, own in runs.items()]

@@ -73,3 +73,8 @@ def describe_missing(error: ImportError) -> str | None:
     if package not in EXTRAS:
         return None
     return f"{package} is not installed; run: pip install 'maskrcnn[{EXTRAS[package]}]'"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, or the name of its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

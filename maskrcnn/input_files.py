@@ -130,6 +130,11 @@ def read_text(path: str | Path) -> str:
     return data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines that `read_text` gives, without the spaces around them and without those that are empty."""
+    return [line for text in read_text(path).splitlines() if (line := text.strip())]
+
+
 def read_head(path: str | Path, size: int = 1 << 16) -> bytes:
     """The first bytes of a file, or none if it cannot be read; of UTF-16, those of ASCII characters."""
     try:

@@ -3,27 +3,20 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maskrcnn.benchmark.record import BenchmarkOptions
 from maskrcnn.config import Config
 from maskrcnn.data.loader.synthetic import DISTINCT_BATCHES, SYNTHETIC_CATEGORIES, synthetic_batch
-from maskrcnn.imaging.canvas import prepare
+from maskrcnn.inference.predictor import image_batches
 from maskrcnn.runtime import backend
 
 if TYPE_CHECKING:
     from maskrcnn.data.splits import Split
 
 ORIGINAL_SIZE = (480, 640)  # height and width of most COCO images, px
-
-
-class Batch(NamedTuple):
-    """Images ready for the model."""
-
-    inputs: dict[str, np.ndarray]  # images [B, H, W, 3] and image_sizes [B, 2]
-    original_sizes: list[tuple[int, int]]
 
 
 def open_split(config: Config, options: BenchmarkOptions, name: Any) -> "Split | None":
@@ -56,30 +49,21 @@ def training_batches(config: Config, split: "Split | None") -> tuple[Any, Callab
     return (batch for batch in itertools.cycle(distinct)), lambda: 0.0  # Keras takes no iterator but a generator
 
 
-def inference_batches(config: Config, split: "Split | None") -> Iterator[Batch]:
+def inference_batches(config: Config, split: "Split | None") -> Iterator[dict[str, Any]]:
     """Endless batches of ``config.train.eval_batch_size`` images: the val split, or random images that are resized."""
     if split:
-        return _stored_batches(config, split)
+        yield from _stored_batches(config, split)
     rng, size = np.random.default_rng(0), config.train.eval_batch_size
-    return _resized(config, [rng.integers(0, 256, (*ORIGINAL_SIZE, 3), np.uint8) for _ in range(size)])
+    images = [rng.integers(0, 256, (*ORIGINAL_SIZE, 3), np.uint8) for _ in range(size)]
+    while True:
+        yield from image_batches(enumerate(images), config.model.image, size)
 
 
-def _stored_batches(config: Config, split: "Split") -> Iterator[Batch]:
+def _stored_batches(config: Config, split: "Split") -> Iterator[dict[str, Any]]:
     """The val split, again and again."""
     from maskrcnn.data.loader.pipeline import eval_dataset
 
     train = config.train
     while True:
         for batch in eval_dataset(split, config, batch_size=train.eval_batch_size, num_samples=train.eval_samples):
-            inputs = {name: np.asarray(batch[name]) for name in ("images", "image_sizes")}
-            yield Batch(inputs, [(int(height), int(width)) for height, width in np.asarray(batch["original_sizes"])])
-
-
-def _resized(config: Config, images: list[np.ndarray]) -> Iterator[Batch]:
-    while True:
-        prepared = [prepare(image, config.model.image) for image in images]
-        inputs = {
-            "images": np.stack([one.canvas for one in prepared]),
-            "image_sizes": np.array([one.image_size for one in prepared], np.float32),
-        }
-        yield Batch(inputs, [one.original_size for one in prepared])
+            yield {name: np.asarray(batch[name]) for name in ("images", "image_sizes", "original_sizes")}

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from maskrcnn.benchmark.batches import Batch, inference_batches, open_split
-from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, check_steps, make_record, startup, summarize
+from maskrcnn.benchmark.batches import inference_batches, open_split
+from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, make_record, startup, summarize
 from maskrcnn.config import Config
 from maskrcnn.inference.detections import to_original
 from maskrcnn.inference.exported import load_exported
@@ -32,7 +32,6 @@ def benchmark_inference(config: Config, options: BenchmarkOptions) -> Record:
     Raises:
         UserError: unusable data, model or settings.
     """
-    check_steps(options)
     batches = inference_batches(config, open_split(config, options, "val"))
     began = time.perf_counter()
     forward, config, engine = _open_model(config, options)
@@ -70,31 +69,34 @@ def _open_model(config: Config, options: BenchmarkOptions) -> tuple[Forward, Con
     return *live_model(config, options), None
 
 
-def _time_parts(batches: Iterator[Batch], forward: Forward, config: Config) -> list[float]:
+def _time_parts(batches: Iterator[dict[str, Any]], forward: Forward, config: Config) -> list[float]:
     """Seconds of preprocessing, forward and postprocessing of a batch."""
     began = time.perf_counter()
     batch = next(batches)
     prepared = time.perf_counter()
-    outputs = _fetch(forward(batch.inputs))
+    outputs = _fetch(forward(_inputs(batch)))
     computed = time.perf_counter()
-    for i, original_size in enumerate(batch.original_sizes):
-        height, width = batch.inputs["image_sizes"][i].tolist()
-        one = {name: value[i] for name, value in outputs.items()}
-        to_original(one, (height, width), original_size, config.categories)
+    for i, sizes in enumerate(zip(batch["image_sizes"].tolist(), batch["original_sizes"].tolist(), strict=True)):
+        to_original({name: value[i] for name, value in outputs.items()}, *sizes, config.categories)
     return [prepared - began, computed - prepared, time.perf_counter() - computed]
+
+
+def _inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: batch[name] for name in ("images", "image_sizes")}
 
 
 def _fetch(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
-def _seconds_per_batch(forward: Forward, batch: Batch, one_by_one: list[float]) -> float:
+def _seconds_per_batch(forward: Forward, batch: dict[str, Any], one_by_one: list[float]) -> float:
     """The mean time with one batch dispatched ahead; on a CPU, which computes one at a time, of those given."""
     if hardware.device_name() == "cpu":
         return statistics.mean(one_by_one)
-    began, running = time.perf_counter(), forward(batch.inputs)
+    inputs = _inputs(batch)
+    began, running = time.perf_counter(), forward(inputs)
     for _ in one_by_one:
-        running, ended = forward(batch.inputs), running
+        running, ended = forward(inputs), running
         _fetch(ended)
     _fetch(running)
     return (time.perf_counter() - began) / (len(one_by_one) + 1)

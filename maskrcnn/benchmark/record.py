@@ -32,6 +32,12 @@ class BenchmarkOptions:
     model_file: str | Path | None = None  # of `maskrcnn export`, for inference; instead of a live model
     backbone_checkpoint: str | Path | None = None  # for training; does not change the speed
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.warmup_steps < 1:
+            raise UserError(
+                "--steps and --warmup_steps must be at least 1: the first step compiles and is not measured"
+            )
+
 
 def make_record(
     kind: str, config: Config, options: BenchmarkOptions, results: Record, engine: Record | None = None
@@ -78,11 +84,7 @@ def append_record(record: Record, path: str | Path) -> None:
 
 
 class Window:
-    """Peak memory and time spent waiting for data, of the measured steps alone.
-
-    Args:
-        waiting: the seconds waited so far.
-    """
+    """Peak memory and time spent waiting for data, of the measured steps alone; ``waiting`` gives the time so far."""
 
     def __init__(self, waiting: Callable[[], float]) -> None:
         self._waiting, self._waited = waiting, 0.0
@@ -103,12 +105,6 @@ class Window:
         now, steps = hardware.peak_memory(), hardware.peak_resident()
         host = max((peak for peak in (now.host, self._before.host, steps) if peak), default=None)
         return {"host": host, "host_in_steps": steps, "device": now.device}
-
-
-def check_steps(options: BenchmarkOptions) -> None:
-    """Raises a ``UserError`` if there is nothing to measure."""
-    if options.steps < 1 or options.warmup_steps < 1:
-        raise UserError("--steps and --warmup_steps must be at least 1: the first step compiles and is not measured")
 
 
 def startup(built: float, first_step: float, seconds: list[float]) -> dict[str, float]:

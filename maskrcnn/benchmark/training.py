@@ -11,7 +11,7 @@ import keras
 from tqdm import tqdm
 
 from maskrcnn.benchmark.batches import open_split, training_batches, with_categories
-from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, check_steps, make_record, startup, summarize
+from maskrcnn.benchmark.record import BenchmarkOptions, Record, Window, make_record, startup, summarize
 from maskrcnn.benchmark.step_clock import StepClock
 from maskrcnn.config import Config
 from maskrcnn.model import MaskRCNN
@@ -28,7 +28,6 @@ def benchmark_training(config: Config, options: BenchmarkOptions) -> Record:
     Raises:
         UserError: unusable data or settings.
     """
-    check_steps(options)
     prepare_backend(config)
     split = open_split(config, options, "train")
     config = with_categories(config, split)

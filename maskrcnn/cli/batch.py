@@ -16,18 +16,12 @@ def add_commands(commands: Any) -> None:
         help="predict any number of images with several processes or machines",
         description="Writes the detections as Parquet files, a row for each image. The same command resumes what was "
         "stopped. The exit status is 1 if some images could not be read.",
-        allow_abbrev=False,
     )
-    parser.add_argument(
-        "paths", nargs="+", metavar="IMAGE", help="images, folders, patterns, addresses, or - for a list"
-    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="IMAGE", help="images, folders, patterns, addresses, or - for a list")
     add_model(parser)
-    parser.add_argument(
-        "--out_dir", required=True, metavar="DIR", help="folder for the results, shared by all processes"
-    )
-    parser.add_argument(
-        "--part_images", type=whole(1), default=1000, metavar="N", help="images per file (default: %(default)s)"
-    )
+    add("--out_dir", required=True, metavar="DIR", help="folder for the results, shared by all processes")
+    add("--part_images", type=whole(1), default=1000, metavar="N", help="images per file (default: %(default)s)")
     group = parser.add_argument_group("processes")
     group.add_argument(
         "--shard", default="0/1", metavar="I/N", help="predict every N-th part from the I-th on, I from 0 to N-1"

@@ -13,38 +13,27 @@ OUT_FILE = "runs/benchmark.jsonl"
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("benchmark", help="measure speed and memory", allow_abbrev=False)
+    parser = commands.add_parser("benchmark", help="measure speed and memory")
     actions = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
     _add_action(actions, "training", "measure training steps", "train.batch_size", 4)
     _add_action(actions, "inference", "measure the stages of inference", "train.eval_batch_size", 8)
 
 
 def _add_action(actions: Any, name: str, help: str, field: str, batch_size: int) -> None:
-    parser = actions.add_parser(name, help=help, allow_abbrev=False)
-    parser.add_argument("--batch_size", type=whole(1), default=batch_size, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--steps", type=whole(1), default=200, metavar="N", help="steps to measure (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--warmup_steps", type=whole(1), default=100, metavar="N", help="steps before them (default: %(default)s)"
-    )
-    parser.add_argument("--data_dir", metavar="DIR", help="dataset (default: synthetic images)")
-    parser.add_argument(
-        "--model_dir", metavar="DIR", help="a trained model, for inference; also the folder for converted data"
-    )
+    parser = actions.add_parser(name, help=help)
+    add = parser.add_argument
+    add("--batch_size", type=whole(1), default=batch_size, metavar="N", help="default: %(default)s")
+    add("--steps", type=whole(1), default=200, metavar="N", help="steps to measure (default: %(default)s)")
+    add("--warmup_steps", type=whole(1), default=100, metavar="N", help="steps before them (default: %(default)s)")
+    add("--data_dir", metavar="DIR", help="dataset (default: synthetic images)")
+    add("--model_dir", metavar="DIR", help="a trained model, for inference; also the folder for converted data")
     if name == "inference":
-        parser.add_argument(
-            "--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote"
-        )
-    parser.add_argument("--weights_dir", metavar="SOURCE", help="the backbone's weights, for training")
-    parser.add_argument("--config", metavar="FILE", help="JSON config to start from; other flags override it")
-    parser.add_argument(
-        "--out_file", metavar="FILE", default=OUT_FILE, help="append the result to this file (default: %(default)s)"
-    )
-    parser.add_argument("--no_xla", action="store_true", help="TensorFlow: do not compile with XLA")
-    parser.add_argument(
-        "--compile_cache", metavar="DIR", help="JAX: cache compiled programs in this folder for the next run"
-    )
+        add("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
+    add("--weights_dir", metavar="SOURCE", help="the backbone's weights, for training")
+    add("--config", metavar="FILE", help="JSON config to start from; other flags override it")
+    add("--out_file", metavar="FILE", default=OUT_FILE, help="append the result to this file (default: %(default)s)")
+    add("--no_xla", action="store_true", help="TensorFlow: do not compile with XLA")
+    add("--compile_cache", metavar="DIR", help="JAX: cache compiled programs in this folder for the next run")
     add_runtime(parser)
     parser.set_defaults(action=lambda options: benchmark(name, field, options))
 

@@ -15,7 +15,6 @@ def add_commands(commands: Any) -> None:
         help="compare models evaluated on the same images",
         description="Compares evaluated models with the first one: metrics with bootstrap intervals, classes, images, "
         "settings. Prints a table and writes a page.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="a model's folder after `train` or `eval`, or a metrics_SPLIT.json"

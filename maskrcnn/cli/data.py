@@ -11,7 +11,7 @@ DATASET = "a dataset in any supported format: COCO, YOLO, labelme, VIA, Pascal V
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("data", help="convert, check, look at, draw or download datasets", allow_abbrev=False)
+    parser = commands.add_parser("data", help="convert, check, look at, draw or download datasets")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     convert_parser = _add_action(actions, "convert", "write a dataset as TFRecords (train does), COCO or YOLO", convert)
@@ -48,14 +48,11 @@ def add_commands(commands: Any) -> None:
 def _add_sources(actions: Any) -> None:
     shapes_parser = _add_action(actions, "shapes", "draw the shapes dataset", shapes)
     _add_folder(shapes_parser, "out_dir", "output folder")
-    shapes_parser.add_argument("--train_images", type=whole(1), default=400, metavar="N", help="default: %(default)s")
-    shapes_parser.add_argument("--val_images", type=whole(1), default=64, metavar="N", help="default: %(default)s")
-    shapes_parser.add_argument(
-        "--image_size", type=whole(32, 4096), default=256, metavar="PX", help="default: %(default)s"
-    )
-    shapes_parser.add_argument(
-        "--seed", type=whole(0, 2**32 - 1), default=0, metavar="SEED", help="default: %(default)s"
-    )
+    add = shapes_parser.add_argument
+    add("--train_images", type=whole(1), default=400, metavar="N", help="default: %(default)s")
+    add("--val_images", type=whole(1), default=64, metavar="N", help="default: %(default)s")
+    add("--image_size", type=whole(32, 4096), default=256, metavar="PX", help="default: %(default)s")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, metavar="SEED", help="default: %(default)s")
 
     coco_parser = _add_action(actions, "coco", "download COCO 2017 (20 GB)", coco)
     _add_folder(coco_parser, "out_dir", "output folder")
@@ -139,7 +136,7 @@ def _add_folder(parser: argparse.ArgumentParser, name: str, help: str) -> None:
 
 
 def _add_action(actions: Any, name: str, help: str, action: Any) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=help, allow_abbrev=False)
+    parser = actions.add_parser(name, help=help)
     add_verbose(parser)
     parser.set_defaults(action=lambda options: _run(action, options))
     return parser

@@ -14,7 +14,6 @@ def add_commands(commands: Any) -> None:
         usage="%(prog)s [--out_dir DIR] [FLAG ...]",
         help="train on drawn shapes, evaluate, and write a report",
         description="Draws a dataset, trains a small model on it in minutes, and writes OUT_DIR/report.html.",
-        allow_abbrev=False,
     )
     parser.add_argument("--out_dir", default="runs/demo", metavar="DIR", help="output folder (default: %(default)s)")
     add_flags(parser, "training", TRAINING)

@@ -9,12 +9,13 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskrcnn.cli.flags import add_backend, add_verbose
 from maskrcnn.errors import UserError
+from maskrcnn.runtime.hardware import installed_version
 
 GIB = 1 << 30
 LOW_DISK = 5 * GIB  # a model folder with checkpoints, and converted data
@@ -36,7 +37,6 @@ def add_commands(commands: Any) -> None:
         "doctor",
         help="describe this installation and machine, for a bug report",
         description="Prints versions, hardware and what is missing. It imports no backend unless --devices is given.",
-        allow_abbrev=False,
     )
     parser.add_argument("--devices", action="store_true", help="import the backend and list its devices (some seconds)")
     add_backend(parser)
@@ -74,7 +74,7 @@ def _system() -> list[Line]:
 
     at = f" at {found}" if (found := commit()) else ""
     return [
-        Line("maskrcnn", f"{_version('maskrcnn') or 'not installed'}{at}, {Path(__file__).parents[1]}"),
+        Line("maskrcnn", f"{installed_version('maskrcnn') or 'not installed'}{at}, {Path(__file__).parents[1]}"),
         Line("Python", f"{platform.python_version()} ({platform.python_implementation()}), {sys.executable}"),
         Line("system", f"{platform.platform()}, {platform.machine()}"),
     ]
@@ -90,11 +90,11 @@ def _packages() -> list[Line]:
         if extra and name != "maskrcnn":  # an extra may name another one of its own
             extras.setdefault(extra, []).append(name)
         elif not extra:
-            problem = "" if _version(name) else f"{name} is not installed; run: pip install {name}"
-            lines.append(Line(name, _version(name) or "missing", problem))
+            problem = "" if installed_version(name) else f"{name} is not installed; run: pip install {name}"
+            lines.append(Line(name, installed_version(name) or "missing", problem))
     for extra, names in extras.items():
         if extra not in ("dev", "docs"):
-            found = ", ".join(f"{name} {_version(name) or 'missing'}" for name in names)
+            found = ", ".join(f"{name} {installed_version(name) or 'missing'}" for name in names)
             lines.append(Line(f"[{extra}]", found))
     return lines
 
@@ -158,13 +158,6 @@ def _devices(options: argparse.Namespace) -> list[Line]:
     from maskrcnn.runtime.hardware import describe_devices, device_name
 
     return [Line("devices", f"{describe_devices()}: {device_name()}")]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 SECTIONS = (_system, _packages, _backend, _processor, _accelerators, _disk)

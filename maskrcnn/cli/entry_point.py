@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that reports wrong usage in one line, like any other mistake, and checks all text."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, allow_abbrev=False, **options)
         self.register("type", None, argument(FilePath))
 
     def add_subparsers(self, **options: Any) -> Any:
@@ -49,7 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog="maskrcnn",
         description="Mask R-CNN for Keras 3: instance segmentation on TensorFlow or JAX.",
         epilog="`maskrcnn COMMAND --help` lists the flags of a command.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"maskrcnn {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)

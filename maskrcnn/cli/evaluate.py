@@ -25,19 +25,15 @@ def add_commands(commands: Any) -> None:
         help="compute COCO metrics of a model on a split",
         description="Prints the COCO metrics of a model on a split of a dataset and writes them to a file, with the "
         "detections (predictions_SPLIT.json) and a page that explains the errors (report_SPLIT.html) beside it.",
-        allow_abbrev=False,
     )
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="dataset to evaluate on")
+    add = parser.add_argument
+    add("--data_dir", required=True, metavar="DIR", help="dataset to evaluate on")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model_dir", metavar="DIR", help="the model")
     model.add_argument("--model", metavar="FILE", help="instead of --model_dir: a file that `maskrcnn export` wrote")
-    parser.add_argument(
-        "--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split"
-    )
-    parser.add_argument("--out", metavar="FILE", help="file for the metrics (default: MODEL_DIR/metrics_SPLIT.json)")
-    parser.add_argument(
-        "--no_analysis", action="store_true", help="write only the metrics, neither page nor detections"
-    )
+    add("--eval_file", metavar="FILE", help="COCO annotations to compare with, instead of those of the split")
+    add("--out", metavar="FILE", help="file for the metrics (default: MODEL_DIR/metrics_SPLIT.json)")
+    add("--no_analysis", action="store_true", help="write only the metrics, neither page nor detections")
     add_flags(parser, "data", (*SPLIT, *DATA))
     add_flags(parser, "evaluation", EVALUATION)
     add_runtime(parser)

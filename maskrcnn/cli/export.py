@@ -9,31 +9,28 @@ from maskrcnn.export.options import FORMATS, ExportOptions
 
 def add_commands(commands: Any) -> None:
     """Adds the command's parser."""
-    parser = commands.add_parser("export", help="write a model as one file that runs without Keras", allow_abbrev=False)
-    parser.add_argument("--model_dir", required=True, metavar="DIR", help="the model")
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
-    parser.add_argument(
+    parser = commands.add_parser("export", help="write a model as one file that runs without Keras")
+    add = parser.add_argument
+    add("--model_dir", required=True, metavar="DIR", help="the model")
+    add("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
+    add(
         "--out", metavar="FILE", help="the file (default: MODEL_DIR/export/model.onnx, model.int8.onnx, model.xml, ...)"
     )
-    parser.add_argument(
-        "--batch", type=batch_size, default=1, metavar="N", help="images a run, or dynamic (default: %(default)s)"
-    )
-    parser.add_argument(
+    add("--batch", type=batch_size, default=1, metavar="N", help="images a run, or dynamic (default: %(default)s)")
+    add(
         "--size",
         type=whole(1, 4096),
         nargs=2,
         metavar=("H", "W"),
         help="fix the canvas of the images, px (default: any landscape or portrait one)",
     )
-    parser.add_argument(
+    add(
         "--int8",
         metavar="DATA_DIR",
         help="compute in 8-bit integers, calibrated on images of this dataset or folder (default: float32)",
     )
-    parser.add_argument(
-        "--half", action="store_true", help="compute the layers in float16, boxes in float32; half the file's size"
-    )
-    parser.add_argument(
+    add("--half", action="store_true", help="compute the layers in float16, boxes in float32; half the file's size")
+    add(
         "--check_images",
         nargs="+",
         default=(),

@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from maskrcnn.config import Config, DataConfig, load_config
@@ -19,66 +20,60 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag and the config field that it sets, which has its type and range; without a metavar it is a switch."""
+    """A flag that sets a config field, which has its type and range; without a metavar it is a switch."""
 
-    name: str
     field: str
     help: str
     metavar: str | None = None
+    other_key: str = ""  # where the flag does not have the field's own name
     auto: bool = False  # "auto" is a value too, which the command has to take care of
 
     @property
     def key(self) -> str:
         """The name of the flag's value in the parsed options."""
-        return self.name.removeprefix("--")
+        return self.other_key or self.field.rpartition(".")[2]
+
+    @property
+    def name(self) -> str:
+        """The flag as it is given."""
+        return f"--{self.key}"
 
 
 AUTO = "auto"
 TRAINING = (
-    Flag("--epochs", "train.epochs", "passes over the training split", "N"),
-    Flag("--steps_per_epoch", "train.steps_per_epoch", "batches per epoch (default: one pass)", "N"),
+    Flag("train.epochs", "passes over the training split", "N"),
+    Flag("train.steps_per_epoch", "batches per epoch (default: one pass)", "N"),
     Flag(
-        "--train_batch_size",
         "train.batch_size",
         "images per batch on each device, or auto: as many as fit",
         "N",
+        "train_batch_size",
         auto=True,
     ),
-    Flag("--accumulate", "train.accumulate", "batches whose gradients are averaged into one update", "N"),
-    Flag("--init_learning_rate", "train.init_learning_rate", "learning rate at the start of warm-up", "RATE"),
+    Flag("train.accumulate", "batches whose gradients are averaged into one update", "N"),
+    Flag("train.init_learning_rate", "learning rate at the start of warm-up", "RATE"),
     Flag(
-        "--learning_rate_values",
         "train.learning_rate_values",
         "learning rates for 8 images per update; they are scaled to the actual number",
         "RATE",
     ),
-    Flag(
-        "--learning_rate_boundaries",
-        "train.learning_rate_boundaries",
-        "epochs at which warm-up ends and each following rate starts",
-        "EPOCH",
-    ),
-    Flag("--decay", "train.decay", "learning rate after warm-up: steps (default) or cosine", "NAME"),
-    Flag("--optimizer", "train.optimizer", "sgd (default) or adam", "NAME"),
-    Flag("--momentum", "train.momentum", "momentum of SGD", "M"),
-    Flag("--clip_norm", "train.clip_norm", "clip the global norm of the gradients (default: no)", "NORM"),
-    Flag("--l2_weight_decay", "train.l2_weight_decay", "weight decay of kernels", "W"),
-    Flag("--ema", "train.ema", "decay of a moving average of the weights; evaluate and save the average", "DECAY"),
-    Flag("--max_instances", "data.max_instances", "objects of an image at most (default: fits the data)", "N"),
-    Flag(
-        "--scale_jitter",
-        "data.scale_jitter",
-        "range of random scales before a random crop, such as 0.1 2.0",
-        "SCALE",
-    ),
-    Flag("--color_jitter", "data.color_jitter", "strength of random color changes, such as 0.4", "S"),
-    Flag("--copy_paste", "data.copy_paste", "fraction of images that get objects pasted from another", "F"),
-    Flag("--finetune_bn", "model.norm.train", "train the batch norms (default: frozen)"),
-    Flag("--keep", "train.keep", "number of checkpoints to keep", "N"),
-    Flag("--checkpoint_every", "train.checkpoint_every", "steps between checkpoints (0: once per epoch)", "STEPS"),
-    Flag("--patience", "train.patience", "stop after N evaluations without a better mask AP (0: never)", "N"),
-    Flag("--max_time", "train.max_time", "stop after so much training; the same command resumes", "MINUTES"),
-    Flag("--evaluate_every", "train.evaluate_every", "epochs between evaluations (0: only at the end)", "N"),
+    Flag("train.learning_rate_boundaries", "epochs at which warm-up ends and each following rate starts", "EPOCH"),
+    Flag("train.decay", "learning rate after warm-up: steps (default) or cosine", "NAME"),
+    Flag("train.optimizer", "sgd (default) or adam", "NAME"),
+    Flag("train.momentum", "momentum of SGD", "M"),
+    Flag("train.clip_norm", "clip the global norm of the gradients (default: no)", "NORM"),
+    Flag("train.l2_weight_decay", "weight decay of kernels", "W"),
+    Flag("train.ema", "decay of a moving average of the weights; evaluate and save the average", "DECAY"),
+    Flag("data.max_instances", "objects of an image at most (default: fits the data)", "N"),
+    Flag("data.scale_jitter", "range of random scales before a random crop, such as 0.1 2.0", "SCALE"),
+    Flag("data.color_jitter", "strength of random color changes, such as 0.4", "S"),
+    Flag("data.copy_paste", "fraction of images that get objects pasted from another", "F"),
+    Flag("model.norm.train", "train the batch norms (default: frozen)", other_key="finetune_bn"),
+    Flag("train.keep", "number of checkpoints to keep", "N"),
+    Flag("train.checkpoint_every", "steps between checkpoints (0: once per epoch)", "STEPS"),
+    Flag("train.patience", "stop after N evaluations without a better mask AP (0: never)", "N"),
+    Flag("train.max_time", "stop after so much training; the same command resumes", "MINUTES"),
+    Flag("train.evaluate_every", "epochs between evaluations (0: only at the end)", "N"),
 )
 SCHEDULES = {  # the settings of `--schedule`
     "1x": {"train.epochs": 12, "train.learning_rate_boundaries": (0.3, 8.0, 10.0)},  # the default recipe
@@ -86,29 +81,24 @@ SCHEDULES = {  # the settings of `--schedule`
     "3x": {"train.epochs": 36, "train.learning_rate_boundaries": (0.3, 28.0, 33.3)},
 }
 DATA = (
-    Flag("--train_file", "data.train_file", "COCO JSON to train on; only named files count then", "FILE"),
-    Flag("--val_file", "data.val_file", "COCO JSON of the val split", "FILE"),
-    Flag("--test_file", "data.test_file", "COCO JSON of the test split", "FILE"),
-    Flag("--image_dir", "data.image_dir", "where the images of COCO JSON are (default: searched)", "DIR"),
-    Flag(
-        "--val_fraction",
-        "data.val_fraction",
-        "fraction of the training images held out if there is no val split (default: 0.1)",
-        "F",
-    ),
-    Flag("--masks_from_boxes", "data.masks_from_boxes", "use rectangles as masks of objects that have only boxes"),
-    Flag("--crowds_as_objects", "data.crowds_as_objects", "train on crowds too: CVAT marks brush masks as crowds"),
-    Flag("--skip_bad", "data.skip_bad", "skip images and annotations with problems, however many there are"),
+    Flag("data.train_file", "COCO JSON to train on; only named files count then", "FILE"),
+    Flag("data.val_file", "COCO JSON of the val split", "FILE"),
+    Flag("data.test_file", "COCO JSON of the test split", "FILE"),
+    Flag("data.image_dir", "where the images of COCO JSON are (default: searched)", "DIR"),
+    Flag("data.val_fraction", "fraction of the training images held out if there is no val split (default: 0.1)", "F"),
+    Flag("data.masks_from_boxes", "use rectangles as masks of objects that have only boxes"),
+    Flag("data.crowds_as_objects", "train on crowds too: CVAT marks brush masks as crowds"),
+    Flag("data.skip_bad", "skip images and annotations with problems, however many there are"),
 )
-SPLIT = (Flag("--split", "data.eval_split", "split of the data: train, val (default) or test", "NAME"),)
+SPLIT = (Flag("data.eval_split", "split of the data: train, val (default) or test", "NAME", other_key="split"),)
 EVALUATION = (
-    Flag("--eval_batch_size", "train.eval_batch_size", "images per batch on each device", "N"),
-    Flag("--eval_samples", "train.eval_samples", "use only the first N images", "N"),
+    Flag("train.eval_batch_size", "images per batch on each device", "N"),
+    Flag("train.eval_samples", "use only the first N images", "N"),
 )
 RUNTIME = (
-    Flag("--xla", "train.xla", "compile with XLA on TensorFlow too (JAX always does)"),
-    Flag("--eagerly", "train.eagerly", "run operation by operation, for debugging; slow"),
-    Flag("--seed", "train.seed", "make the run reproducible", "SEED"),
+    Flag("train.xla", "compile with XLA on TensorFlow too (JAX always does)"),
+    Flag("train.eagerly", "run operation by operation, for debugging; slow"),
+    Flag("train.seed", "make the run reproducible", "SEED"),
 )
 
 
@@ -155,9 +145,7 @@ def whole(low: int, high: int = 10**6) -> Callable[[str], int]:
 
 
 def _default(flag: Flag, config: Config) -> str:
-    value: Any = config
-    for name in flag.field.split("."):
-        value = getattr(value, name)
+    value = attrgetter(flag.field)(config)
     if value is None or "default" in flag.help:
         return ""
     return f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
@@ -205,13 +193,10 @@ def add_verbose(parser: Any) -> None:
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the log."""
     group = parser.add_argument_group("logging")
-    group.add_argument(
-        "--log_file", metavar="FILE", help="log in DLLogger's format (default: MODEL_DIR/mrcnn-dlll.json)"
-    )
-    group.add_argument("--log_every", type=whole(1), default=100, metavar="N", help="steps between log entries")
-    group.add_argument(
-        "--log_warmup_steps", type=whole(0), default=100, metavar="N", help="steps not counted in the speed"
-    )
+    add = group.add_argument
+    add("--log_file", metavar="FILE", help="log in DLLogger's format (default: MODEL_DIR/mrcnn-dlll.json)")
+    add("--log_every", type=whole(1), default=100, metavar="N", help="steps between log entries")
+    add("--log_warmup_steps", type=whole(0), default=100, metavar="N", help="steps not counted in the speed")
 
 
 def log_options(options: argparse.Namespace) -> "LogOptions":

@@ -9,7 +9,7 @@ from maskrcnn.cli.flags import add_verbose
 
 def add_commands(commands: Any) -> None:
     """Adds the commands to the parser."""
-    parser = commands.add_parser("push", help="upload a model to the Hugging Face Hub", allow_abbrev=False)
+    parser = commands.add_parser("push", help="upload a model to the Hugging Face Hub")
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="a model that was trained or imported here")
     parser.add_argument("repository", metavar="OWNER/NAME", help="repository to upload to; created if missing")
     parser.add_argument("--private", action="store_true", help="create it as a private repository")
@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
     add_verbose(parser)
     parser.set_defaults(action=push_model)
 
-    parser = commands.add_parser("pull", help="download a model from the Hugging Face Hub", allow_abbrev=False)
+    parser = commands.add_parser("pull", help="download a model from the Hugging Face Hub")
     parser.add_argument("repository", metavar="OWNER/NAME", help="repository that `maskrcnn push` created")
     parser.add_argument("model_dir", metavar="DIR", help="folder for the model")
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: main)")

@@ -21,7 +21,6 @@ def add_commands(commands: Any) -> None:
         help="predict images or a split of a dataset",
         description="Writes the detections in images as COCO results (predictions.json) and draws them on the images. "
         "The exit status is 1 if some images could not be read.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "paths",
@@ -70,17 +69,16 @@ def chosen_model(options: argparse.Namespace) -> str | Path:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out_dir", metavar="DIR", help="folder for the results (default: MODEL_DIR/predictions, or predictions)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--out_dir", metavar="DIR", help="folder for the results (default: MODEL_DIR/predictions, or predictions)")
+    add(
         "--score_threshold",
         type=argument(ranges.Fraction),
         default=0.5,
         metavar="S",
         help="lowest score that is drawn and saved; predictions.json has all (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--save",
         nargs="+",
         choices=FORMATS,
@@ -88,36 +86,30 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         metavar="FORM",
         help=f"what is written beside predictions.json: {', '.join(FORMATS)} (default: drawn)",
     )
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
+    add("--classes", nargs="+", default=[], metavar="NAME", help="only these classes (default: all)")
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of tiles and test-time augmentation."""
     group = parser.add_argument_group("views of an image")
-    group.add_argument(
-        "--tile", type=whole(CANVAS_STRIDE), metavar="PX", help="cut larger images into overlapping tiles of this side"
-    )
-    group.add_argument(
+    add = group.add_argument
+    add("--tile", type=whole(CANVAS_STRIDE), metavar="PX", help="cut larger images into overlapping tiles of this side")
+    add(
         "--overlap",
         type=argument(Annotated[float, between(0, 0.9)]),
         default=0.2,
         metavar="F",
         help="fraction of a tile that the next one repeats (default: %(default)s)",
     )
-    group.add_argument("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
+    add("--augment", action="store_true", help="let flipped and scaled images vote too; 6 times as slow")
 
 
 def _add_videos(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("videos")
-    group.add_argument(
-        "--every", type=whole(1), default=1, metavar="N", help="predict only every N-th frame (default: all)"
-    )
-    group.add_argument(
-        "--max_frames", type=whole(1), metavar="N", help="end each video or stream after N predicted frames"
-    )
-    group.add_argument(
-        "--track", action="store_true", help="give objects ids and write NAME_tracks.csv (MOT Challenge)"
-    )
+    add = group.add_argument
+    add("--every", type=whole(1), default=1, metavar="N", help="predict only every N-th frame (default: all)")
+    add("--max_frames", type=whole(1), metavar="N", help="end each video or stream after N predicted frames")
+    add("--track", action="store_true", help="give objects ids and write NAME_tracks.csv (MOT Challenge)")
 
 
 def infer(options: argparse.Namespace) -> int:

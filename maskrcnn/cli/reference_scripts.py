@@ -120,7 +120,6 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         usage=f"%(prog)s {'' if command else 'MODE '}[FLAG ...]",
         description=f"Runs {program}, with the flags and default folders of NVIDIA's script, and others too. "
         "`maskrcnn COMMAND --help` explains them.",
-        allow_abbrev=False,
     )
     for flag in VALUES:
         kind = int if flag in ("--gpus", "--batch_size", "--eval_samples") else str
@@ -207,7 +206,7 @@ def _set_benchmark_defaults(command: str, flags: dict, defaults: Defaults, weigh
 
 def download_weights(arguments: Sequence[str] | None = None) -> int:
     """Downloads NVIDIA's ResNet-50 for ``--backbone_checkpoint`` and returns the exit status."""
-    parser = Parser(description="Downloads NVIDIA's ResNet-50, trained on ImageNet.", allow_abbrev=False)
+    parser = Parser(description="Downloads NVIDIA's ResNet-50, trained on ImageNet.")
     parser.add_argument("--save_dir", default=WEIGHTS_DIR, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--download_url", default=BACKBONE_URL, metavar="URL", help="default: %(default)s")
     try:

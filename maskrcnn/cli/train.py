@@ -1,6 +1,7 @@
 """The command ``train``."""
 
 import argparse
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from maskrcnn.cli.flags import (
@@ -12,6 +13,7 @@ from maskrcnn.cli.flags import (
     add_flags,
     add_logging,
     add_runtime,
+    log_options,
     make_config,
     settings,
     use_backend,
@@ -32,7 +34,6 @@ def add_commands(commands: Any) -> None:
         usage="%(prog)s --data_dir DIR --model_dir DIR [FLAG ...]",
         help="train a model, or resume with the same command",
         description="Trains a model, evaluates it and writes it to MODEL_DIR. The same command resumes the run.",
-        allow_abbrev=False,
     )
     parser.add_argument("--data_dir", metavar="DIR", help="dataset to train on")
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder for the model, checkpoints and logs")
@@ -101,7 +102,6 @@ def train(options: argparse.Namespace) -> None:
     make_config(options)  # wrong settings fail before anything heavy is imported
     check_processes(options.coordinator, options.num_processes, options.process_id)
     use_backend(options)
-    from maskrcnn.logs.dllogger import LogOptions
     from maskrcnn.runtime.distribution import connect
 
     devices = connect(options.coordinator, options.num_processes, options.process_id)  # before anything computes
@@ -109,14 +109,8 @@ def train(options: argparse.Namespace) -> None:
     from maskrcnn.training.run import RunOptions, Start, train
 
     weights = _weights(options, preset)
-    logs = LogOptions(
-        options.log_file,
-        options.log_every,
-        options.log_warmup_steps,
-        options.log_tensorboard,
-        options.log_graph,
-        tuple(options.log),
-    )
+    trackers = {"tensorboard": options.log_tensorboard, "graph": options.log_graph, "trackers": tuple(options.log)}
+    logs = dataclasses.replace(log_options(options), **trackers)
     metrics = train(
         _config(options, preset, weights),
         data_dir=options.data_dir,

@@ -9,20 +9,20 @@ from maskrcnn.errors import UserError
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the parser."""
-    parser = commands.add_parser("weights", help="list, import and download published weights", allow_abbrev=False)
+    parser = commands.add_parser("weights", help="list, import and download published weights")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    list_parser = actions.add_parser("list", help="list the published weights", allow_abbrev=False)
+    list_parser = actions.add_parser("list", help="list the published weights")
     add_verbose(list_parser)
     list_parser.set_defaults(action=list_published)
 
-    import_parser = actions.add_parser("import", help="convert a checkpoint to a model folder", allow_abbrev=False)
+    import_parser = actions.add_parser("import", help="convert a checkpoint to a model folder")
     import_parser.add_argument("file", metavar="FILE", help="torchvision .pth, .safetensors or Detectron2 .pkl")
     import_parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder for the model")
     _add_import_flags(import_parser)
     import_parser.set_defaults(action=import_file)
 
-    download_parser = actions.add_parser("download", help="download published weights ahead of use", allow_abbrev=False)
+    download_parser = actions.add_parser("download", help="download published weights ahead of use")
     download_parser.add_argument("name", metavar="NAME", help="see `maskrcnn weights list`")
     download_parser.add_argument("--out_dir", metavar="DIR", help="folder for the file (default: the user's cache)")
     download_parser.add_argument("--model_dir", metavar="DIR", help="also convert it to a model folder")

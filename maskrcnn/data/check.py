@@ -14,14 +14,15 @@ from tqdm import tqdm
 from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import CocoDataset
 from maskrcnn.data.coco.problems import EXAMPLES, WHILE_READING, Problem, Severity, group_by_kind, refuse
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES
 from maskrcnn.data.reading import require_objects
 from maskrcnn.data.records.prepare import prepare_images
 from maskrcnn.data.records.tfrecord import record_spans, verified_records
 from maskrcnn.data.records.third_party import check_record, class_texts, count_objects, parse
-from maskrcnn.data.splits import NAMES, Dataset, find_dataset
+from maskrcnn.data.splits import Dataset, find_dataset
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import read_json
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import write_text
 
 SMALL, LARGE = 32**2, 96**2  # px, COCO's bounds of an object's area
 REFUSED = "refused"  # the kind of what stops training
@@ -60,7 +61,7 @@ class Report:
         images = " + ".join(str(counts["images"]) for counts in self.splits.values())
         yield f"{self.format}, {images} images, {len(self.classes)} class{'' if len(self.classes) == 1 else 'es'}"
         yield f"{'split':<8}{'images':>9}{'objects':>9}{'crowds':>9}"
-        for name in NAMES:
+        for name in SPLIT_NAMES:
             counts = self.splits.get(name)
             row = "".join(f"{count:>9}" for count in counts.values()) if counts else "  missing"
             yield f"{name:<8}{row}" + ("  (held out of train)" if name == "val" and self.held_out else "")
@@ -92,13 +93,11 @@ class Report:
 
     def write_json(self, path: str | Path) -> None:
         """Writes the report as JSON."""
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_text(Path(path), json.dumps(self.to_json(), indent=2) + "\n")
 
     def write_problems(self, path: str | Path) -> None:
         """Writes all problems, a line each."""
-        with replacing(Path(path)) as temporary:
-            temporary.write_text("".join(f"{problem}\n" for problem in self.problems), encoding="utf-8")
+        write_text(Path(path), "".join(f"{problem}\n" for problem in self.problems))
 
 
 def keep_dataset(data_dir: str | Path, json_file: str | Path | None, problems_file: str | Path) -> None:
@@ -143,16 +142,26 @@ def _check_annotations(dataset: Dataset, progress: bool) -> Report:
     checked = dataset.read(dataset.names)
     report.classes.update({category.name: 0 for category in next(iter(checked.splits.values())).categories})
     for name, split in checked.splits.items():
-        found = _check_images(split, name, progress)
-        is_part = name == "val" and report.held_out  # whose entries are listed with those of train
-        problems = [*([] if is_part else split.problems), *found]
-        report.problems += problems
-        report.errors += _refusals(split, [*split.problems, *found], name, skip_bad=dataset.options.skip_bad)
-        report.splits[name] = _count_usable(split) if is_part else _count_listed(split)
-        if not is_part:
+        prepared = prepare_images(split, split.images, finish=lambda image: None)
+        bar = tqdm(prepared, f"checking {name}", len(split.images), unit=" images", disable=not progress)
+        found = [problem for problems, _ in bar for problem in problems]
+        try:
+            refuse([*split.problems, *found], split.totals, skip_bad=dataset.options.skip_bad)
+            if name == "train":
+                require_objects(split)
+        except UserError as error:
+            report.errors.append(str(error))
+        if name == "val" and report.held_out:  # the entries listed are those of train
+            report.problems += found
+            crowds = Counter(annotation.is_crowd for group in split.annotations.values() for annotation in group)
+            report.splits[name] = {"images": len(split.images), "objects": crowds[False], "crowds": crowds[True]}
+        else:
+            report.problems += [*split.problems, *found]
+            images, annotations, crowds = (split.totals[key] for key in ("image", "annotation", "crowd"))
+            report.splits[name] = {"images": images, "objects": annotations - crowds, "crowds": crowds}
             names = {category.id: category.name for category in split.categories}
             report.classes.update({names[id]: count for id, count in split.class_totals.items()})
-        _describe(split, report)
+        _add_sizes(split, report)
     if report.held_out:
         train, val = report.splits["train"], report.splits["val"]
         report.splits["train"] = {key: train[key] - val[key] for key in train}
@@ -160,34 +169,7 @@ def _check_annotations(dataset: Dataset, progress: bool) -> Report:
     return report
 
 
-def _check_images(split: CocoDataset, name: str, progress: bool) -> list[Problem]:
-    prepared = prepare_images(split, split.images, finish=lambda image: None)
-    bar = tqdm(prepared, f"checking {name}", len(split.images), unit=" images", disable=not progress)
-    return [problem for found, _ in bar for problem in found]
-
-
-def _refusals(split: CocoDataset, problems: list[Problem], name: str, *, skip_bad: bool) -> Iterator[str]:
-    """Why training would refuse a split."""
-    try:
-        refuse(problems, split.totals, skip_bad=skip_bad)
-        if name == "train":
-            require_objects(split)
-    except UserError as error:
-        yield str(error)
-
-
-def _count_listed(split: CocoDataset) -> dict[str, int]:
-    images, annotations, crowds = (split.totals[key] for key in ("image", "annotation", "crowd"))
-    return {"images": images, "objects": annotations - crowds, "crowds": crowds}
-
-
-def _count_usable(split: CocoDataset) -> dict[str, int]:
-    crowds = Counter(annotation.is_crowd for group in split.annotations.values() for annotation in group)
-    return {"images": len(split.images), "objects": crowds[False], "crowds": crowds[True]}
-
-
-def _describe(split: CocoDataset, report: Report) -> None:
-    """Adds sizes of images and objects."""
+def _add_sizes(split: CocoDataset, report: Report) -> None:
     for image in split.images:
         objects = [annotation for annotation in split.annotations.get(image.id, ()) if not annotation.is_crowd]
         report.sizes.append((image.width, image.height))

@@ -5,7 +5,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
-from maskrcnn.data.coco.annotations import CocoDataset, Rules, SplitClasses, check_split
+from maskrcnn.data.coco.annotations import CocoDataset, Rules, check_split
 from maskrcnn.data.coco.classes import unify_classes
 from maskrcnn.data.coco.images import ImageEntry
 from maskrcnn.data.coco.problems import BOXES_ONLY, NO_MASK, Problem, Severity
@@ -28,13 +28,9 @@ class CheckedSplits:
 def read_splits(
     sources: Mapping[str, FoundSplit], names: Iterable[str], rules: Rules, held_out: float | None
 ) -> CheckedSplits:
-    """Reads and checks splits.
+    """Reads and checks the splits ``names`` of a dataset, all splits of which are in ``sources``.
 
-    Args:
-        sources: all splits of the dataset by name.
-        names: those that are wanted.
-        rules: how annotations are read.
-        held_out: the fraction of the images of train that make val; None if val is a split of its own.
+    ``held_out`` is the fraction of the images of train that make val; None if val is a split of its own.
 
     Raises:
         UserError: a file that is not what it should be.
@@ -46,12 +42,14 @@ def read_splits(
     images = {name: len(raw.content["images"]) for name, raw in raws.items()}
     splits = {}
     for name in wanted:
-        of_split = SplitClasses(classes.categories, classes.ids[name], classes.problems[name])
-        splits[name] = check_split(raws[name], sources[name].origin, of_split, rules)
+        splits[name] = check_split(raws[name], sources[name].origin, classes[name], rules)
         images[name] = len(splits[name].images)
     if held_out and "train" in splits:
         splits["train"], splits["val"] = hold_out(splits["train"], held_out)
-        _note_empty(splits["train"], splits["val"])
+        train, val = splits["train"], splits["val"]
+        if train.annotations and not any(_has_object(val, image.id) for image in val.images):
+            text = "the images held out of train have no object, so that metrics mean nothing; annotate more images"
+            train.problems.append(Problem("val without objects", train.path, "split val", text, Severity.NOTED))
         images |= {name: len(splits[name].images) for name in ("train", "val")}
     return CheckedSplits({name: splits[name] for name in names}, images)
 
@@ -90,13 +88,6 @@ def hold_out(dataset: CocoDataset, fraction: float) -> tuple[CocoDataset, CocoDa
 
 def _has_object(dataset: CocoDataset, image_id: int) -> bool:
     return any(not annotation.is_crowd for annotation in dataset.annotations.get(image_id, ()))
-
-
-def _note_empty(train: CocoDataset, val: CocoDataset) -> None:
-    """Notes a held-out part that cannot tell how good a model is."""
-    if train.annotations and not any(_has_object(val, image.id) for image in val.images):
-        text = "the images held out of train have no object, so that metrics mean nothing; annotate more images"
-        train.problems.append(Problem("val without objects", train.path, "split val", text, Severity.NOTED))
 
 
 def _position(name: str) -> float:

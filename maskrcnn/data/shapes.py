@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
+from maskrcnn.data.coco.segmentation import mask_fields
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
-from maskrcnn.runtime.files import replacing, writing
+from maskrcnn.runtime.files import write_text, writing
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 DESCRIPTION = "maskrcnn shapes"
@@ -110,8 +110,7 @@ def _write_split(out_dir: Path, name: str, count: int, size: int, seeds: tuple[i
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)],
     }
-    with replacing(out_dir / "annotations" / f"instances_{name}.json") as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+    write_text(out_dir / "annotations" / f"instances_{name}.json", json.dumps(content))
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[_Shape]]:
@@ -217,12 +216,9 @@ def _texture(rng: np.random.Generator, size: int, *, period: float) -> np.ndarra
 
 def _annotation(shape: _Shape) -> dict[str, Any]:
     """COCO's fields: the outline of a shape that is whole, or else an RLE of what is visible."""
-    encoded: Any = mask_utils.encode(np.asfortranarray(shape.visible, np.uint8))
-    segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
-    box = [float(side) for side in mask_utils.toBbox(encoded)]
+    fields = mask_fields(shape.visible)
     if shape.hole is None and shape.visible.sum() == shape.area:
         corners = shape.outline.clip(0, shape.visible.shape[0]).round(2)
-        segmentation = [corners.ravel().tolist()]
-        box = [float(side) for side in (*corners.min(0), *np.ptp(corners, axis=0))]
-    area = float(mask_utils.area(encoded))
-    return {"category_id": shape.category_id, "bbox": box, "segmentation": segmentation, "area": area, "iscrowd": 0}
+        fields["bbox"] = [float(side) for side in (*corners.min(0), *np.ptp(corners, axis=0))]
+        fields["segmentation"] = [corners.ravel().tolist()]
+    return {"category_id": shape.category_id, **fields, "iscrowd": 0}

@@ -14,12 +14,11 @@ from typing import Any, Literal
 from maskrcnn.config import DataConfig
 from maskrcnn.data.coco.annotations import Rules, read_coco_json, warn
 from maskrcnn.data.coco.problems import Problem, refuse
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundSplit
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES, UNSPLIT, FoundSplit
 from maskrcnn.data.formats.recognize import recognize_named
 from maskrcnn.data.reading import CheckedSplits, read_splits, require_objects
 from maskrcnn.data.records.convert import write_records
-from maskrcnn.data.records.existing import Converted, read_converted
-from maskrcnn.data.records.origin import Origin
+from maskrcnn.data.records.existing import Origin, read_converted
 from maskrcnn.data.records.split import Split, find_record_files, open_records
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import dataset_folder
@@ -27,7 +26,6 @@ from maskrcnn.input_files import dataset_folder
 logger = logging.getLogger("maskrcnn")
 
 SplitName = Literal["train", "val", "test"]
-NAMES = ("train", "val", "test")
 
 
 class NoSplitError(UserError):
@@ -45,13 +43,13 @@ class Dataset:
     options: DataConfig
     held_out: float | None = None  # the fraction of train that makes val; None: val is a split of its own
     cache_dir: Path | None = None  # gets what is made of the data if the folder cannot be written
-    _read: dict[tuple[str, Path | None], Converted] = dataclasses.field(default_factory=dict, repr=False)
+    _read: dict[tuple[str, Path | None], Split] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The splits that there are."""
         known = {*self.sources, *self.records} | ({"val"} if self.held_out else set())
-        return tuple(name for name in NAMES if name in known)
+        return tuple(name for name in SPLIT_NAMES if name in known)
 
     def read(self, names: tuple[str, ...]) -> CheckedSplits:
         """The splits in memory, checked.
@@ -64,13 +62,9 @@ class Dataset:
         return read_splits(self.sources, names, rules, self.held_out)
 
     def convert(self, *names: str, out_dir: Path | None = None, progress: bool = True, announce: bool = False) -> None:
-        """Makes sure that there are current records of the splits.
+        """Makes sure that there are current records of the splits in ``out_dir``; None: in the dataset or the cache.
 
-        Args:
-            names: of the splits.
-            out_dir: gets the records; None: the folder of the dataset or of the cache.
-            progress: whether to show a bar.
-            announce: whether to log what dataset this is, before what is wrong with it.
+        ``announce`` logs what dataset this is, before what is wrong with it.
 
         Raises:
             UserError: there is no such split, more problems than are tolerated, or nowhere to write.
@@ -96,17 +90,14 @@ class Dataset:
         for name, split in checked.splits.items():
             if not (name == "val" and self.held_out and "train" in checked.splits):  # whose problems are train's
                 problems.append(split.problems)
-            facts = {"images": checked.images}
-            write_records(split, target, name, origin=self._origin(name), facts=facts, progress=progress)
+            origin = self._origin(name)
+            write_records(split, target, name, origin=origin, num_images=checked.images, progress=progress)
         return problems
 
     def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
-        """A split whose records are there.
+        """A split whose records are in ``out_dir``; None: where `convert` puts them by default.
 
-        Args:
-            name: of the split.
-            eval_file: COCO annotations that replace those that an evaluation compares with.
-            out_dir: where the records are; None: where `convert` puts them by default.
+        ``eval_file`` has COCO annotations that replace those that an evaluation compares with.
 
         Raises:
             UserError: there is no such split, or its records are damaged.
@@ -115,12 +106,10 @@ class Dataset:
         if self.records:
             split = open_records(self.data_dir, name, self.records[name], self._writable_folder(required=False))
         else:
-            converted = self._converted(name, out_dir)
-            if converted is None:
-                raise UserError(
-                    f"{self.data_dir}: the {name} split is not converted; run `maskrcnn data convert` first"
-                )
-            split = Split(name, converted.index, converted.categories, converted.annotation_file)
+            split = self._converted(name, out_dir)
+            if split is None:
+                problem = f"the {name} split is not converted"
+                raise UserError(f"{self.data_dir}: {problem}; run `maskrcnn data convert` first")
         if split.num_examples == 0:
             raise UserError(_empty(self.data_dir, name))
         if eval_file is None:
@@ -133,7 +122,7 @@ class Dataset:
         splits = {name: self.open(name) for name in names}
         counts = {name: split.num_examples for name, split in splits.items()}
         if (converted := self._converted(names[0])) is not None:
-            counts = {**converted.facts["images"], **counts}
+            counts = {**converted.images, **counts}
         listed = " + ".join(str(counts[name]) for name in self.names if name in counts)
         classes = len(next(iter(splits.values())).categories)
         lines = [f"{self.format}, {listed} images, {classes} class{'es' if classes != 1 else ''}"]
@@ -148,22 +137,23 @@ class Dataset:
         for name in names:
             if name not in self.names:
                 there = ", ".join(self.names) or "none"
-                hint = f"name its annotations with --{name}_file"
-                if name == "val":
-                    hint += " or hold out a part of train with --val_fraction 0.1"
+                hint = " or hold out a part of train with --val_fraction 0.1" if name == "val" else ""
+                hint = f"name its annotations with --{name}_file{hint}"
                 raise NoSplitError(f"{self.data_dir}: no {name} split found (there: {there}); {hint}")
 
     def _origin(self, name: str) -> Origin:
-        options: dict[str, Any] = {
-            field: getattr(self.options, field) for field in ("masks_from_boxes", "crowds_as_objects", "image_dir")
-        }
         source = self.sources["train" if name == "val" and self.held_out else name]
-        options["source"] = os.path.relpath(source.origin, self.data_dir)
-        options["held_out"] = self.held_out if name in ("train", "val") else None
+        options = {
+            "masks_from_boxes": self.options.masks_from_boxes,
+            "crowds_as_objects": self.options.crowds_as_objects,
+            "image_dir": self.options.image_dir,
+            "source": os.path.relpath(source.origin, self.data_dir),
+            "held_out": self.held_out if name in ("train", "val") else None,
+        }
         files = tuple(file for found in self.sources.values() for file in found.list_files())
         return Origin(self.data_dir, files, options, self.options.skip_bad)
 
-    def _converted(self, name: str, out_dir: Path | None = None) -> Converted | None:
+    def _converted(self, name: str, out_dir: Path | None = None) -> Split | None:
         """The current records of a split, read once; None if there are none."""
         if (name, out_dir) not in self._read and not self.records:
             origin = self._origin(name)
@@ -201,7 +191,8 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
     if not 0 <= options.val_fraction < 1:
         raise UserError(f"--val_fraction {options.val_fraction}: the fraction must be at least 0 and less than 1")
     cache = Path(cache_dir) if cache_dir is not None else None
-    named = _named(folder, options)
+    files = {name: getattr(options, f"{name}_file") for name in SPLIT_NAMES}
+    named = {name: [_path(folder, file, f"{name}_file")] for name, file in files.items() if file}
     if "train" not in named and (records := find_record_files(folder)):
         if not named:
             return Dataset(folder, "TFRecords", {}, records, options, cache_dir=cache)
@@ -215,12 +206,6 @@ def find_dataset(data_dir: str | Path, options: DataConfig, *, cache_dir: str | 
         logger.warning("%s: some annotations belong to none of the splits there; they are left out", unsplit.origin)
     made = "train" in sources and "val" not in sources and options.val_fraction > 0
     return Dataset(folder, found.format, sources, {}, options, options.val_fraction if made else None, cache)
-
-
-def _named(folder: Path, options: DataConfig) -> dict[str, list[Path]]:
-    """The annotation files that were named, by split."""
-    named = {name: getattr(options, f"{name}_file") for name in NAMES}
-    return {name: [_path(folder, file, f"{name}_file")] for name, file in named.items() if file}
 
 
 def _path(folder: Path, name: str, option: str) -> Path:

@@ -6,7 +6,8 @@ in descending order of score, so the matches of those above a threshold do not d
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -152,12 +153,12 @@ def doubtful(images: list[ImageOutcome]) -> list[ImageOutcome]:
 def _curves(
     rows: NDArray[Any], correct: NDArray[np.bool_], objects: list[dict[str, Any]], categories: list[dict[str, Any]]
 ) -> dict[str, Curve]:
-    counts = _count(entry["category_id"] for entry in objects)
+    counts = Counter(entry["category_id"] for entry in objects)
     curves = {}
     for category in categories:
         chosen = rows[:, 6] == category["id"]
-        if count := counts.get(category["id"], 0):
-            curves[category["name"]] = draw_curve(rows[chosen, 5], correct[chosen], count)
+        if counts[category["id"]]:
+            curves[category["name"]] = draw_curve(rows[chosen, 5], correct[chosen], counts[category["id"]])
     return curves
 
 
@@ -169,16 +170,16 @@ def _images(
     threshold: float,
 ) -> list[ImageOutcome]:
     names = {image["id"]: image["file_name"] for image in scorer.ground_truth["images"]}
-    there = _count(entry["image_id"] for entry in objects)
+    there = Counter(entry["image_id"] for entry in objects)
     kept = rows[:, 5] >= threshold
-    right, wrong = (_count(rows[kept & chosen, 0].tolist()) for chosen in (correct, ~correct))
-    near = _count(rows[np.abs(rows[:, 5] - threshold) <= DOUBT, 0].tolist())
+    right, wrong = (Counter(rows[kept & chosen, 0].tolist()) for chosen in (correct, ~correct))
+    near = Counter(rows[np.abs(rows[:, 5] - threshold) <= DOUBT, 0].tolist())
     outcomes = []
     for number in scorer.image_ids:
-        count, hits, errors = there.get(number, 0), right.get(number, 0), wrong.get(number, 0)
+        count, hits, errors = there[number], right[number], wrong[number]
         f1 = 2 * hits / (count + hits + errors) if count + errors else 1.0
         file_name = names[number] or f"image {number}"
-        outcomes.append(ImageOutcome(number, file_name, count, count - hits, errors, near.get(number, 0), f1))
+        outcomes.append(ImageOutcome(number, file_name, count, count - hits, errors, near[number], f1))
     return outcomes
 
 
@@ -265,11 +266,6 @@ def _labels(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in sorted(candidates, key=lambda row: (-row["dt_score"], row["dt_id"]))
     ]
-
-
-def _count(values: Iterable[int]) -> dict[int, int]:
-    numbers, counts = np.unique(np.fromiter(values, np.int64), return_counts=True)
-    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
 def _known(value: float) -> float | None:

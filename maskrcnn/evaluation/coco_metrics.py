@@ -2,27 +2,23 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import hotcoco
 import numpy as np
-from pycocotools import mask as pycocotools_mask
 from tqdm import tqdm
 
 from maskrcnn.config import Config
-from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.data.coco.ground_truth import load_ground_truth
 from maskrcnn.errors import UserError
-from maskrcnn.imaging.mask_paste import RLE
+from maskrcnn.imaging.mask_paste import RLE, coco_mask
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Model, predict_batches
 from maskrcnn.runtime.distribution import Devices
 
 Metrics = dict[str, Any]
-
-coco_mask: Any = pycocotools_mask  # its type stubs name a private class
 
 # the order of COCOeval.stats
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -121,7 +117,7 @@ class CocoScorer:
             masks: Any = self._rles if kind == "segm" else None
             detections = truth.load_res(self.rows, segmentation=masks)
         if self._rles and kind == "segm":  # small, medium and large by the area of the mask, not of its box
-            areas = np.array([_mask_area(rle) for rle in self._rles])
+            areas = np.array([coco_mask.area(rle) for rle in self._rles], np.float64)
             detections.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
         evaluation: Any = hotcoco.COCOeval(truth, detections, kind)
         evaluation.params.imgIds = sorted(self._image_ids)
@@ -185,42 +181,6 @@ def format_metrics(metrics: Metrics, *, max_classes: int = 20) -> str:
             lines.append(f"{name:<{width}}  {_format(values['bbox_AP']):>6}  {_format(values['segm_AP']):>7}")
     lines.append(f"\n{metrics['images']} image{'' if metrics['images'] == 1 else 's'}")
     return "\n".join(lines)
-
-
-def ground_truth_detections(annotation_file: str | Path) -> Iterator[tuple[int, Detections]]:
-    """Yields each image id with its ground truth as detections of score 1; crowds are skipped.
-
-    Raises:
-        UserError: the file is missing or is not COCO JSON.
-    """
-    content = load_ground_truth(Path(annotation_file))
-    categories = index_categories({category["id"]: category["name"] for category in content["categories"]})
-    index = {category.id: category.index for category in categories}
-    of_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        if not annotation["iscrowd"] and annotation["category_id"] in index:
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
-    for image in content["images"]:
-        objects = of_image.get(image["id"], [])
-        boxes = np.array([a["bbox"] for a in objects], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        classes = np.array([index[a["category_id"]] for a in objects], np.int32)
-        rles = [a["segmentation"] for a in objects]
-        size = int(image["height"]), int(image["width"])
-        scores = np.ones(len(objects), np.float32)
-        yield int(image["id"]), Detections(boxes.astype(np.float32), classes, scores, rles, size, categories)
-
-
-def evaluate_ground_truth(annotation_file: str | Path) -> Metrics:
-    """Returns the metrics of the ground truth compared with itself, which are 1.0 wherever there is an object."""
-    scorer = CocoScorer(annotation_file)
-    for image_id, detections in ground_truth_detections(annotation_file):
-        scorer.add(image_id, detections)
-    return scorer.metrics()
-
-
-def _mask_area(rle: RLE) -> float:
-    return float(coco_mask.area(rle))
 
 
 def _known(value: float) -> float | None:

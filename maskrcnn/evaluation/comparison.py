@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -180,17 +181,11 @@ def _compare_metrics(runs: Sequence[Run], kind: str, bootstrap: int) -> dict[str
 def _differing_settings(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     rows = []
     for path in typed_fields.field_paths(Config):
-        values = [_setting(run.config, path) if run.config else "unknown" for run in runs]
+        values = [attrgetter(path)(run.config) if run.config else "unknown" for run in runs]
+        values = [list(value) if isinstance(value, tuple) else value for value in values]
         if any(value != values[0] for value in values) and path != "categories":
             rows.append((path.removeprefix("model."), values))
     return rows
-
-
-def _setting(config: Config, path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
-        value = getattr(value, name)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def format_comparison(comparison: Comparison) -> str:

@@ -104,13 +104,7 @@ def check_categories(categories: Sequence[Category], config: Config, subject: st
 
 
 def check_same_images(path: Path, content: dict[str, Any], split: Split, num_images: int | None = None) -> None:
-    """Refuses annotations of other images than those of a split, which have the same ids by chance.
-
-    Args:
-        path: the annotation file.
-        content: its parsed content.
-        split: the images that are predicted.
-        num_images: check only the first N of them; None checks all.
+    """Refuses a file's annotations of other images than the first N of a split, which have the same ids by chance.
 
     Raises:
         UserError: the first image that is missing, or has another name or size.

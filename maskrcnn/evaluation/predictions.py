@@ -1,6 +1,5 @@
 """The detections of an evaluation as a file of COCO results, from which runs are compared."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from maskrcnn.evaluation.coco_metrics import CocoScorer
 from maskrcnn.imaging.mask_paste import RLE
 from maskrcnn.inference.detections import Detections
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import writing_list
 
 
 def sibling(metrics_file: Path, name: str, suffix: str) -> Path:
@@ -27,29 +26,26 @@ def sibling(metrics_file: Path, name: str, suffix: str) -> Path:
 
 def write_predictions(scorer: CocoScorer, path: Path) -> None:
     """Writes the detections of a scorer as COCO results."""
-    names = {category["id"]: json.dumps(category["name"]) for category in scorer.ground_truth["categories"]}
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        separator = "["
-        for (image_id, x, y, width, height, score, category), rle in zip(
-            scorer.rows.tolist(), scorer.rles, strict=True
-        ):
-            counts = rle["counts"].decode("ascii").replace("\\", "\\\\")
-            file.write(
-                f'{separator}\n{{"image_id": {int(image_id)}, "category_id": {int(category)}, '
-                f'"category_name": {names[int(category)]}, "bbox": [{x:.9g}, {y:.9g}, {width:.9g}, {height:.9g}], '
-                f'"score": {score:.9g}, "segmentation": {{"size": {list(rle["size"])}, "counts": "{counts}"}}}}'
+    names = {category["id"]: category["name"] for category in scorer.ground_truth["categories"]}
+    with writing_list(path) as add:
+        for (image_id, *place, category), rle in zip(scorer.rows.tolist(), scorer.rles, strict=True):
+            *bbox, score = (float(f"{value:.9g}") for value in place)  # as exact as float32
+            add(
+                {
+                    "image_id": int(image_id),
+                    "category_id": int(category),
+                    "category_name": names[int(category)],
+                    "bbox": bbox,
+                    "score": score,
+                    "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+                }
             )
-            separator = ","
-        file.write("[]\n" if separator == "[" else "\n]\n")
 
 
 def read_predictions(path: Path, scorer: CocoScorer, image_ids: Sequence[int] | None = None) -> None:
     """Adds the detections in a file of COCO results to a scorer.
 
-    Args:
-        path: the file.
-        scorer: of the ground truth.
-        image_ids: the images that were predicted, of which some may have no detection; None means all of them.
+    The images that were predicted, of which some may have no detection, are ``image_ids``; None means all of them.
 
     Raises:
         UserError: the file cannot be read, is not a list of COCO results with masks, or has other images or categories.

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from maskrcnn.config import BoxHeadConfig
 from maskrcnn.export.boxes import clip, decode, is_larger
-from maskrcnn.export.folding import FoldedWeights
+from maskrcnn.export.folding import FoldedWeights, convolution
 from maskrcnn.export.graph import Graph, Value
-from maskrcnn.export.layers import convolution
 from maskrcnn.export.nms import Suppression, suppress
 from maskrcnn.export.roi_align import Pooled
 from maskrcnn.export.rpn import Proposals
@@ -61,13 +60,7 @@ def detect(
 ) -> Detections:
     """Boxes above the score threshold after suppression within each class; Mask R-CNN, Sec. 3.1.
 
-    Args:
-        graph: gets the nodes.
-        outputs: class logits and deltas of the proposals.
-        proposals: the RoIs.
-        image_sizes: [B, 2] height and width in px, to which boxes are clipped.
-        config: of the box head.
-        num_classes: C, with the background.
+    They come from the outputs of `box_head`, and are clipped to image_sizes [B, 2], height and width in px.
     """
     logits, deltas = outputs
     foreground, pairs = num_classes - 1, proposals.count * (num_classes - 1)

@@ -76,14 +76,7 @@ def compare_outputs(
     """Pairs the detections of one image, each with the nearest of its class.
 
     Detections may swap places where their scores are equal but for rounding, and one whose score is that close to the
-    lowest that is kept may be missing.
-
-    Args:
-        image: its name.
-        live: the live model's outputs for it, as `MaskRCNN` returns them without the batch dimension.
-        exported: those of the file.
-        score_threshold: of detections.
-        tolerance: what is close.
+    lowest that is kept may be missing. Outputs are those of `MaskRCNN` without the batch dimension.
     """
     first, second = np.nonzero(live["valid"])[0], np.nonzero(exported["valid"])[0]
     boxes = live["boxes"][first]  # [K, 4]
@@ -123,17 +116,9 @@ def check_file(
     images: Sequence[tuple[str, NDArray[np.uint8]]],
     tolerance: Tolerance,
 ) -> list[Difference]:
-    """Runs the file beside the live model: on images, on gray noise, and on a canvas without any image.
+    """The differences of a file and the live model: in images, in gray noise, and on a canvas without any image.
 
-    Args:
-        exported: the file.
-        live: the model that it was made of, in float32.
-        config: of the model.
-        images: names and RGB pixels [h, w, 3]; without any, drawn shapes are taken.
-        tolerance: the largest differences that pass.
-
-    Returns:
-        The differences in each image.
+    The images are names and RGB pixels [h, w, 3]; without any, drawn shapes are taken.
 
     Raises:
         UserError: outputs of another shape or type.
@@ -199,19 +184,14 @@ def _compare_cases(
     for i, case in enumerate(cases):
         outputs = live.predict_on_batch({"images": images[i : i + 1], "image_sizes": image_sizes[i : i + 1]})
         mine = {name: np.asarray(value)[0] for name, value in outputs.items()}
-        forms = [{name: (value.shape, value.dtype) for name, value in one.items()} for one in (mine, _row(theirs, i))]
+        its = {name: value[i] for name, value in theirs.items()}
+        forms = [{name: (value.shape, value.dtype) for name, value in one.items()} for one in (mine, its)]
         if forms[0] != forms[1]:
             raise UserError(f"{exported.path.name}: its outputs are {forms[1]}, the live model's {forms[0]}")
         height, width = images.shape[1:3]
         name = f"{case.name}, {height}x{width}"
-        differences.append(
-            compare_outputs(name, mine, _row(theirs, i), score_threshold=score_threshold, tolerance=tolerance)
-        )
+        differences.append(compare_outputs(name, mine, its, score_threshold=score_threshold, tolerance=tolerance))
     return differences
-
-
-def _row(outputs: Outputs, index: int) -> Outputs:
-    return {name: value[index] for name, value in outputs.items()}
 
 
 def _canvases(exported: ExportedModel, config: Config) -> list[tuple[int, int]]:

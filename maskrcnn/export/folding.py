@@ -1,4 +1,4 @@
-"""The model's weights in ONNX's layout, batch norms folded into the convolutions before them."""
+"""The model's weights in ONNX's layout, batch norms folded into the convolutions before them, and these layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.errors import UserError
+from maskrcnn.export.graph import Graph, Value
 
 Array = NDArray[Any]
 
 
 class FoldedWeights:
-    """Weights by the names of `maskrcnn.weights.variables.model_variables`; keeps track of those that were read.
-
-    Args:
-        values: all variables of a model.
-        epsilon: of its batch norms.
-    """
+    """Weights by the names of `maskrcnn.weights.variables.model_variables`; keeps track of those that were read."""
 
     def __init__(self, values: Mapping[str, Array], epsilon: float) -> None:
         self._values = values
@@ -67,6 +63,16 @@ class FoldedWeights:
             raise UserError(f"the model has no weight {name}; only models with a ResNet of the config can be exported")
         self._read.add(name)
         return np.asarray(self._values[name], np.float32)
+
+
+def convolution(
+    graph: Graph, weights: FoldedWeights, x: Value, layer: str, *, strides: int = 1, relu: bool = False
+) -> Value:
+    """A `ConvNorm`: padded by ``kernel_size // 2`` on all sides, its batch norm folded in; x is [B, C, H, W]."""
+    kernel, bias = weights.convolution(layer)
+    side = kernel.shape[-1]
+    x = graph("Conv", x, kernel, bias, name=layer, strides=[strides] * 2, pads=[side // 2] * 4, kernel_shape=[side] * 2)
+    return graph("Relu", x) if relu else x
 
 
 def _oihw(kernel: Array) -> Array:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from maskrcnn.export.folding import FoldedWeights
+from maskrcnn.export.folding import FoldedWeights, convolution
 from maskrcnn.export.graph import Graph, Value
-from maskrcnn.export.layers import convolution
 
 FIRST_LEVEL = 2
 

@@ -1,6 +1,6 @@
 """ONNX graphs written node by node: an expression such as ``(x - mean) * scale`` adds the nodes that compute it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,10 @@ OPSET = 17  # ONNX Runtime's CPU provider has no RoiAlign of opset 22
 IR_VERSION = 8  # of the release that brought opset 17, so that older runtimes read the file
 
 
+def _operator(name: str) -> Callable[["Value", Any], "Value"]:
+    return lambda value, other: value.graph(name, value, other)
+
+
 @dataclass(frozen=True, eq=False)
 class Value:
     """A tensor of the graph. Operators take other values, NumPy arrays and scalars."""
@@ -19,42 +23,22 @@ class Value:
     graph: "Graph"
     name: str
 
-    def __add__(self, other: Any) -> "Value":
-        return self.graph("Add", self, other)
-
-    def __sub__(self, other: Any) -> "Value":
-        return self.graph("Sub", self, other)
-
-    def __mul__(self, other: Any) -> "Value":
-        return self.graph("Mul", self, other)
-
-    def __truediv__(self, other: Any) -> "Value":
-        return self.graph("Div", self, other)
-
-    def __floordiv__(self, other: Any) -> "Value":
-        return self.graph("Div", self, other)  # of integers that are not negative
-
-    def __mod__(self, other: Any) -> "Value":
-        return self.graph("Mod", self, other)
-
-    def __and__(self, other: "Value") -> "Value":
-        return self.graph("And", self, other)
-
-    def __lt__(self, other: Any) -> "Value":
-        return self.graph("Less", self, other)
-
-    def __gt__(self, other: Any) -> "Value":
-        return self.graph("Greater", self, other)
-
-    def __ge__(self, other: Any) -> "Value":
-        return self.graph("GreaterOrEqual", self, other)
+    __add__ = _operator("Add")
+    __sub__ = _operator("Sub")
+    __mul__ = _operator("Mul")
+    __truediv__ = _operator("Div")
+    __floordiv__ = _operator("Div")  # of integers that are not negative
+    __mod__ = _operator("Mod")
+    __and__ = _operator("And")
+    __lt__ = _operator("Less")
+    __gt__ = _operator("Greater")
+    __ge__ = _operator("GreaterOrEqual")
 
 
 class Graph:
     """Nodes and constants in the order in which they were added.
 
-    Args:
-        static: the sizes of tensors must not depend on their data, but for the survivors of a suppression.
+    Where it is ``static``, no tensor's size depends on data, but for that of the survivors of a suppression.
     """
 
     def __init__(self, *, static: bool = False) -> None:

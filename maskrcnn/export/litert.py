@@ -10,22 +10,20 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maskrcnn.config import Config
 from maskrcnn.export.metadata import describe
+from maskrcnn.export.options import ExportOptions
 from maskrcnn.export.with_tensorflow import write_with_tensorflow
 from maskrcnn.imaging.canvas import canvas_size
 from maskrcnn.inference.exported import LITERT_METADATA_FILE
+from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime.compiler import tracing_without_xla
-from maskrcnn.weights.variables import model_variables
-
-if TYPE_CHECKING:
-    from maskrcnn.export.options import ExportOptions
-    from maskrcnn.model import MaskRCNN
+from maskrcnn.weights.variables import variable_values
 
 
-def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions") -> None:
+def write(model: MaskRCNN, config: Config, path: Path, options: ExportOptions) -> None:
     """Writes the file, not checked yet."""
     image = config.model.image
     canvases = {options.size} if options.size else {canvas_size(1, 1, image), canvas_size(2, 1, image)}
@@ -33,7 +31,7 @@ def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions
 
 
 def convert(
-    model: "MaskRCNN", config: Config, path: Path, batch: int, canvases: Sequence[Sequence[int]], half: bool
+    model: MaskRCNN, config: Config, path: Path, batch: int, canvases: Sequence[Sequence[int]], half: bool
 ) -> None:
     """Writes the file under the TensorFlow backend, for canvases (height, width)."""
     import tensorflow as tf
@@ -59,6 +57,6 @@ def convert(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         path.write_bytes(converter.convert())
-    described = describe(config, {name: variable.numpy() for name, variable in model_variables(model).items()})
+    described = describe(config, variable_values(model))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(LITERT_METADATA_FILE, json.dumps({**described, "precision": "float16" if half else "float32"}))

@@ -1,20 +1,17 @@
 """OpenVINO's files, made of an ONNX file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 import openvino
 
 from maskrcnn.config import Config
 from maskrcnn.export import onnx_file
-
-if TYPE_CHECKING:
-    from maskrcnn.export.options import ExportOptions
-    from maskrcnn.model import MaskRCNN
+from maskrcnn.export.options import ExportOptions
+from maskrcnn.model import MaskRCNN
 
 
-def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions") -> None:
+def write(model: MaskRCNN, config: Config, path: Path, options: ExportOptions) -> None:
     """Writes ``path`` (.xml) and its weights (.bin beside it), not checked yet."""
     onnx_path = path.with_suffix(".onnx")
     onnx_file.write(model, config, onnx_path, options)

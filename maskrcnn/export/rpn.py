@@ -6,10 +6,9 @@ import numpy as np
 
 from maskrcnn.config import AnchorConfig, RPNConfig
 from maskrcnn.export.boxes import clip, decode, is_larger
-from maskrcnn.export.folding import FoldedWeights
+from maskrcnn.export.folding import FoldedWeights, convolution
 from maskrcnn.export.fpn import FIRST_LEVEL
 from maskrcnn.export.graph import Graph, Value
-from maskrcnn.export.layers import convolution
 from maskrcnn.export.nms import Suppression, suppress
 from maskrcnn.ops.anchors import base_anchors
 

@@ -6,28 +6,28 @@ It is traced from the live model without XLA, which TensorFlow Serving's CPU bui
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maskrcnn.config import Config, ImageConfig
+from maskrcnn.data.loader.transforms import decode_image, resize_to_canvas
 from maskrcnn.export.metadata import describe
+from maskrcnn.export.options import ExportOptions
 from maskrcnn.export.with_tensorflow import write_with_tensorflow
+from maskrcnn.imaging.canvas import canvas_size
 from maskrcnn.inference.exported import METADATA_FILE
+from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime.compiler import tracing_without_xla
-from maskrcnn.weights.variables import model_variables
-
-if TYPE_CHECKING:
-    from maskrcnn.export.options import ExportOptions
-    from maskrcnn.model import MaskRCNN
+from maskrcnn.weights.variables import variable_values
 
 InputSize = Sequence[int | None]  # B, H, W; None is any number
 
 
-def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions") -> None:
+def write(model: MaskRCNN, config: Config, path: Path, options: ExportOptions) -> None:
     """Writes a folder that needs TensorFlow only, not checked yet."""
     write_with_tensorflow(save_traced, model, config, path, (options.batch, *(options.size or (None, None))))
 
 
-def save_traced(model: "MaskRCNN", config: Config, path: Path, size: InputSize) -> None:
+def save_traced(model: MaskRCNN, config: Config, path: Path, size: InputSize) -> None:
     """Writes the folder, which must not exist, under the TensorFlow backend."""
     import tensorflow as tf
 
@@ -49,17 +49,13 @@ def save_traced(model: "MaskRCNN", config: Config, path: Path, size: InputSize) 
         signatures = {"serving_default": detect.get_concrete_function()}
         signatures["encoded"] = detect_encoded.get_concrete_function()
         tf.saved_model.save(module, str(path), signatures)
-    weights = {name: variable.numpy() for name, variable in model_variables(model).items()}
     (path / METADATA_FILE).parent.mkdir()
-    (path / METADATA_FILE).write_text(json.dumps(describe(config, weights), indent=2), encoding="utf-8")
+    (path / METADATA_FILE).write_text(json.dumps(describe(config, variable_values(model)), indent=2), encoding="utf-8")
 
 
-def _detect_encoded(model: "MaskRCNN", encoded: Any, config: ImageConfig) -> dict[str, Any]:
+def _detect_encoded(model: MaskRCNN, encoded: Any, config: ImageConfig) -> dict[str, Any]:
     """The detections in one file, without a batch dimension: boxes [D, 4] in px of the image, whose size is added."""
     import tensorflow as tf
-
-    from maskrcnn.data.loader.transforms import decode_image, resize_to_canvas
-    from maskrcnn.imaging.canvas import canvas_size
 
     image = decode_image(encoded)
     original = tf.shape(image)[:2]

@@ -7,23 +7,20 @@ https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
 from maskrcnn.config import Config
 from maskrcnn.errors import UserError
 from maskrcnn.export.onnx_file import onnx_file
+from maskrcnn.export.options import ExportOptions
 from maskrcnn.imaging.canvas import canvas_size
-
-if TYPE_CHECKING:
-    from maskrcnn.export.options import ExportOptions
-    from maskrcnn.model import MaskRCNN
+from maskrcnn.model import MaskRCNN
 
 MAX_TOP_K = 3840  # TensorRT's limit
 
 
-def write(model: "MaskRCNN", config: Config, path: Path, options: "ExportOptions") -> None:
+def write(model: MaskRCNN, config: Config, path: Path, options: ExportOptions) -> None:
     """Writes the file, not checked yet.
 
     Raises:

@@ -55,8 +55,8 @@ def prepare(image: NDArray[np.uint8], config: ImageConfig) -> Prepared:
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resizes [H, W, 3] to [*size, 3]: bilinear, half-pixel centers, no antialiasing, rounded to whole values."""
-    row, next_row, along_y = _sample_points(image.shape[0], size[0])
-    column, next_column, along_x = _sample_points(image.shape[1], size[1])
+    row, next_row, along_y = sample_points(0, size[0], size[0], image.shape[0])
+    column, next_column, along_x = sample_points(0, size[1], size[1], image.shape[1])
     above, below = image[row], image[next_row]  # [h, W, 3]
     across = along_x[:, None]
     upper = above[:, column] * (1 - across) + above[:, next_column] * across  # [h, w, 3]
@@ -64,9 +64,11 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return np.rint(upper + (lower - upper) * along_y[:, None, None]).astype(np.uint8)
 
 
-def _sample_points(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """The two neighbors among ``old`` pixels of each of ``new`` pixels, and the weight of the second."""
-    source = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
-    source = np.clip(source, 0, old - 1)
+def sample_points(
+    start: int, stop: int, length: int, side: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """The two neighbors of pixels start..stop-1 of ``length`` among ``side`` others, and the weight of the second."""
+    source = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * np.float32(side / length) - np.float32(0.5)
+    source = np.clip(source, 0, side - 1)
     first = source.astype(np.intp)
-    return first, np.minimum(first + 1, old - 1), source - first.astype(np.float32)
+    return first, np.minimum(first + 1, side - 1), source - first.astype(np.float32)

@@ -44,10 +44,7 @@ def color_of(number: int) -> Color:
 def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, scale: float = 1.0) -> Image.Image:
     """Draws instances onto a copy of an RGB image [H, W, 3], large ones first, so that small ones stay visible.
 
-    Args:
-        image: the pixels to draw on.
-        instances: the objects, in any order.
-        scale: enlargement of the image, but not of lines and letters.
+    The image is enlarged by ``scale``, but not lines and letters.
     """
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)
@@ -104,7 +101,7 @@ def _tint(
     canvas: NDArray[np.float32], mask: NDArray[np.bool_], origin: tuple[int, int], color: Color, line: int
 ) -> None:
     """Blends the color into the canvas [H, W, 3] under the mask and draws the mask's contour, in place."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return
     inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -126,11 +123,10 @@ def _erode(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 def _draw_boxes(drawing: Image.Image, instances: Sequence[Instance], scale: float, line: int) -> None:
     layer = Image.new("RGBA", drawing.size)
     pen = ImageDraw.Draw(layer)
-    right, bottom = drawing.width - 1, drawing.height - 1
+    limits = [drawing.width - 1, drawing.height - 1] * 2
     for instance in instances:
-        x1, y1, x2, y2 = (float(value) * scale for value in instance.box)
-        corners = [min(max(x1, 0), right), min(max(y1, 0), bottom), min(max(x2, 0), right), min(max(y2, 0), bottom)]
-        corners = [corners[0], corners[1], max(corners[0], corners[2]), max(corners[1], corners[3])]
+        x1, y1, x2, y2 = np.clip([float(value) * scale for value in instance.box], 0, limits).tolist()
+        corners = [x1, y1, max(x1, x2), max(y1, y2)]
         pen.rectangle(corners, outline=(*instance.color, round(255 * BOX_OPACITY)), width=line)
     drawing.alpha_composite(layer)
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as pycocotools_mask
 
+from maskrcnn.imaging.canvas import sample_points
+
 Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels; x2 and y2 are exclusive
 RLE = dict[str, Any]  # COCO's {"size": [height, width], "counts": bytes}
 
@@ -23,25 +25,12 @@ THRESHOLD = 0.5  # torchvision's and COCO's usual choice
 def paste_probabilities(
     mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.float32], Rectangle]:
-    """Stretches a square mask over its box and crops it to the image.
-
-    Args:
-        mask: [M, M] probabilities.
-        box: [4] xyxy in pixels of the image.
-        height: height of the image, px.
-        width: width of the image, px.
+    """Stretches a square mask [M, M] over its box [4], and crops it to an image of this height and width, px.
 
     Returns:
-        [h, w] probabilities and the rectangle that they cover; h or w is 0 if the box lies outside the image.
+        Probabilities [h, w], column by column in memory like run-length codes, and the rectangle that they cover; h or
+        w is 0 if the box lies outside the image.
     """
-    columns, place = _paste_columns(mask, box, height, width)
-    return np.ascontiguousarray(columns.T), place
-
-
-def _paste_columns(
-    mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
-) -> tuple[NDArray[np.float32], Rectangle]:
-    """The result of `paste_probabilities`, transposed [w, h]: run-length codes go column by column."""
     side = mask.shape[0] + 2 * PADDING
     padded = np.zeros((side, side), np.float32)
     padded[PADDING:-PADDING, PADDING:-PADDING] = mask.T
@@ -51,8 +40,8 @@ def _paste_columns(
     if right <= left or bottom <= top:
         return np.zeros((0, 0), np.float32), (0, 0, 0, 0)
     # torchvision counts the corner pixels: x2 - x1 + 1 columns
-    column, next_column, along_x = _sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), side)
-    row, next_row, along_y = _sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), side)
+    column, next_column, along_x = sample_points(left - x1, right - x1, max(x2 - x1 + 1, 1), side)
+    row, next_row, along_y = sample_points(top - y1, bottom - y1, max(y2 - y1 + 1, 1), side)
     along_x = along_x[:, None]
     stretched = padded.take(column, 0) * (1 - along_x)  # [w, M + 2]
     stretched += padded.take(next_column, 0) * along_x
@@ -61,39 +50,19 @@ def _paste_columns(
     below = stretched.take(next_row, 1)
     below *= along_y
     crop += below
-    return crop, (left, top, right, bottom)
-
-
-def paste_mask(
-    mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
-) -> tuple[NDArray[np.bool_], Rectangle]:
-    """The result of `paste_probabilities`, thresholded: [h, w] bool and the rectangle that it covers."""
-    crop, place = paste_probabilities(mask, box, height, width)
-    return crop >= THRESHOLD, place
+    return crop.T, (left, top, right, bottom)
 
 
 def encode_crop(crop: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
-    """The COCO run-length code of an image that is empty outside ``crop``, computed without that image.
-
-    Args:
-        crop: [h, w] bool.
-        place: the rectangle of the image that ``crop`` covers.
-        height: height of the image, px.
-        width: width of the image, px.
-    """
-    return _encode_columns(crop.T, place, height, width)
-
-
-def _encode_columns(columns: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
-    """The result of `encode_crop` for a transposed crop [w, h]."""
+    """The run-length code of an image that is empty outside ``crop`` [h, w] at ``place``, made without that image."""
+    columns = crop.T  # [w, h]
     left, top = place[:2]
     # runs go down the columns; an empty pixel above each column and after the last one ends every run in its column
     stride = columns.shape[1] + 1
     bordered = np.zeros(columns.shape[0] * stride + 1, np.bool_)
     bordered[:-1].reshape(-1, stride)[:, 1:] = columns
-    change = np.flatnonzero(
-        bordered[1:] != bordered[:-1]
-    )  # where a run starts or ends, counting the pixel above each column
+    # where a run starts or ends, counting the pixel above each column
+    change = np.flatnonzero(bordered[1:] != bordered[:-1])
     positions = change + (change // stride) * (height - stride) + (left * height + top)
     if columns.shape[1] == height:  # a run that reaches the foot of a column and one that starts the next are one
         joined = np.flatnonzero(positions[1:] == positions[:-1])
@@ -108,8 +77,8 @@ def paste_and_encode(masks: NDArray[np.float32], boxes: NDArray[np.float32], hei
     """The run-length codes of masks [K, M, M] in boxes [K, 4] of an image."""
     codes = []
     for mask, box in zip(masks, boxes, strict=True):
-        columns, place = _paste_columns(mask, box, height, width)
-        codes.append(_encode_columns(columns >= THRESHOLD, place, height, width))
+        crop, place = paste_probabilities(mask, box, height, width)
+        codes.append(encode_crop(crop >= THRESHOLD, place, height, width))
     return codes
 
 
@@ -131,14 +100,3 @@ def _expand(box: NDArray[np.float32], scale: float) -> Rectangle:
     x1, y1 = (int(value) for value in center - half)
     x2, y2 = (int(value) for value in center + half)
     return x1, y1, x2, y2
-
-
-def _sample_points(
-    start: int, stop: int, length: int, side: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """The two neighbors of pixels start..stop-1 of ``length`` among ``side`` mask pixels, and the second's weight."""
-    scale = np.float32(side / length)
-    source = (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    source = np.maximum(source, 0)
-    first = np.minimum(source.astype(np.intp), side - 1)
-    return first, np.minimum(first + 1, side - 1), source - first.astype(np.float32)

@@ -217,6 +217,15 @@ def collect(objects: Sequence[Object], image_size: tuple[int, int], categories: 
     )
 
 
+def together(found: Sequence[Detections]) -> tuple[NDArray[np.intp], NDArray, NDArray, NDArray, list[RLE]]:
+    """All detections of several: [K] which of these each is of, boxes [K, 4], classes [K], scores [K] and masks [K]."""
+    number = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    boxes, classes, scores = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("boxes", "classes", "scores")
+    )
+    return number, boxes, classes, scores, [rle for one in found for rle in one.rles]
+
+
 def read_source(image: ImageSource) -> NDArray[np.uint8]:
     """Returns RGB pixels [H, W, 3] of an image file, a Pillow image, or an array.
 
@@ -253,11 +262,8 @@ def to_original(
 ) -> Detections:
     """Converts the model's outputs for one image to detections in that image's own pixels.
 
-    Args:
-        outputs: boxes [D, 4] in canvas pixels, classes [D], scores [D], masks [D, M, M], valid [D].
-        image_size: height and width of the image on the canvas.
-        original_size: height and width of the image itself.
-        categories: the categories of the classes.
+    The outputs are boxes [D, 4] in canvas pixels, classes [D], scores [D], masks [D, M, M] and valid [D]; the sizes,
+    height and width, are those of the image on the canvas and of the image itself.
     """
     valid = np.asarray(outputs["valid"], bool)
     height, width = (int(side) for side in original_size)

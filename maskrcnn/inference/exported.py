@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, first_line
 from maskrcnn.inference.detections import Outputs
 from maskrcnn.inference.predictor import Predictor
 from maskrcnn.input_files import MAX_DOCUMENT_BYTES, open_regular, parse_json, read_bytes
@@ -65,7 +65,7 @@ class ExportedModel:
         except UserError:
             raise
         except Exception as error:  # each runtime has its own
-            raise UserError(f"{self.path}: cannot be run ({_first_line(error)}); export the model again") from error
+            raise UserError(f"{self.path}: cannot be run ({first_line(error)}); export the model again") from error
         return outputs
 
 
@@ -94,7 +94,7 @@ def load_exported(path: str | Path, *, threads: int | None = None) -> Predictor:
     except Exception as error:  # each runtime has its own
         if isinstance(error.__cause__, ImportError):  # the runtime is not installed
             raise
-        reason = _first_line(error)
+        reason = first_line(error)
         raise UserError(f"{path}: not written by `maskrcnn export`, or damaged ({reason}); export it again") from error
     try:
         return Predictor(model, Config.from_dict(parse_json(model.metadata["config"])))
@@ -243,7 +243,3 @@ def _wrong_canvas(path: Path, taken: str, needed: tuple[int, ...]) -> UserError:
     return UserError(
         f"{path}: takes images on {taken}, and this one needs {height}x{width}; export the model again, for that --size"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

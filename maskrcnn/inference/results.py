@@ -27,14 +27,7 @@ def infer_inputs(
     views: Views | None = None,
     video: VideoOptions | None = None,
 ) -> list[str]:
-    """Predicts images in batches, then videos.
-
-    Args:
-        predictor: the model and its config, which has the batch size.
-        inputs: see `find_inputs`.
-        saving: how and where the detections are written; ``image_id`` counts images, then frames, from 1.
-        views: whether images are cut into tiles or augmented; None is neither.
-        video: how videos are predicted.
+    """Predicts images in batches, then videos; ``image_id`` counts images, then frames, from 1.
 
     Returns:
         A line for each input that could not be read, and for each video with broken frames.
@@ -73,17 +66,13 @@ def _infer_images(
     predictor: Predictor, files: Sequence[str], names: Sequence[str], add: Writer, views: Views, folder: Path
 ) -> tuple[int, list[str]]:
     """The number of images predicted, and a line for each that could not be read."""
-    problems: list[str] = []
+    problems: dict[int, str] = {}
     originals: dict[int, Pixels] = {}  # images that are being predicted
 
     def read() -> Iterator[tuple[int, Pixels]]:
-        for image_id, file in enumerate(files, start=1):
-            try:
-                originals[image_id] = open_source(local_file(file, folder), tiled=views.tile is not None)
-            except UserError as error:
-                problems.append(str(error))
-                continue
-            yield image_id, originals[image_id]
+        for image_id, image in open_images(enumerate(files, start=1), folder, views, problems):
+            originals[image_id] = image
+            yield image_id, image
 
     count = 0
     for image_id, detections in tqdm(
@@ -92,7 +81,20 @@ def _infer_images(
         image = originals.pop(image_id)
         add(Item(image_id, names[image_id - 1], files[image_id - 1], detections, lambda image=image: image))
         count += 1
-    return count, problems
+    return count, list(problems.values())
+
+
+def open_images(
+    files: Iterable[tuple[int, str]], folder: Path, views: Views, problems: dict[int, str]
+) -> Iterator[tuple[int, Pixels]]:
+    """Yields numbered images, those of addresses by way of ``folder``; ``problems`` gets what cannot be read."""
+    for image_id, file in files:
+        try:
+            image = open_source(local_file(file, folder), tiled=views.tile is not None)
+        except UserError as error:
+            problems[image_id] = str(error)
+        else:
+            yield image_id, image
 
 
 def infer_batches(

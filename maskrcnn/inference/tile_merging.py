@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskrcnn.imaging.mask_paste import RLE, Rectangle, encode_crop
 from maskrcnn.imaging.rle_crop import bounding, decode_crop, mask_place
-from maskrcnn.inference.detections import Detections, Object, collect
+from maskrcnn.inference.detections import Detections, Object, collect, together
 
 if TYPE_CHECKING:
     from maskrcnn.inference.views import Views
@@ -99,14 +99,9 @@ def _shows(looks: Sequence[Tile], box: NDArray[np.float32], image_size: tuple[in
 def merge_tiles(
     tiles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int], looks: int = 0
 ) -> Detections:
-    """The detections of an image from those of its tiles; of a single tile they are its own.
+    """The detections of an image from those in its tiles, in the pixels of each; of a single tile they are its own.
 
-    Args:
-        tiles: of one size.
-        found: the detections in each tile, in its pixels.
-        image_size: height and width of the image, px.
-        looks: how many of the tiles, at the end, are `second_looks`. What is cut in all others and not found there is
-            no object.
+    The last ``looks`` tiles are `second_looks`: what is cut in all others and not found there is no object.
     """
     if len(tiles) == 1:
         return found[0]
@@ -139,15 +134,11 @@ def _gather(
     rectangles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int], looks: int = 0
 ) -> Pieces:
     tiles = np.array(rectangles, np.int64)
-    tile = np.repeat(np.arange(len(tiles)), [len(one) for one in found])
-    boxes, classes, scores = (
-        np.concatenate([getattr(one, name) for one in found]) for name in ("boxes", "classes", "scores")
-    )
+    tile, boxes, classes, scores, rles = together(found)
     boxes = (boxes + tiles[tile][:, [0, 1, 0, 1]]).astype(np.float32)
     margin = np.maximum(EDGE * (tiles[0, 2] - tiles[0, 0]), 2)
     inner = np.column_stack([tiles[:, :2] > 0, tiles[:, 2:] < image_size[::-1]])  # the sides that are seams
     cut = ((np.abs(boxes - tiles[tile]) <= margin) & inner[tile]).any(axis=1)
-    rles = [rle for one in found for rle in one.rles]
     kept = np.flatnonzero(~cut | (tile < len(tiles) - looks))  # what a second look cuts, other tiles have seen
     return Pieces(tiles, tile[kept], boxes[kept], classes[kept], scores[kept], [rles[k] for k in kept], cut[kept])
 

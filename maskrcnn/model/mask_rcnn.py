@@ -17,9 +17,9 @@ from maskrcnn.model.mask_head import MaskHead
 from maskrcnn.model.rpn import RPN
 from maskrcnn.model.structures import Pyramid, Targets
 from maskrcnn.ops.typing import Float, Number, Tensor
-from maskrcnn.runtime import backend
+from maskrcnn.runtime import backend, compiler
 
-LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
+LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss", "l2_loss")
 
 
 @keras.saving.register_keras_serializable("maskrcnn")
@@ -32,8 +32,8 @@ class MaskRCNN(keras.Model):
     padding last.
 
     Called with ``training=True`` the same dict also holds the ground truth, ``boxes, classes, masks, mask_regions,
-    valid`` (see `Targets`), and the five losses are returned. ``compile(optimizer=...)`` needs no loss: ``fit`` adds
-    them up. H and W are multiples of 32.
+    valid`` (see `Targets`), and the five losses and the weight decay are returned. ``compile(optimizer=...)`` needs no
+    loss: ``fit`` adds them up. H and W are multiples of 32.
 
     Args:
         config: the architecture and recipe; the number of classes comes from its categories.
@@ -52,7 +52,7 @@ class MaskRCNN(keras.Model):
         self.box_head = BoxHead(model, config.num_classes, dtype=dtype, name="box_head")
         self.mask_head = MaskHead(model, config.num_classes, dtype=dtype, name="mask_head")
         self.seed_generator = keras.random.SeedGenerator(config.train.seed)
-        self.loss_trackers = {name: keras.metrics.Mean(name) for name in (*LOSSES, "l2_loss")}
+        self.loss_trackers = {name: keras.metrics.Mean(name) for name in LOSSES}
         self.build()
 
     def build(self, input_shape=None) -> None:
@@ -68,7 +68,7 @@ class MaskRCNN(keras.Model):
     def detect(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The detections of a batch; Mask R-CNN, Sec. 3.1, "Inference"."""
         image_sizes = ops.cast(inputs["image_sizes"], "float32")
-        pyramid = self.pyramid(inputs["images"], image_sizes)  # [P2, .., P6]
+        pyramid = self.fpn(self.features(inputs["images"], image_sizes))  # [P2, .., P6]
 
         anchors = self.rpn(pyramid)  # objectness [B, A], deltas [B, A, 4] on each level
         proposals = self.rpn.propose(anchors, image_sizes, training=False)  # boxes [B, N, 4]
@@ -78,10 +78,14 @@ class MaskRCNN(keras.Model):
         return {**detections._asdict(), "masks": masks}
 
     def forward_train(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The five losses of a batch; Mask R-CNN, Sec. 3.1, "Training"."""
+        """The five losses of a batch and the weight decay; Mask R-CNN, Sec. 3.1, "Training"."""
         targets = Targets(*(inputs[name] for name in Targets._fields))
         image_sizes = ops.cast(inputs["image_sizes"], "float32")
-        pyramid = self.pyramid(inputs["images"], image_sizes, training=True)  # [P2, .., P6]
+        *lower, c5 = self.features(inputs["images"], image_sizes, training=True)  # C2, C3, C4; C5
+        l2 = l2_loss(self.trainable_variables, self.config.train.l2_weight_decay)
+        # Its gradients, as large as the weights, wait for those of FPN and heads: TensorFlow would begin with them.
+        l2, c5 = compiler.with_gradient_dependency(l2, c5)
+        pyramid = self.fpn([*lower, c5], training=True)  # [P2, .., P6]
 
         anchors = self.rpn(pyramid)  # objectness [B, A], deltas [B, A, 4] on each level
         rpn_losses = self.rpn.losses(anchors, targets, seed=self.seed_generator)
@@ -90,20 +94,18 @@ class MaskRCNN(keras.Model):
         logits, deltas = self.box_head(pyramid, rois.boxes, training=True)  # [B, S, C], [B, S, C, 4]
         box_losses = self.box_head.losses(logits, deltas, rois, targets)
         mask_loss = self.mask_head.losses(pyramid, rois.first(self.box_head.config.max_positives), targets)
-        return dict(zip(LOSSES, (*rpn_losses, *box_losses, mask_loss), strict=True))
+        return dict(zip(LOSSES, (*rpn_losses, *box_losses, mask_loss, l2), strict=True))
 
-    def pyramid(
+    def features(
         self, images: Number[Tensor, "B H W 3"], image_sizes: Float[Tensor, "B 2"], training: bool = False
     ) -> Pyramid:
-        """Images -> [P2, .., P6], P_l: [B, H / 2^l, W / 2^l, channels]."""
+        """Images -> [C2, .., C5], C_l: [B, H / 2^l, W / 2^l, channels]."""
         images = normalize(images, image_sizes, self.config.model.image)
-        features = self.resnet(images, training=training)  # [C2, .., C5]; its layers cast to their own precision
-        return self.fpn(features, training=training)
+        return self.resnet(images, training=training)  # its layers cast to their own precision
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """L = L_rpn_class + L_rpn_box + L_class + L_box + L_mask, plus the weight decay."""
-        losses: dict[str, Tensor] = dict(y_pred or {})
-        losses["l2_loss"] = l2_loss(self.trainable_variables, self.config.train.l2_weight_decay)
+        losses: dict[str, Tensor] = y_pred or {}
         for name, value in losses.items():
             self.loss_trackers[name].update_state(value)
         return backend.scale_loss_by_replicas(sum(losses.values()))

@@ -11,11 +11,13 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskrcnn.data.loader.transforms import decode
 from maskrcnn.data.records.split import Split
+from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.evaluation.analysis import Analysis
 from maskrcnn.evaluation.coco_metrics import CocoScorer
+from maskrcnn.imaging.draw import Instance, color_of
 from maskrcnn.imaging.mask_paste import RLE, decode_rles
-from maskrcnn.reports.contact_sheet import read_instances
 
 MAX_SIDE = 512  # px of the longer side of a thumbnail
 QUALITY = 78  # of its JPEG
@@ -55,13 +57,46 @@ def read_images(split: Split, image_ids: Iterable[int]) -> Iterator[tuple[int, N
             yield image_id, read_instances(split, positions[image_id])[0]
 
 
+def read_instances(split: Split, position: int) -> tuple[NDArray[np.uint8], list[Instance]]:
+    """Reads an image of a split, RGB [H, W, 3], with its objects, but not its crowds."""
+    categories = {category.index: category for category in split.categories}
+    example = decode(
+        RecordReader(split.index.files).read(split.index.spans[position]),
+        category_ids=[category.id for category in split.categories],
+        class_indices=list(categories),
+        max_instances=max(int(split.index.objects[position]), 1),
+    )
+    image = example["image"].numpy()
+    objects = zip(example["boxes"].numpy(), example["classes"].numpy(), example["masks"].numpy(), strict=True)
+    instances = [
+        Instance(box, spread_mask(mask, box, *image.shape[:2]), categories[number].name, color_of(number))
+        for box, number, mask in objects
+    ]
+    return image, instances
+
+
+def spread_mask(mask: NDArray[np.uint8], box: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
+    """Resizes a mask [M, M] to its box in an image [height, width], by nearest neighbor."""
+    inside, nearest = [], []
+    for low, high, side, count in ((box[1], box[3], height, len(mask)), (box[0], box[2], width, mask.shape[1])):
+        pixel = np.floor((np.arange(side) + 0.5 - low) / (high - low) * count).astype(int)
+        inside.append((pixel >= 0) & (pixel < count))
+        nearest.append(pixel.clip(0, count - 1))
+    return mask[np.ix_(*nearest)].astype(bool) & np.outer(*inside)
+
+
+def jpeg_uri(image: Image.Image, *, quality: int) -> str:
+    """An image as the data URI of a JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def thumbnail(image: NDArray[np.uint8]) -> tuple[str, float]:
     """An RGB image as a data URI, and the scale at which it is shown."""
     scale = min(MAX_SIDE / max(image.shape[:2]), 1.0)
     size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
-    buffer = io.BytesIO()
-    Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", scale
+    return jpeg_uri(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), quality=QUALITY), scale
 
 
 def outlines(scorer: CocoScorer, analysis: Analysis, image_ids: Iterable[int]) -> dict[int, list[tuple[RLE, Outline]]]:

@@ -18,6 +18,7 @@ from maskrcnn.runtime.extras import import_extra
 BACKENDS = ("tensorflow", "jax")  # also the extras that install them
 logger = logging.getLogger(__name__)
 
+# Keras' dtype policies of the config's precisions
 POLICIES = {"float32": "float32", "tf32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
 
@@ -90,11 +91,6 @@ def active_backend() -> str:
     return keras.backend.backend()
 
 
-def precision_policy(precision: str) -> str:
-    """The Keras dtype policy of ``float32``, ``tf32``, ``float16`` or ``bfloat16``."""
-    return POLICIES[precision]
-
-
 def set_precision(precision: str) -> None:
     """Sets the dtype policy of the layers built from now on, and the precision of float32 products on a GPU.
 
@@ -102,7 +98,7 @@ def set_precision(precision: str) -> None:
     """
     import keras
 
-    keras.config.set_dtype_policy(precision_policy(precision))
+    keras.config.set_dtype_policy(POLICIES[precision])
     if active_backend() == "jax":
         import jax
 

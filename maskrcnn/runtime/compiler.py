@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,6 +28,31 @@ def with_control_dependency(value: Any, other: Any) -> Any:
 
     with tf.control_dependencies([other]):
         return tf.identity(value)
+
+
+def with_gradient_dependency(value: Any, other: Any) -> tuple[Any, Any]:
+    """Both values; in the backward pass the gradient of the first is delayed until that of the second is computed."""
+    if active_backend() != "tensorflow":
+        return value, other
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def both(value: Any, other: Any) -> tuple[tuple[Any, Any], Callable[..., tuple[Any, Any]]]:
+        def gradients(of_value: Any, of_other: Any) -> tuple[Any, Any]:
+            return with_control_dependency(of_value, of_other), of_other
+
+        return (tf.identity(value), tf.identity(other)), gradients
+
+    return both(value, other)
+
+
+def after(value: Any) -> AbstractContextManager[None]:
+    """A context whose operations wait until ``value`` is computed (see `with_control_dependency`)."""
+    if active_backend() != "tensorflow":
+        return nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies([value])
 
 
 def sequential_map(function: Callable[[Any], Any], count: Any) -> Any:
@@ -81,8 +106,7 @@ _plainly = ContextVar("plainly", default=False)
 def tracing_without_xla(*, plainly: bool = False) -> Iterator[None]:
     """Lets `compiled_by_xla` leave functions as they are, for files that run where XLA may be missing.
 
-    Args:
-        plainly: so does `ops.fast` with what is only there for speed, for runtimes without its loops and branches.
+    ``plainly``, so does `ops.fast` with what is only there for speed, for runtimes without its loops and branches.
     """
     tokens = [(variable, variable.set(value)) for variable, value in ((_without_xla, True), (_plainly, plainly))]
     try:

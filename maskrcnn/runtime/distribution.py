@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, first_line
 from maskrcnn.runtime import backend, compiler
 from maskrcnn.runtime.environment import check_processes
 from maskrcnn.runtime.replicated import BatchPredictor, JAXBatchPredictor, TensorFlowBatchPredictor
@@ -206,10 +206,9 @@ def _initialize_jax(coordinator: str | None, num_processes: int | None, process_
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the processes of the run cannot be connected ({reason}); start all of them with the same --coordinator "
-            "and --num_processes"
+            f"the processes of the run cannot be connected ({first_line(error)}); start all of them with the same "
+            "--coordinator and --num_processes"
         ) from error
 
 
@@ -245,7 +244,7 @@ def _tensorflow_devices(slurm: bool) -> Devices:
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
         except (ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = first_line(error)[:200]
             raise UserError(f"the processes of the run cannot be connected ({reason}); check TF_CONFIG") from error
         resolver = strategy.cluster_resolver
         processes = len(resolver.cluster_spec().as_dict().get("worker", [""]))

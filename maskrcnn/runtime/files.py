@@ -4,12 +4,14 @@ import contextlib
 import errno
 import glob
 import importlib
+import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from maskrcnn.errors import UserError
 
@@ -47,7 +49,8 @@ def replacing(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
             process = TEMPORARY.match(stale.name)
             if process and not _is_alive(int(process[1])):
                 stale.unlink(missing_ok=True)
-        temporary = temporary_name(path)
+        # `remove_stale` knows it by its name; the suffixes are the same, since Keras and Pillow go by them
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
         try:
             yield temporary
             os.replace(temporary, path)
@@ -55,10 +58,25 @@ def replacing(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def temporary_name(path: Path) -> Path:
-    """The path to which this process writes a new ``path``; `remove_stale` recognizes it by its name."""
-    # with the same suffixes, by which Keras and Pillow choose the format
-    return path.with_name(f".{os.getpid()}.{path.name}")
+@contextlib.contextmanager
+def writing_list(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that writes an item of a list in JSON; the file appears at the end, see `replacing`."""
+    separator = "["
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+
+        def add(item: Any) -> None:
+            nonlocal separator
+            file.write(f"{separator}\n{json.dumps(item)}")
+            separator = ","
+
+        yield add
+        file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def remove_stale(directory: Path) -> None:

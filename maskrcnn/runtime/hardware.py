@@ -134,7 +134,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_bytes": machine_memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := installed_version(name))},
         "commit": commit(),
     }
 
@@ -194,10 +194,8 @@ def sums_int8_exactly() -> bool:
 def mixed_precision(gpus: int | None = None) -> str:
     """The precision that ``--amp`` means: float16 on a GPU; on a CPU bfloat16 if it computes in it, else float32.
 
-    TensorFlow's gradients of a convolution in float16 take a CPU some 200 times as long as in float32.
-
-    Args:
-        gpus: the number asked for; None is all.
+    TensorFlow's gradients of a convolution in float16 take a CPU some 200 times as long as in float32. ``gpus`` is the
+    number asked for; None is all.
     """
     if gpus != 0 and installed_gpus() != 0:
         return "float16"
@@ -223,7 +221,8 @@ def describe_processor(fields: dict[str, str] | None = None) -> str:
     return f"{name} {model}".strip()
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from maskrcnn.config import TrainConfig
+from maskrcnn.runtime import compiler
 from maskrcnn.runtime.keras_patches import moving_averages
 
 
@@ -24,7 +25,19 @@ def make_optimizer(
     }
     if config.optimizer == "adam":
         return keras.optimizers.Adam(**settings)
-    return keras.optimizers.SGD(momentum=config.momentum, **settings)
+    return LeanSGD(momentum=config.momentum, name="sgd", **settings)
+
+
+class LeanSGD(keras.optimizers.SGD):
+    """Keras' SGD, whose update waits for the gradient.
+
+    TensorFlow would multiply all momentum values by the momentum at the beginning of a step, and hold the products, as
+    large as the weights, until the gradients are there.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: D102
+        with compiler.after(gradient):
+            super().update_step(gradient, variable, learning_rate)
 
 
 @contextlib.contextmanager

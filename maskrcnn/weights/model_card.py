@@ -15,7 +15,12 @@ LIMITS = (
     "could be harmed."
 )
 CARD = """---
-{head}
+library_name: keras
+pipeline_tag: image-segmentation
+tags:
+- mask-rcnn
+- instance-segmentation
+license: {license_id}
 ---
 
 # {title}
@@ -76,16 +81,8 @@ def model_card(repository: str, config: Config, model_dir: Path, text: CardText)
     """
     metrics = _metrics(model_dir)
     names = [category.name for category in config.categories]
-    head = [
-        "library_name: keras",
-        "pipeline_tag: image-segmentation",
-        "tags:",
-        "- mask-rcnn",
-        "- instance-segmentation",
-    ]
-    head.append(f"license: {text.license or 'other'}")
     return CARD.format(
-        head="\n".join(head),
+        license_id=text.license or "other",
         title=_plain(repository.partition("/")[2]),
         backbone=_plain(config.model.backbone.name or f"ResNet-{config.model.backbone.depth}-FPN"),
         picture=f"![Detections of this model]({PICTURE_FILE})\n\n" if text.picture else "",

@@ -10,7 +10,7 @@ import numpy as np
 from keras.backend import standardize_dtype
 
 from maskrcnn.config import Config
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, first_line
 from maskrcnn.input_files import as_path, open_regular
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runtime import backend, compiler
@@ -101,8 +101,7 @@ def load_weights(model: Any, path: Path) -> None:
             _check_store(store, size)
         model.load_weights(path)
     except Exception as error:  # a damaged file can fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: damaged, or weights of another architecture ({reason})") from error
+        raise UserError(f"{path}: damaged, or weights of another architecture ({first_line(error)})") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -18,16 +18,12 @@ Tensors = Mapping[str, Array]  # name -> tensor, in the publisher's layout
 Rules = tuple[tuple[str, str], ...]
 
 FIRST_DENSE = "box_head/dense1/kernel"  # its input is the flattened RoI features
+POOL_SIZE = 7  # their side, with all publishers
 STAGES = range(2, 6)  # C2..C5 and P2..P5
 LISTED = 12  # tensors that an error names; the others are counted
 
 CONVOLUTION_LEAVES = {"weight": "kernel", "bias": "bias"}
-NORM_LEAVES = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
+NORM_LEAVES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 KERAS_LEAVES = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
 
 
@@ -47,32 +43,22 @@ class ConvertedTensor(NamedTuple):
     value: Array
 
 
+def _numbered(theirs: str, ours: str, first: int, their_first: int = 0) -> Rules:
+    """Rules for four layers that the publisher numbers from ``their_first`` and we from ``first``; # is the number."""
+    return tuple((theirs.replace("#", str(their_first + i)), ours.replace("#", str(first + i))) for i in range(4))
+
+
 def torchvision_resnet(prefix: str) -> Rules:
     """Rules for torchvision's ResNet, whose names start with ``prefix`` (an expression)."""
-    rules = [(rf"{prefix}conv1", "resnet/stem/conv"), (rf"{prefix}bn1", "resnet/stem/norm")]
-    for stage in STAGES:
-        layer, block = rf"{prefix}layer{stage - 1}\.(\d+)\.", rf"resnet/c{stage}_block\1_"
-        rules += [
-            (rf"{layer}conv(\d)", rf"{block}conv\2/conv"),
-            (rf"{layer}bn(\d)", rf"{block}conv\2/norm"),
-            (rf"{layer}downsample\.0", rf"{block}shortcut/conv"),
-            (rf"{layer}downsample\.1", rf"{block}shortcut/norm"),
-        ]
-    return tuple(rules)
-
-
-def _torchvision_fpn() -> Rules:
-    rules = []
-    for level in STAGES:
-        for theirs, ours in (("inner", "lateral"), ("layer", "output")):
-            block = rf"backbone\.fpn\.{theirs}_blocks\.{level - 2}"
-            rules += [(rf"{block}(?:\.0)?", f"fpn/{ours}{level}/conv"), (rf"{block}\.1", f"fpn/{ours}{level}/norm")]
-    return tuple(rules)
-
-
-def _numbered(expression: str, ours: str, count: int) -> Rules:
-    """Rules for layers that the publisher numbers from 0 and we from 1; ``#`` stands for the number."""
-    return tuple((expression.replace("#", str(i)), ours.replace("#", str(i + 1))) for i in range(count))
+    layer, block = rf"{prefix}layer#\.(\d+)\.", r"resnet/c#_block\1_"
+    return (
+        (rf"{prefix}conv1", "resnet/stem/conv"),
+        (rf"{prefix}bn1", "resnet/stem/norm"),
+        *_numbered(rf"{layer}conv(\d)", rf"{block}conv\2/conv", 2, 1),
+        *_numbered(rf"{layer}bn(\d)", rf"{block}conv\2/norm", 2, 1),
+        *_numbered(rf"{layer}downsample\.0", rf"{block}shortcut/conv", 2, 1),
+        *_numbered(rf"{layer}downsample\.1", rf"{block}shortcut/norm", 2, 1),
+    )
 
 
 # torchvision counts the batches that a batch norm was trained on; frozen batch norms have no such tensor.
@@ -82,20 +68,23 @@ _BATCH_COUNTERS = r".*\.num_batches_tracked"
 TORCHVISION = Naming(
     modules=(
         *torchvision_resnet(r"backbone\.body\."),
-        *_torchvision_fpn(),
+        *_numbered(r"backbone\.fpn\.inner_blocks\.#(?:\.0)?", "fpn/lateral#/conv", 2),
+        *_numbered(r"backbone\.fpn\.inner_blocks\.#\.1", "fpn/lateral#/norm", 2),
+        *_numbered(r"backbone\.fpn\.layer_blocks\.#(?:\.0)?", "fpn/output#/conv", 2),
+        *_numbered(r"backbone\.fpn\.layer_blocks\.#\.1", "fpn/output#/norm", 2),
         (r"rpn\.head\.conv(?:\.0\.0)?", "rpn/conv1/conv"),
         (r"rpn\.head\.conv\.1\.0", "rpn/conv2/conv"),
         (r"rpn\.head\.cls_logits", "rpn/objectness/conv"),
         (r"rpn\.head\.bbox_pred", "rpn/deltas/conv"),
         (r"roi_heads\.box_head\.fc6", "box_head/dense1"),
         (r"roi_heads\.box_head\.fc7", "box_head/dense2"),
-        *_numbered(r"roi_heads\.box_head\.#\.0", "box_head/conv#/conv", 4),
-        *_numbered(r"roi_heads\.box_head\.#\.1", "box_head/conv#/norm", 4),
+        *_numbered(r"roi_heads\.box_head\.#\.0", "box_head/conv#/conv", 1),
+        *_numbered(r"roi_heads\.box_head\.#\.1", "box_head/conv#/norm", 1),
         (r"roi_heads\.box_head\.5", "box_head/dense1"),
         (r"roi_heads\.box_predictor\.cls_score", "box_head/classes"),
         (r"roi_heads\.box_predictor\.bbox_pred", "box_head/deltas"),
-        *_numbered(r"roi_heads\.mask_head\.#\.0", "mask_head/conv#/conv", 4),
-        *_numbered(r"roi_heads\.mask_head\.#\.1", "mask_head/conv#/norm", 4),
+        *_numbered(r"roi_heads\.mask_head\.#\.0", "mask_head/conv#/conv", 1),
+        *_numbered(r"roi_heads\.mask_head\.#\.1", "mask_head/conv#/norm", 1),
         (r"roi_heads\.mask_head\.mask_fcn(\d)", r"mask_head/conv\1/conv"),
         (r"roi_heads\.mask_predictor\.conv5_mask", "mask_head/upsample"),
         (r"roi_heads\.mask_predictor\.mask_fcn_logits", "mask_head/masks"),
@@ -109,57 +98,29 @@ TORCHVISION_RESNET = Naming(
 )
 
 
-def _nvidia_modules() -> Rules:
-    rules = [("resnet50/conv2d/conv2d", "resnet/stem/conv"), ("resnet50/conv2d/BatchNorm", "resnet/stem/norm")]
-    for stage in STAGES:
-        block, ours = rf"resnet50/btlnck_block_{stage - 2}_(\d+)/", rf"resnet/c{stage}_block\1_"
-        rules += [
-            (rf"{block}bottleneck_(\d)/conv2d", rf"{ours}conv\2/conv"),
-            (rf"{block}bottleneck_(\d)/BatchNorm", rf"{ours}conv\2/norm"),
-            (rf"{block}shortcut/conv2d/conv2d", f"{ours}shortcut/conv"),
-            (rf"{block}shortcut/conv2d/BatchNorm", f"{ours}shortcut/norm"),
-        ]
-    return tuple(rules)
-
-
 # ResNet-50 v1.5 of NVIDIA's classifiers for TensorFlow 1 (rn50_tf_amp_ckpt)
 NVIDIA_RESNET = Naming(
-    modules=_nvidia_modules(),
+    modules=(
+        ("resnet50/conv2d/conv2d", "resnet/stem/conv"),
+        ("resnet50/conv2d/BatchNorm", "resnet/stem/norm"),
+        *_numbered(r"resnet50/btlnck_block_#_(\d+)/bottleneck_(\d)/conv2d", r"resnet/c#_block\1_conv\2/conv", 2),
+        *_numbered(r"resnet50/btlnck_block_#_(\d+)/bottleneck_(\d)/BatchNorm", r"resnet/c#_block\1_conv\2/norm", 2),
+        *_numbered(r"resnet50/btlnck_block_#_(\d+)/shortcut/conv2d/conv2d", r"resnet/c#_block\1_shortcut/conv", 2),
+        *_numbered(r"resnet50/btlnck_block_#_(\d+)/shortcut/conv2d/BatchNorm", r"resnet/c#_block\1_shortcut/norm", 2),
+    ),
     # the classifier, the state of the optimizer and of the loss scale
     ignored=(r"(?!resnet50/(conv2d|btlnck_block_)).*", r".*/(Momentum|ExponentialMovingAverage)\w*"),
     is_keras=True,
 )
 
 
-def _detectron2_modules() -> Rules:
-    body = r"backbone\.bottom_up\."
-    rules = [(rf"{body}stem\.conv1", "resnet/stem/conv"), (rf"{body}stem\.conv1\.norm", "resnet/stem/norm")]
-    for stage in STAGES:
-        block, ours = rf"{body}res{stage}\.(\d+)\.", rf"resnet/c{stage}_block\1_"
-        for layer in ("conv1", "conv2", "conv3", "shortcut"):
-            rules += [(rf"{block}{layer}", f"{ours}{layer}/conv"), (rf"{block}{layer}\.norm", f"{ours}{layer}/norm")]
-        rules += [
-            (rf"backbone\.fpn_lateral{stage}", f"fpn/lateral{stage}/conv"),
-            (rf"backbone\.fpn_output{stage}", f"fpn/output{stage}/conv"),
-        ]
-    return tuple(rules)
-
-
-def _background_first(rows: Array) -> Array:
-    return np.roll(rows, 1, axis=0)
-
-
-def _background_deltas(rows: Array) -> Array:
-    return np.concatenate([np.zeros_like(rows[:4]), rows])
-
-
-def _background_mask(rows: Array) -> Array:
-    return np.concatenate([np.zeros_like(rows[:1]), rows])
-
-
 DETECTRON2 = Naming(
     modules=(
-        *_detectron2_modules(),
+        (r"backbone\.bottom_up\.stem\.conv1", "resnet/stem/conv"),
+        (r"backbone\.bottom_up\.stem\.conv1\.norm", "resnet/stem/norm"),
+        (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.(conv[1-3]|shortcut)", r"resnet/c\1_block\2_\3/conv"),
+        (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.(conv[1-3]|shortcut)\.norm", r"resnet/c\1_block\2_\3/norm"),
+        (r"backbone\.fpn_(lateral|output)([2-5])", r"fpn/\1\2/conv"),
         (r"proposal_generator\.rpn_head\.conv", "rpn/conv1/conv"),
         (r"proposal_generator\.rpn_head\.objectness_logits", "rpn/objectness/conv"),
         (r"proposal_generator\.rpn_head\.anchor_deltas", "rpn/deltas/conv"),
@@ -174,21 +135,15 @@ DETECTRON2 = Naming(
     ignored=(r"proposal_generator\.anchor_generator\.cell_anchors\.\d", "pixel_mean", "pixel_std"),
     # Detectron2 has the background last among the classes, and no deltas and mask for it.
     class_rows={
-        "box_head/classes": _background_first,
-        "box_head/deltas": _background_deltas,
-        "mask_head/masks": _background_mask,
+        "box_head/classes": lambda rows: np.roll(rows, 1, axis=0),
+        "box_head/deltas": lambda rows: np.concatenate([np.zeros_like(rows[:4]), rows]),
+        "mask_head/masks": lambda rows: np.concatenate([np.zeros_like(rows[:1]), rows]),
     },
 )
 
 
-def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) -> dict[str, ConvertedTensor]:
-    """Renames tensors and converts them to Keras' layout.
-
-    Args:
-        tensors: all tensors of the file.
-        naming: the publisher's conventions.
-        path: names the file in errors.
-        pool_size: side of the RoI features that the first dense layer reads.
+def convert(tensors: Tensors, naming: Naming, *, path: Any) -> dict[str, ConvertedTensor]:
+    """Renames all tensors of a file, which ``path`` names in errors, and converts them to Keras' layout.
 
     Raises:
         UserError: a tensor that no rule covers, or two tensors for one variable.
@@ -207,7 +162,7 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
         else:
             reorder = naming.class_rows.get(target.rpartition("/")[0])
             rows = value if reorder is None or value.ndim == 0 else reorder(value)
-            layout = rows if naming.is_keras else _our_layout(target, rows, pool_size)
+            layout = rows if naming.is_keras else _our_layout(target, rows)
             converted[target] = ConvertedTensor(source, layout)
     if unknown:
         raise UserError(f"{path}: {len(unknown)} tensors are unknown: {listed(unknown)}")
@@ -217,12 +172,7 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any, pool_size: int = 7) 
 def check_balance(
     converted: Mapping[str, ConvertedTensor], shapes: Mapping[str, tuple[int, ...]], *, path: Any
 ) -> None:
-    """Checks that there is exactly one tensor of the right shape for each variable.
-
-    Args:
-        converted: the result of `convert`.
-        shapes: the shapes of the variables to set.
-        path: names the file in errors.
+    """Checks that there is exactly one of the tensors, which are those of `convert`, of each variable's shape.
 
     Raises:
         UserError: tensors are missing, unused or of the wrong shape.
@@ -261,7 +211,7 @@ def _rename(source: str, naming: Naming) -> str | None:
     return None
 
 
-def _our_layout(target: str, value: Array, pool_size: int) -> Array:
+def _our_layout(target: str, value: Array) -> Array:
     """Transposes PyTorch's (out, in, height, width) to Keras' (height, width, in, out).
 
     The same permutation turns a transposed convolution's (in, out, height, width) into (height, width, out, in). The
@@ -269,7 +219,7 @@ def _our_layout(target: str, value: Array, pool_size: int) -> Array:
     """
     if not target.endswith("/kernel"):
         return value
-    if target == FIRST_DENSE and value.ndim == 2 and value.shape[1] % pool_size**2 == 0:
-        maps = value.reshape(value.shape[0], -1, pool_size, pool_size)
+    if target == FIRST_DENSE and value.ndim == 2 and value.shape[1] % POOL_SIZE**2 == 0:
+        maps = value.reshape(value.shape[0], -1, POOL_SIZE, POOL_SIZE)
         return maps.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from maskrcnn.weights.formats.checkpoint_files import read_tensors
 from maskrcnn.weights.importing import BACKBONE_FILE, categories_of
 from maskrcnn.weights.published import find_weights
 from maskrcnn.weights.rules import ConvertedTensor, listed
-from maskrcnn.weights.variables import assign, backbone_variables, model_variables
+from maskrcnn.weights.variables import assign, backbone_variables, model_variables, variable_values
 
 Array = NDArray[Any]
 
@@ -67,13 +68,6 @@ class Transfer(NamedTuple):
     mapped: int  # classes with the weights of the class of the same name
     new: int  # classes that start with random weights
     note: str = ""
-
-
-class SourceModel(NamedTuple):
-    """The weights of a whole model."""
-
-    values: dict[str, Array]  # by variable name
-    categories: tuple[Category, ...]
 
 
 def load_backbone(model: MaskRCNN, path: str | Path) -> None:
@@ -152,18 +146,18 @@ def load_whole(model: MaskRCNN, path: str | Path) -> list[Transfer]:
         UserError: nothing there, or another architecture. No variable has changed then.
     """
     path = find_weights(path)
-    source = _read_source(path, model.config)
+    source, categories = _read_source(path, model.config)
     variables = model_variables(model)
-    mapping = _map_classes(source.categories, model.config.categories)
+    mapping = _map_classes(categories, model.config.categories)
     values = {}
     for name, variable in variables.items():
         layer = name.rpartition("/")[0]
-        value = source.values.get(name)
+        value = source.get(name)
         if value is not None and layer in CLASS_LAYERS and mapping is not None:
             value = _map_rows(value, np.asarray(ops.convert_to_numpy(variable)), mapping, CLASS_LAYERS[layer])
         if value is not None:
             values[name] = ConvertedTensor(name, value)
-    extra = {name: ConvertedTensor(name, value) for name, value in source.values.items() if name not in variables}
+    extra = {name: ConvertedTensor(name, value) for name, value in source.items() if name not in variables}
     assign(variables, {**values, **extra}, path=path)
     return _report(variables, mapping, model.config.categories)
 
@@ -182,18 +176,17 @@ def _copy_backbone(source: MaskRCNN, model: MaskRCNN, path: Path) -> None:
     model.resnet.set_weights(values)
 
 
-def _read_source(path: Path, config: Config) -> SourceModel:
+def _read_source(path: Path, config: Config) -> tuple[dict[str, Array], tuple[Category, ...]]:
+    """The weights of a whole model by the variables' names, and its categories."""
     if path.is_dir():
         model, saved = model_folder.load_model(path)
         _check_settings(saved, config, path, WHOLE_SETTINGS)
-        values = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in model_variables(model).items()}
-        return SourceModel(values, saved.categories)
+        return variable_values(model), saved.categories
     checkpoint = read_checkpoint(read_tensors(path), path)
     if not checkpoint.num_classes:
         raise UserError(f"{path}: a backbone, not a whole model; give it as --backbone_checkpoint")
     _check_settings(checkpoint.config, config, path, WHOLE_SETTINGS)
-    categories = categories_of(checkpoint) or ()
-    return SourceModel({name: tensor.value for name, tensor in checkpoint.tensors.items()}, categories)
+    return {name: tensor.value for name, tensor in checkpoint.tensors.items()}, categories_of(checkpoint) or ()
 
 
 def _check_settings(theirs: Config, config: Config, path: Path, fields: tuple[str, ...]) -> None:
@@ -202,19 +195,11 @@ def _check_settings(theirs: Config, config: Config, path: Path, fields: tuple[st
     Raises:
         UserError: the model's config differs from that of the weights.
     """
-    different = [
-        f"{name}={_text(_field(theirs, name))}" for name in fields if _field(config, name) != _field(theirs, name)
-    ]
+    needed = {name: attrgetter(name)(theirs.model) for name in fields}
+    different = [f"{name}={_text(value)}" for name, value in needed.items() if attrgetter(name)(config.model) != value]
     if different:
         remedy = " ".join(f"--set {setting}" for setting in different)
         raise UserError(f"{path}: these weights need other settings; add {remedy}")
-
-
-def _field(config: Config, path: str) -> Any:
-    value: Any = config.model
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
 from maskrcnn.model import MaskRCNN
 from maskrcnn.weights.rules import ConvertedTensor, check_balance
 
@@ -21,6 +25,11 @@ def model_variables(model: MaskRCNN) -> dict[str, Any]:
 def backbone_variables(model: MaskRCNN) -> dict[str, Any]:
     """The backbone's variables by name."""
     return {f"resnet/{variable.path}": variable for variable in model.resnet.variables}
+
+
+def variable_values(model: MaskRCNN) -> dict[str, NDArray[Any]]:
+    """The values of `model_variables`, by name."""
+    return {name: np.asarray(ops.convert_to_numpy(variable)) for name, variable in model_variables(model).items()}
 
 
 def assign(variables: Mapping[str, Any], converted: Mapping[str, ConvertedTensor], *, path: Any) -> None:

@@ -36,7 +36,7 @@ def test_what_is_missing_is_a_problem(monkeypatch, capsys):
             raise PackageNotFoundError
         return "1"
 
-    monkeypatch.setattr("maskrcnn.cli.doctor.version", version)
+    monkeypatch.setattr("maskrcnn.runtime.hardware.version", version)
     monkeypatch.setattr("maskrcnn.cli.doctor.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("maskrcnn.cli.doctor.LOW_DISK", 1 << 80)
     assert main(["doctor"]) == 1

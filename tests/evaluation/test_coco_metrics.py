@@ -13,11 +13,10 @@ from maskrcnn.errors import UserError
 from maskrcnn.evaluation.coco_metrics import (
     CocoScorer,
     evaluate,
-    evaluate_ground_truth,
     format_metrics,
-    ground_truth_detections,
 )
 from maskrcnn.inference.detections import Detections
+from tests.ground_truth import evaluate_ground_truth, ground_truth_detections
 from tests.parity.cocoeval_oracle import differences, random_dataset
 
 HEIGHT, WIDTH = 100, 120

@@ -30,13 +30,14 @@ from maskrcnn.data.records.tfrecord import RecordReader
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
-from maskrcnn.evaluation.coco_metrics import CocoScorer, ground_truth_detections
+from maskrcnn.evaluation.coco_metrics import CocoScorer
 from maskrcnn.evaluation.eval_split import open_eval_split
 from maskrcnn.imaging.canvas import resized_size
 from maskrcnn.imaging.read import load_image
 from maskrcnn.inference.inputs import find_inputs
 from maskrcnn.inference.predictor import Predictor
 from tests.fuzz.attacks import BROKEN_FILES, HOSTILE, RAW, Attack, Log, Silent, mutated
+from tests.ground_truth import ground_truth_detections
 
 HEIGHT, WIDTH, IMAGES, OBJECTS = 24, 32, 4, 4
 SMALL = {"image.min_side": 64, "image.max_side": 64}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from maskrcnn.imaging.mask_paste import decode_rles, encode_crop, paste_and_encode, paste_mask, paste_probabilities
+from maskrcnn.imaging.mask_paste import THRESHOLD, decode_rles, encode_crop, paste_and_encode, paste_probabilities
 
 GOLDENS = Path(__file__).parents[1] / "fixtures" / "goldens"
 
@@ -30,18 +30,18 @@ def test_masks_of_a_whole_image_equal_torchvision_bit_for_bit() -> None:
 
 def test_a_full_mask_fills_its_box_by_hand() -> None:
     # box 28 px wide at 10: grown by 30/28 to 9..39, so one pixel is a mask pixel plus 1/30; the middle is all ones
-    crop, place = paste_mask(np.ones((28, 28), np.float32), np.array([10, 20, 38, 48], np.float32), 100, 100)
+    crop, place = paste_probabilities(np.ones((28, 28), np.float32), np.array([10, 20, 38, 48], np.float32), 100, 100)
     assert place == (9, 19, 40, 50)
     assert crop.shape == (31, 31)
-    assert crop[2:-2, 2:-2].all()
-    assert not crop[0].any()
-    assert not crop[:, -1].any()
+    assert (crop[2:-2, 2:-2] >= THRESHOLD).all()
+    assert (crop[0] < THRESHOLD).all()
+    assert (crop[:, -1] < THRESHOLD).all()
 
 
 @pytest.mark.parametrize("box", [(-60, 10, -40, 20), (200, 10, 220, 20), (10, 300, 20, 310), (5, -50, 9, -20)])
 def test_a_box_beside_the_image_gives_an_empty_mask(box: tuple[float, ...]) -> None:
     mask = np.ones((28, 28), np.float32)
-    crop, _ = paste_mask(mask, np.array(box, np.float32), 90, 120)
+    crop, _ = paste_probabilities(mask, np.array(box, np.float32), 90, 120)
     assert crop.size == 0
     (code,) = paste_and_encode(mask[None], np.array([box], np.float32), 90, 120)
     assert coco_mask.area(code) == 0
@@ -49,10 +49,10 @@ def test_a_box_beside_the_image_gives_an_empty_mask(box: tuple[float, ...]) -> N
 
 
 def test_only_the_part_inside_the_image_is_computed() -> None:
-    crop, place = paste_mask(np.ones((28, 28), np.float32), np.array([-1e5, -1e5, 1e5, 1e5], np.float32), 7, 9)
+    crop, place = paste_probabilities(np.ones((28, 28), np.float32), np.array([-1e5, -1e5, 1e5, 1e5], np.float32), 7, 9)
     assert place == (0, 0, 9, 7)
     assert crop.shape == (7, 9)
-    assert crop.all()
+    assert (crop >= THRESHOLD).all()
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_mask_head_gives_the_same_results_on_a_padding_bucket(micro):
     buckets, plain = MaskRCNN(config.override({"mask_head.slot_sizes": 3})), MaskRCNN(config)
     buckets.set_weights(plain.get_weights())
     assert buckets.mask_head.bucket_sizes(8, training=True) == [2, 4, 8]
-    pyramid = plain.pyramid(batch["images"], batch["image_sizes"])
+    pyramid = plain.fpn(plain.features(batch["images"], batch["image_sizes"]))
     targets = Targets(*(batch[name] for name in Targets._fields))
     positive = np.array([[True, True, *[False] * 6], [False] * 8])  # the first two entries: the smallest bucket
     rois = RoIs(batch["boxes"], np.zeros((2, 8), "int32"), positive, positive)
@@ -199,7 +199,7 @@ def test_half_precision_keeps_boxes_in_float32(narrow, exact_losses, policy):
     batch = near_edge_batch(narrow)
     model = MaskRCNN(narrow, dtype=policy)
     model.set_weights(weights)
-    pyramid = model.pyramid(batch["images"], batch["image_sizes"])
+    pyramid = model.fpn(model.features(batch["images"], batch["image_sizes"]))
     assert keras.backend.standardize_dtype(pyramid[0].dtype) == policy.removeprefix("mixed_")
     anchors = np.array([[[-500.0, -500.0, 500.0, 500.0]]] * 2, "float32")
     zeros = np.zeros((2, 1), "float32")

@@ -25,5 +25,5 @@ def test_backbone_may_stay_in_float32(float32: bool) -> None:
         keras.config.set_dtype_policy(before)
     assert model.resnet.get_layer("stem").conv.compute_dtype == ("float32" if float32 else "bfloat16")
     images, sizes = np.full((1, 128, 128, 3), 99, np.uint8), np.array([[128, 128]], np.float32)
-    pyramid = model.pyramid(images, sizes)
+    pyramid = model.fpn(model.features(images, sizes))
     assert all(keras.backend.standardize_dtype(level.dtype) == "bfloat16" for level in pyramid)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from maskrcnn.imaging.mask_paste import paste_mask, paste_probabilities
+from maskrcnn.imaging.mask_paste import THRESHOLD, paste_probabilities
 from maskrcnn.model import MaskRCNN
 from maskrcnn.model.layers import pool
 from maskrcnn.model.mask_rcnn import normalize
@@ -177,7 +177,7 @@ def _masks(one: dict[str, Array], golden: dict[str, Array]) -> Iterator[Row]:
         yield Row("pasted masks, soft", _largest(pasted, golden["det.pasted_soft"]), 1e-3)
     pasted = np.zeros((count, height, width), bool)
     for image, mask, box in zip(pasted, masks, boxes, strict=False):
-        crop, (x1, y1, x2, y2) = paste_mask(mask, box, height, width)
-        image[y1:y2, x1:x2] = crop
+        crop, (x1, y1, x2, y2) = paste_probabilities(mask, box, height, width)
+        image[y1:y2, x1:x2] = crop >= THRESHOLD
     expected = np.unpackbits(golden["det.pasted_binary"], axis=2, count=width).astype(bool)
     yield Row("pasted masks: fraction of pixels", float((pasted != expected).mean()), 1e-4)

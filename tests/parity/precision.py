@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from maskrcnn.config import BackboneConfig
-from maskrcnn.runtime.backend import precision_policy
+from maskrcnn.runtime.backend import POLICIES
 from tests.parity.goldens import Array, Batch, build_model, golden_config
 
 MATCH_IOU = 0.9
@@ -46,7 +46,7 @@ def compare_precisions(state: dict[str, Array], batch: Batch, modes: tuple[Mode,
 
 def _detect(mode: Mode, state: dict[str, Array], batch: Batch) -> dict[str, Array]:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision_policy(mode.precision))
+    keras.config.set_dtype_policy(POLICIES[mode.precision])
     try:
         backbone = BackboneConfig(freeze_at=0, float32=mode.float32_backbone)
         model = build_model(golden_config("v1", backbone=backbone), state)

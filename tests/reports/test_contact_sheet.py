@@ -7,7 +7,8 @@ from maskrcnn.data.coco.annotations import load_coco
 from maskrcnn.data.records.rasterize import decode_mask
 from maskrcnn.data.shapes import write_shapes
 from maskrcnn.data.splits import open_split
-from maskrcnn.reports.contact_sheet import read_instances, spread_mask, write_contact_sheet
+from maskrcnn.reports.contact_sheet import write_contact_sheet
+from maskrcnn.reports.gallery import read_instances, spread_mask
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ def test_machine_is_described_where_the_system_reports_little(monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", fail)
     monkeypatch.setattr("pathlib.Path.read_text", fail)
     monkeypatch.setattr("pathlib.Path.write_text", fail)
-    monkeypatch.setattr(hardware, "_version", lambda package: None)  # reads files too
+    monkeypatch.setattr(hardware, "installed_version", lambda package: None)  # reads files too
     machine = hardware.describe_machine()
     assert machine["instruction_sets"] is machine["memory_bytes"] is None
     assert machine["cores"] == os.cpu_count()
@@ -221,6 +221,38 @@ def test_mapped_in_turn_is_stacked():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always knows the sizes")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA orders its own work")
+def test_a_gradient_waits_for_another():
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function(autograph=False)
+    def gradients(first, second):
+        with tf.GradientTape() as tape:
+            tape.watch((first, second))
+            one, other = compiler.with_gradient_dependency(tf.square(first), second)
+            loss = 3 * one + tf.square(other)
+        return tape.gradient(loss, (first, second))
+
+    arguments = tf.constant(2.0), tf.constant(5.0)
+    assert [float(value) for value in gradients(*arguments)] == [12.0, 10.0]
+    operations = gradients.get_concrete_function(*arguments).graph.get_operations()
+    (waiting,) = [one for one in operations if one.control_inputs and one.type == "Identity"]
+    assert waiting.inputs[0].op.type == "Mul"  # 3, times the gradient of the loss
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA orders its own work")
+def test_what_is_done_after_a_value_waits_for_it():
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function(autograph=False)
+    def double(value, other):
+        with compiler.after(value):
+            return tf.add(other, other, name="doubled")
+
+    graph = double.get_concrete_function(tf.constant(1.0), tf.constant(2.0)).graph
+    assert [one.name for one in graph.get_operation_by_name("doubled").control_inputs] == ["value"]
+
+
 @pytest.mark.parametrize("transform", [compiler.trace_once, compiler.compiled_by_xla])
 def test_a_trace_of_unknown_sizes_is_not_used_for_known_ones(transform):
     """XLA cannot compile all that a trace of unknown sizes holds."""

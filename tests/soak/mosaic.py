@@ -15,9 +15,9 @@ from PIL import Image
 
 from benchmarks.result import format_table
 from maskrcnn import load
-from maskrcnn.evaluation.coco_metrics import ground_truth_detections
 from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.inference.detections import Detections
+from tests.ground_truth import ground_truth_detections
 
 SAME, SCORE = 0.5, 0.5
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from maskrcnn.runtime.keras_patches import keep_weights_after_fit
-from maskrcnn.training.optimizer import averaged_weights
+from maskrcnn.training.optimizer import LeanSGD, averaged_weights
 
 
 def fit(model, steps):
@@ -45,3 +45,15 @@ def test_without_averages_nothing_changes():
         np.testing.assert_array_equal(model.get_weights()[0], trained)
     with averaged_weights(keras.Sequential([keras.layers.Dense(1)])):  # never compiled
         pass
+
+
+def test_sgd_that_waits_for_gradients_updates_as_keras_does():
+    trained = []
+    for kind in (LeanSGD, keras.optimizers.SGD):
+        model = make_model(None)
+        model.compile(kind(0.1, momentum=0.9, name="sgd"), loss="mse")
+        fit(model, 3)
+        trained.append([np.array(variable) for variable in (*model.get_weights(), *model.optimizer.variables)])
+        assert {variable.path.split("/")[0] for variable in model.optimizer.variables} == {"sgd"}  # as in checkpoints
+    for ours, expected in zip(*trained, strict=True):
+        np.testing.assert_array_equal(ours, expected)

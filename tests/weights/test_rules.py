@@ -73,10 +73,11 @@ def test_transposed_convolution_by_hand() -> None:
     assert ours[0, 1, 1, 2] == kernel[2, 1, 0, 1] == 21
 
 
-def test_first_dense_layer_by_hand() -> None:
+def test_first_dense_layer_by_hand(monkeypatch) -> None:
     weight = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 12)  # columns go by channel, row, column of 3 x 2 x 2
     tensors = {"roi_heads.box_head.fc6.weight": weight}
-    ours = convert(tensors, TORCHVISION, path="file", pool_size=2)["box_head/dense1/kernel"].value
+    monkeypatch.setattr("maskrcnn.weights.rules.POOL_SIZE", 2)
+    ours = convert(tensors, TORCHVISION, path="file")["box_head/dense1/kernel"].value
     assert ours.shape == (12, 2)
     # row 1, column 0, channel 2: there 2 * 4 + 1 * 2 + 0 = 10, here (1 * 2 + 0) * 3 + 2 = 8
     assert ours[8, 1] == weight[1, 10] == 22

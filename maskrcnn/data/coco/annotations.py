@@ -4,32 +4,28 @@ Boxes of the file are ``xywh``; what leaves this module is ``xyxy`` in pixels, c
 counts: a box that does not fit it is taken from it.
 """
 
+import functools
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maskrcnn.config import Category
 from maskrcnn.data.coco.boxes import Box, box_alone, clip, fit_box, numbers, text_of
-from maskrcnn.data.coco.classes import MOSTLY_CROWDS, unify_classes
+from maskrcnn.data.coco.classes import MOSTLY_CROWDS, SplitClasses, unify_classes
 from maskrcnn.data.coco.ids import Key, is_set, key_of, name_of, shown
 from maskrcnn.data.coco.images import ImageEntry, ListedImages, check_images
-from maskrcnn.data.coco.problems import WHILE_READING, EntryError, Problem, Severity, refuse, summarize
-from maskrcnn.data.coco.segmentation import (
-    Segmentation,
-    bounding_box,
-    is_number,
-    normalize_segmentation,
-    rectangle,
-)
+from maskrcnn.data.coco.problems import WHILE_READING, EntryError, Problem, Repaired, Severity, refuse, summarize
+from maskrcnn.data.coco.segmentation import Segmentation, bounding_box, is_number, normalize_segmentation, rectangle
 from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError, one_line
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, no_collection, read_json
 
 logger = logging.getLogger("maskrcnn")
 
+Listed = TypeVar("Listed")
 LISTS = ("images", "annotations", "categories")
 
 
@@ -44,6 +40,19 @@ class Annotation:
     segmentation: Segmentation
     area: float | None
     is_crowd: bool
+
+    def to_coco(self, segmentation: Segmentation, area: float) -> dict[str, Any]:
+        """COCO's entry for the object."""
+        x1, y1, x2, y2 = self.box
+        return {
+            "id": self.id,
+            "image_id": self.image_id,
+            "category_id": self.category_id,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "segmentation": segmentation,
+            "area": area,
+            "iscrowd": int(self.is_crowd),
+        }
 
 
 @dataclass(frozen=True)
@@ -68,15 +77,6 @@ class Rules:
     crowds_as_objects: bool = False
 
 
-@dataclass(frozen=True)
-class SplitClasses:
-    """The classes of the dataset, and the ids by which one split calls them."""
-
-    categories: tuple[Category, ...]
-    ids: dict[Key, int]
-    problems: list[Problem]
-
-
 def load_coco(annotation_file: str | Path, image_dir: str | Path | None, *, skip_bad: bool = False) -> CocoDataset:
     """Reads a COCO file by itself; image files are looked at unless ``image_dir`` is None.
 
@@ -85,10 +85,9 @@ def load_coco(annotation_file: str | Path, image_dir: str | Path | None, *, skip
     """
     path = Path(annotation_file)
     content = read_coco_json(path)
-    classes = unify_classes({"": content}, {"": path})
+    classes = unify_classes({"": content}, {"": path})[""]
     raw = RawSplit(content, Path(image_dir or "."))
-    split = SplitClasses(classes.categories, classes.ids[""], classes.problems[""])
-    dataset = check_split(raw, path, split, Rules(), need_files=image_dir is not None)
+    dataset = check_split(raw, path, classes, Rules(), need_files=image_dir is not None)
     refuse(dataset.problems, dataset.totals, skip_bad=skip_bad)
     return dataset
 
@@ -112,37 +111,45 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def coco_content(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: Iterable[Category]
+) -> dict[str, list[dict[str, Any]]]:
+    """COCO JSON. Annotations are numbered anew from 1: COCOeval takes 0 for "not matched", and two that are equal for
+    one object."""
+    return {
+        "images": images,
+        "annotations": [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)],
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+
+
 @no_collection()
 def check_split(
     raw: RawSplit, path: Path, classes: SplitClasses, rules: Rules, *, need_files: bool = True
 ) -> CocoDataset:
     """The usable part of a split, and all problems of its annotations (pixels are not looked at)."""
     notes = [Problem(WHILE_READING, path, "file", note, Severity.REPAIRED) for note in raw.notes]
-    crowds_wanted = rules.crowds_as_objects
-    problems = notes + [
-        problem for problem in classes.problems if not (crowds_wanted and problem.kind == MOSTLY_CROWDS)
-    ]
+    of_crowds = MOSTLY_CROWDS if rules.crowds_as_objects else None  # which are no problem then
+    problems = notes + [problem for problem in classes.problems if problem.kind != of_crowds]
     listed = check_images(raw.content["images"], raw.image_dir if need_files else None, problems.append, path)
     checker = _AnnotationChecker(listed, classes.ids, rules)
     annotations: dict[int, list[Annotation]] = {}
+
+    def report(entry: Any, position: int, kind: str, text: str, severity: Severity = Severity.REPAIRED) -> None:
+        problems.append(Problem(kind, path, f"annotation {name_of(entry, position)}", text, severity))
+
     for position, entry in enumerate(raw.content["annotations"]):
-
-        def report(
-            kind: str, text: str, severity: Severity = Severity.REPAIRED, entry: Any = entry, position: int = position
-        ) -> None:
-            problems.append(Problem(kind, path, f"annotation {name_of(entry, position)}", text, severity))
-
         try:
-            annotation = checker.check(entry, report)
+            annotation = checker.check(entry, functools.partial(report, entry, position))
         except EntryError as error:
-            report(error.kind, str(error), error.severity)
+            report(entry, position, error.kind, str(error), error.severity)
             continue
         if annotation is not None:
             annotations.setdefault(annotation.image_id, []).append(annotation)
     return CocoDataset(
         path=path,
         image_dir=raw.image_dir,
-        images=listed.images,
+        images=tuple(listed.images),
         annotations={image_id: tuple(group) for image_id, group in annotations.items()},
         categories=classes.categories,
         problems=problems,
@@ -175,7 +182,7 @@ class _AnnotationChecker:
         self.images, self.category_ids, self.rules = images, category_ids, rules
         self._seen: set[int] = set()
 
-    def check(self, entry: Any, repaired: Callable[[str, str], None]) -> Annotation | None:
+    def check(self, entry: Any, repaired: Repaired) -> Annotation | None:
         """The annotation, or None if its image cannot be used, which is reported once, with the image.
 
         Raises:
@@ -184,8 +191,8 @@ class _AnnotationChecker:
         if not isinstance(entry, dict):
             raise EntryError("not an object", "is not an object")
         identity = self._identity(entry, repaired)
-        image = self._image(entry)
-        category_id = self._category(entry)
+        image = _listed(entry, "image", self.images.by_key, "has no image_id")
+        category_id = _listed(entry, "category", self.category_ids, "category_id is missing")
         if image is None:
             return None
         segmentation, bounds = self._mask(entry, image, repaired)
@@ -200,7 +207,7 @@ class _AnnotationChecker:
             is_crowd=is_set(entry.get("iscrowd")) and not self.rules.crowds_as_objects,
         )
 
-    def _identity(self, entry: dict[str, Any], repaired: Callable[[str, str], None]) -> int:
+    def _identity(self, entry: dict[str, Any], repaired: Repaired) -> int:
         """The annotation's id if it is an integer of its own, else a new one: nothing refers to it."""
         identity = key_of(entry.get("id"))
         if not isinstance(identity, int) or identity in self._seen:
@@ -209,29 +216,7 @@ class _AnnotationChecker:
         self._seen.add(identity)
         return identity
 
-    def _image(self, entry: dict[str, Any]) -> ImageEntry | None:
-        key = key_of(entry.get("image_id"))
-        if key is None or key not in self.images.by_key:
-            value = entry.get("image_id")
-            text = "has no image_id" if value is None else f"belongs to image {shown(value)}, which is not listed"
-            raise EntryError("unlisted image", text, Severity.SUSPECT)
-        return self.images.by_key[key]
-
-    def _category(self, entry: dict[str, Any]) -> int:
-        value = entry.get("category_id")
-        key = key_of(value)
-        if key is None or key not in self.category_ids:
-            text = (
-                "category_id is missing"
-                if value is None
-                else f"belongs to category {shown(value)}, which is not listed"
-            )
-            raise EntryError("unlisted category", text, Severity.SUSPECT)
-        return self.category_ids[key]
-
-    def _mask(
-        self, entry: dict[str, Any], image: ImageEntry, repaired: Callable[[str, str], None]
-    ) -> tuple[Segmentation, Box]:
+    def _mask(self, entry: dict[str, Any], image: ImageEntry, repaired: Repaired) -> tuple[Segmentation, Box]:
         """The mask, and the box around it within the image."""
         segmentation = entry.get("segmentation")
         if not segmentation and self.rules.masks_from_boxes:
@@ -245,3 +230,13 @@ class _AnnotationChecker:
             text = f"polygon lies in {text_of(bounds)}, in fractions of the image; COCO's coordinates are pixels"
             raise EntryError("normalized polygon", text, Severity.SUSPECT)
         return usable, clip(bounds, image)
+
+
+def _listed(entry: dict[str, Any], kind: str, known: dict[Key, Listed], missing: str) -> Listed:
+    """What the entry's ``image_id`` or ``category_id`` stands for; the text ``missing`` says that it has none."""
+    value = entry.get(f"{kind}_id")
+    key = key_of(value)
+    if key is None or key not in known:
+        text = missing if value is None else f"belongs to {kind} {shown(value)}, which is not listed"
+        raise EntryError(f"unlisted {kind}", text, Severity.SUSPECT)
+    return known[key]

@@ -1,11 +1,10 @@
 """Boxes as annotated: taken, cut to their image, or replaced by the box around the mask where they do not fit it."""
 
-from collections.abc import Callable
 from typing import Any
 
 from maskrcnn.data.coco.ids import shown
 from maskrcnn.data.coco.images import ImageEntry
-from maskrcnn.data.coco.problems import EntryError, Severity
+from maskrcnn.data.coco.problems import EntryError, Repaired, Severity
 from maskrcnn.data.coco.segmentation import extremes, number
 
 Box = tuple[float, float, float, float]
@@ -33,9 +32,8 @@ def box_alone(xywh: Box | None, bbox: Any, image: ImageEntry) -> Box:
     if width <= 0 or height <= 0:
         raise EntryError("degenerate box", f"degenerate box {shown(bbox)} (width and height must be positive)")
     if max(xywh) <= 1.0:
-        raise EntryError(
-            "normalized box", f"bbox {shown(bbox)} is in fractions of the image; write pixels", Severity.SUSPECT
-        )
+        text = f"bbox {shown(bbox)} is in fractions of the image; write pixels"
+        raise EntryError("normalized box", text, Severity.SUSPECT)
     slack = MAX_SLACK[0]
     outside = x + width > image.width + slack or y + height > image.height + slack
     if outside and x < width <= image.width + slack and y < height <= image.height + slack:
@@ -44,7 +42,7 @@ def box_alone(xywh: Box | None, bbox: Any, image: ImageEntry) -> Box:
     return x, y, x + width, y + height
 
 
-def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Callable[[str, str], None]) -> Box:
+def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Repaired) -> Box:
     """The annotated box as xyxy in the image if it fits the box around the mask, else that one."""
     xywh = numbers(bbox)
     if not bbox:
@@ -55,23 +53,19 @@ def fit_box(bbox: Any, bounds: Box, image: ImageEntry, repaired: Callable[[str, 
     x, y, width, height = xywh
     box = max(x, 0.0), max(y, 0.0), min(x + width, float(image.width)), min(y + height, float(image.height))
     if width <= 0 or height <= 0:
-        repaired("box from mask", f"degenerate box {text_of(xywh)}; taken from its mask")
+        problem = f"degenerate box {text_of(xywh)}"
     elif _agrees(xywh, bounds) and not _agrees(box, bounds):
-        text = f"box {text_of(xywh)} is [x1, y1, x2, y2], not [x, y, width, height]; taken from its mask"
-        repaired("box from mask", text)
+        problem = f"box {text_of(xywh)} is [x1, y1, x2, y2], not [x, y, width, height]"
     elif not _surrounds(box, bounds):
-        repaired(
-            "box from mask", f"box {text_of(xywh)} does not fit its mask in {text_of(bounds)}; taken from its mask"
-        )
+        problem = f"box {text_of(xywh)} does not fit its mask in {text_of(bounds)}"
     else:
         return box
+    repaired("box from mask", f"{problem}; taken from its mask")
     return bounds
 
 
 def _agrees(box: Box, bounds: Box) -> bool:
-    slack = MAX_SLACK[0]
-    near_start = abs(box[0] - bounds[0]) <= slack and abs(box[1] - bounds[1]) <= slack
-    return near_start and abs(box[2] - bounds[2]) <= slack and abs(box[3] - bounds[3]) <= slack
+    return all(abs(side - bound) <= MAX_SLACK[0] for side, bound in zip(box, bounds, strict=True))
 
 
 def _surrounds(box: Box, bounds: Box) -> bool:

@@ -6,7 +6,7 @@ which is the supercategory of the others.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ Content = Mapping[str, list[Any]]
 
 
 @dataclass(frozen=True)
-class Classes:
-    """The classes of all splits, and the ids by which a split calls them."""
+class SplitClasses:
+    """The classes of the dataset, and the ids by which one split calls them."""
 
     categories: tuple[Category, ...]
-    ids: dict[str, dict[Key, int]]  # by split: the file's id -> the category's id
-    problems: dict[str, list[Problem]] = field(default_factory=dict)  # by split
+    ids: dict[Key, int]  # the file's id -> the category's id
+    problems: list[Problem]
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def index_categories(names: dict[int, str]) -> tuple[Category, ...]:
     return tuple(Category(position, id, names[id]) for position, id in enumerate(sorted(names), start=1))
 
 
-def unify_classes(contents: Mapping[str, Content], files: Mapping[str, Path]) -> Classes:
-    """The classes of all splits: those of equal name are one, whatever their ids; categories without objects that are
-    another's supercategory, called background, or folders of masks (``is_folder``) are dropped."""
+def unify_classes(contents: Mapping[str, Content], files: Mapping[str, Path]) -> dict[str, SplitClasses]:
+    """The classes of all splits, for each split with its ids: those of equal name are one; categories without objects
+    that are another's supercategory, called background, or folders of masks (``is_folder``) are dropped."""
     problems: dict[str, list[Problem]] = {split: [] for split in contents}
 
     def report(split: str, item: str, kind: str, text: str, severity: Severity = Severity.REPAIRED) -> None:
@@ -71,42 +71,40 @@ def unify_classes(contents: Mapping[str, Content], files: Mapping[str, Path]) ->
             report(category.split, f"category {category.key}", "class dropped", text, Severity.NOTED)
     kept = [category for category in listed if category not in dropped]
     numbers = _number_names(kept)
-    ids = {
-        split: {category.key: numbers[category.name] for category in kept if category.split == split}
-        for split in contents
-    }
+    categories = index_categories({number: name for name, number in numbers.items()})
+    classes = {}
     for split in contents:
-        _report_merged([category for category in kept if category.split == split], numbers, report)
-        _report_crowds([category for category in kept if category.split == split], objects, report)
-    return Classes(index_categories({number: name for name, number in numbers.items()}), ids, problems)
+        own = [category for category in kept if category.split == split]
+        _report_merged(own, numbers, report)
+        _report_crowds(own, objects, report)
+        ids = {category.key: numbers[category.name] for category in own}
+        classes[split] = SplitClasses(categories, ids, problems[split])
+    return classes
 
 
 def _read_categories(split: str, entries: list[Any], report: Any) -> Iterator[_Listed]:
     """The usable categories of a split; others are reported."""
     names: dict[Key, str] = {}
     for position, entry in enumerate(entries):
-        item = f"category {name_of(entry, position)}"
         try:
             category = _read_category(split, entry)
             if names.setdefault(category.key, category.name) != category.name:
                 text = f"has the id of {names[category.key]!r} too ({category.name!r})"
-                raise EntryError("equal category ids", text, Severity.SUSPECT)
+                raise EntryError("equal category ids", text)
+            yield category
         except EntryError as error:
-            report(split, item, error.kind, str(error), Severity.SUSPECT)
-            continue
-        yield category
+            report(split, f"category {name_of(entry, position)}", error.kind, str(error), Severity.SUSPECT)
 
 
 def _read_category(split: str, entry: Any) -> _Listed:
     if not isinstance(entry, dict):
         raise EntryError("not an object", "is not an object")
-    name = entry.get("name")
+    name, parent = entry.get("name"), entry.get("supercategory")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
     if not isinstance(name, str) or not name.strip():
         raise EntryError("class without name", "has no name")
     key = key_of(entry.get("id"))
-    parent = entry.get("supercategory")
     name = name.strip() if name.isprintable() and len(name) < MAX_SHOWN else one_line(name)
     parent = parent if isinstance(parent, str) else None
     return _Listed(split, name if key is None else key, name, parent, entry.get("is_folder") is True)
@@ -116,9 +114,8 @@ def _droppable(listed: list[_Listed], objects: Counter) -> dict[_Listed, str]:
     """Categories that are no classes, each with the reason."""
     counts: Counter = Counter()
     for category in dict.fromkeys(listed):
-        counts[category.key, category.name] += sum(
-            objects[category.split, category.key, crowd] for crowd in (False, True)
-        )
+        of_split = (objects[category.split, category.key, crowd] for crowd in (False, True))
+        counts[category.key, category.name] += sum(of_split)
     parents = {(other.supercategory, other.key) for other in listed}
     dropped = {}
     for category in listed:
@@ -149,15 +146,11 @@ def _number_names(kept: list[_Listed]) -> dict[str, int]:
 def _report_merged(kept: list[_Listed], numbers: dict[str, int], report: Any) -> None:
     seen: dict[str, Key] = {}
     for category in kept:
-        item = f"category {category.key}"
-        if category.name in seen and category.key != seen[category.name]:
-            report(
-                category.split, item, "classes of one name", f"has the name of category {seen[category.name]}; merged"
-            )
+        first, item = seen.setdefault(category.name, category.key), f"category {category.key}"
+        if category.key != first:
+            report(category.split, item, "classes of one name", f"has the name of category {first}; merged")
         elif numbers[category.name] != category.key:
-            text = f"{category.name!r} gets the id {numbers[category.name]}"
-            report(category.split, item, "category id", text)
-        seen.setdefault(category.name, category.key)
+            report(category.split, item, "category id", f"{category.name!r} gets the id {numbers[category.name]}")
 
 
 def _report_crowds(kept: list[_Listed], objects: Counter, report: Any) -> None:

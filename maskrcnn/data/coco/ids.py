@@ -22,6 +22,11 @@ def key_of(value: Any) -> Key | None:
     return None
 
 
+def image_key(entry: dict[str, Any]) -> Key | None:
+    """An image's id, or its file name where it has none."""
+    return key_of(entry.get("file_name") if entry.get("id") is None else entry["id"])
+
+
 def integer_ids(keys: Iterable[Key]) -> dict[Key, int]:
     """An integer for each distinct key: itself where it is one that COCO's tools take, else the next free one."""
     distinct = list(dict.fromkeys(keys))

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.data.coco.ids import Key, integer_ids, key_of, name_of
-from maskrcnn.data.coco.problems import EntryError, Problem, Severity
+from maskrcnn.data.coco.ids import Key, image_key, integer_ids, name_of
+from maskrcnn.data.coco.problems import EntryError, Problem, Repaired, Severity
 from maskrcnn.data.coco.segmentation import number
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import read_size
 from maskrcnn.input_files import is_unicode
-
-Repaired = Callable[[str, str], None]  # called with the kind and the text of a repair
-
 
 MAX_SIDE = 100_000  # px
 
@@ -29,48 +26,8 @@ class ImageEntry:
     width: int
 
 
-@dataclass(frozen=True)
 class ListedImages:
-    """The usable images of a split, and how annotations call them."""
-
-    images: tuple[ImageEntry, ...]
-    by_key: dict[Key, ImageEntry | None]  # None: listed, but cannot be used
-
-
-def check_images(
-    entries: list[Any], image_dir: Path | None, report: Callable[[Problem], None], file: Path
-) -> ListedImages:
-    """The usable images; files are looked at unless ``image_dir`` is None."""
-    keys = [_key(entry) for entry in entries]
-    names: dict[Key, set[str]] = {}
-    for key, entry in zip(keys, entries, strict=True):
-        if key is not None:
-            names.setdefault(key, set()).add(str(entry.get("file_name")))
-    checker = _ImageChecker(image_dir, names)
-    for position, (key, entry) in enumerate(zip(keys, entries, strict=True)):
-        item = f"image {name_of(entry, position)}"
-
-        def repaired(kind: str, text: str, item: str = item) -> None:
-            report(Problem(kind, file, item, text, Severity.REPAIRED))
-
-        try:
-            checker.add(key, entry, repaired)
-        except EntryError as error:
-            named = image_dir is not None and isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
-            place = image_dir / entry["file_name"] if image_dir is not None and named else file
-            report(Problem(error.kind, place, item, str(error), error.severity))
-    return ListedImages(tuple(checker.images), checker.by_key)
-
-
-def _key(entry: Any) -> Key | None:
-    """An image's id, or its file name where it has none."""
-    if not isinstance(entry, dict):
-        return None
-    return key_of(entry.get("file_name") if entry.get("id") is None else entry["id"])
-
-
-class _ImageChecker:
-    """Checks images one by one.
+    """The usable images of a split, checked one by one, and how annotations call them.
 
     Args:
         image_dir: where their files are; None: files are not looked at.
@@ -80,7 +37,7 @@ class _ImageChecker:
     def __init__(self, image_dir: Path | None, names: dict[Key, set[str]]) -> None:
         self.image_dir, self.names, self.ids = image_dir, names, integer_ids(names)
         self.images: list[ImageEntry] = []
-        self.by_key: dict[Key, ImageEntry | None] = {}
+        self.by_key: dict[Key, ImageEntry | None] = {}  # None: listed, but cannot be used
         self._by_name: dict[str, ImageEntry] = {}
 
     def add(self, key: Key | None, entry: Any, repaired: Repaired) -> None:
@@ -134,3 +91,28 @@ class _ImageChecker:
             raise EntryError("damaged image", text) from error
         repaired("image without size", f"has no height and width; taken from its file, {columns} x {rows} px")
         return ImageEntry(image_id, file_name, rows, columns)
+
+
+def check_images(
+    entries: list[Any], image_dir: Path | None, report: Callable[[Problem], None], file: Path
+) -> ListedImages:
+    """The usable images; files are looked at unless ``image_dir`` is None."""
+    keys = [image_key(entry) if isinstance(entry, dict) else None for entry in entries]
+    names: dict[Key, set[str]] = {}
+    for key, entry in zip(keys, entries, strict=True):
+        if key is not None:
+            names.setdefault(key, set()).add(str(entry.get("file_name")))
+    listed = ListedImages(image_dir, names)
+    for position, (key, entry) in enumerate(zip(keys, entries, strict=True)):
+        item = f"image {name_of(entry, position)}"
+
+        def repaired(kind: str, text: str, item: str = item) -> None:
+            report(Problem(kind, file, item, text, Severity.REPAIRED))
+
+        try:
+            listed.add(key, entry, repaired)
+        except EntryError as error:
+            named = image_dir is not None and isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+            place = image_dir / entry["file_name"] if image_dir is not None and named else file
+            report(Problem(error.kind, place, item, str(error), error.severity))
+    return listed

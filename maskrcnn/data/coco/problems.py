@@ -5,7 +5,7 @@ thousands must not stop a run. What points to a mistake in the whole file is har
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,6 +24,9 @@ BOXES_ONLY = (
     "'COCO Segmentation', in CVAT and Label Studio polygons or brush masks), or pass --masks_from_boxes to train on "
     "rectangles"
 )
+
+
+Repaired = Callable[[str, str], None]  # called with the kind and the text of a repair
 
 
 class Severity(Enum):
@@ -89,12 +92,9 @@ def group_by_kind(problems: Iterable[Problem]) -> list[ProblemKind]:
 
 
 def refuse(problems: Sequence[Problem], totals: dict[str, int], *, skip_bad: bool) -> None:
-    """Stops where more is lost than may be skipped by default.
+    """Stops where more of a split is lost than may be skipped by default, unless ``skip_bad``.
 
-    Args:
-        problems: of one split.
-        totals: how many images, annotations and categories the split lists.
-        skip_bad: whether anything may be skipped.
+    ``totals`` says how many images, annotations and categories the split lists.
 
     Raises:
         UserError: too many entries would be skipped.

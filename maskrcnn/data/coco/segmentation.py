@@ -2,7 +2,6 @@
 
 import ast
 import math
-from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from maskrcnn.data.coco.ids import shown
-from maskrcnn.data.coco.problems import NO_MASK, EntryError
+from maskrcnn.data.coco.problems import NO_MASK, EntryError, Repaired
 from maskrcnn.input_files import parse_json
 
 MAX_OUTSIDE = 10_000.0  # px outside its image, beyond which a polygon is cut
@@ -18,6 +17,7 @@ MAX_OUTLINE = 4e6  # px; rasterizing takes 40 bytes for each
 NUMBERS = frozenset((int, float))
 LARGEST = 1e15  # of coordinates and areas; whatever is larger is an error, and NaN is not smaller
 MOST_BRACKETS = 8  # of an RLE written as Python does
+Size = tuple[int, int]  # height, width, px
 Segmentation = list[list[float]] | dict[str, Any]
 
 
@@ -48,9 +48,7 @@ def number(value: Any) -> float | None:
     return float(value) if is_number(value) else None
 
 
-def normalize_segmentation(
-    segmentation: Any, image_size: tuple[int, int] | None, repaired: Callable[[str, str], None]
-) -> Segmentation:
+def normalize_segmentation(segmentation: Any, image_size: Size | None, repaired: Repaired) -> Segmentation:
     """Polygons of 3 points or more, or an RLE of the image's (height, width), of whatever form exporters write.
 
     ``repaired(kind, text)`` is called for each repair.
@@ -72,7 +70,7 @@ def normalize_segmentation(
     return _check_polygons(segmentation, image_size, repaired)
 
 
-def _parse_text(text: str, image_size: tuple[int, int] | None) -> Any:
+def _parse_text(text: str, image_size: Size | None) -> Any:
     """What a text says: JSON, an RLE as Python writes it, or the coordinates of one polygon.
 
     Numbers that would lie outside the image are not taken for coordinates: they may be runs.
@@ -103,10 +101,7 @@ def _only(segmentation: Any) -> Any:
     return first if isinstance(first, str) or (isinstance(first, dict) and "counts" in first) else segmentation
 
 
-def _check_polygons(
-    segmentation: list[Any], image_size: tuple[int, int] | None, repaired: Callable[[str, str], None]
-) -> list[list[float]]:
-    """The polygons of 3 points or more."""
+def _check_polygons(segmentation: list[Any], image_size: Size | None, repaired: Repaired) -> list[list[float]]:
     polygons, ranges = segmentation, [extremes(part) for part in segmentation]
     if None in ranges or min(map(len, polygons)) < 3:  # a flat list, points, text, or no polygons at all
         polygons = _as_polygons(segmentation, repaired)
@@ -129,7 +124,7 @@ def _check_polygons(
     return usable
 
 
-def _as_polygons(segmentation: list[Any], repaired: Callable[[str, str], None]) -> list[list[float]]:
+def _as_polygons(segmentation: list[Any], repaired: Repaired) -> list[list[float]]:
     """A list of flat lists of coordinates, made of one flat list, pairs, points {x, y}, or numbers as text."""
     if all(not isinstance(part, list | dict) for part in segmentation):  # x1, y1, x2, y2, ...
         repaired("flat polygon", "segmentation is one flat list of coordinates, read as one polygon")
@@ -154,14 +149,14 @@ def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def _cut_far(polygon: list[float], limit: float, repaired: Callable[[str, str], None]) -> list[float]:
+def _cut_far(polygon: list[float], limit: float, repaired: Repaired) -> list[float]:
     """The polygon with coordinates that are far outside the image moved nearer: pycocotools walks every pixel."""
     farthest = max(polygon, key=abs)
     repaired("polygon far outside", f"polygon reaches {farthest:g}, far outside the image; cut there")
     return [min(max(value, -limit), limit) for value in polygon]
 
 
-def _check_outline(polygons: list[list[float]], image_size: tuple[int, int]) -> None:
+def _check_outline(polygons: list[list[float]], image_size: Size) -> None:
     """Refuses outlines that no object has, and whose rasterizing would take gigabytes."""
     if sum(map(len, polygons)) * (MAX_OUTSIDE + max(image_size)) <= MAX_OUTLINE:
         return
@@ -173,7 +168,7 @@ def _check_outline(polygons: list[list[float]], image_size: tuple[int, int]) -> 
         raise EntryError("endless outline", f"polygons have an outline of {length:.3g} px; draw the object's own")
 
 
-def check_rle(rle: dict[str, Any], image_size: tuple[int, int] | None) -> None:
+def check_rle(rle: dict[str, Any], image_size: Size | None) -> None:
     """Checks a run-length code, of an image of this height and width where it is known.
 
     Raises:
@@ -218,6 +213,22 @@ def encode_rle(segmentation: Segmentation, height: int, width: int) -> dict[str,
     if isinstance(segmentation["counts"], list):
         return mask_utils.frPyObjects(objects, height, width)  # type: ignore[return-value]
     return {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
+
+
+def json_rle(rle: Any) -> dict[str, Any]:
+    """A compressed RLE of pycocotools in the form that JSON can hold."""
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask [H, W] as a compressed RLE that JSON can hold."""
+    return json_rle(mask_utils.encode(np.asfortranarray(mask, np.uint8)))
+
+
+def mask_fields(mask: np.ndarray) -> dict[str, Any]:
+    """A mask [H, W] as COCO's annotations tell it: ``bbox``, ``segmentation`` and ``area``."""
+    rle: Any = encode_mask(mask)
+    return {"bbox": bounding_box(rle), "segmentation": rle, "area": float(mask_utils.area(rle))}
 
 
 def bounding_box(segmentation: Segmentation) -> list[float]:

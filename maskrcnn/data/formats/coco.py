@@ -1,6 +1,7 @@
 """COCO JSON in the layouts in which tools export it: COCO 2017's, Roboflow's, CVAT's, Label Studio's, or one file of
-any name beside its images."""
+any name beside its images; and a split whose annotations lie in several files, for each task, batch or image."""
 
+import filecmp
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.coco.annotations import read_coco_json
-from maskrcnn.data.formats.coco_parts import join, shared_image
+from maskrcnn.data.coco.ids import Key, image_key, key_of
 from maskrcnn.data.formats.dialects import dialect_of
 from maskrcnn.data.formats.folders import IGNORED_FOLDERS, split_of
 from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
@@ -21,6 +22,7 @@ from maskrcnn.input_files import ARCHIVES, open_regular
 PEEK_BYTES = 1 << 16  # of either end of a file, enough to see the name of one of its lists
 LIST = re.compile(rb'"(images|annotations)"\s*:\s*[\[{]')
 OTHER_TASKS = ("captions", "stuff", "panoptic", "image_info")
+TELLING = re.compile("^instances|coco|annotation", re.IGNORECASE)  # in the name of a file
 KEYPOINTS = "person_keypoints"  # which may have masks too
 ROBOFLOW = "_annotations.coco.json"
 MAX_DEPTH = 3  # folders below the dataset's, in which annotation files are looked for
@@ -37,7 +39,9 @@ def find(folder: Path) -> FoundDataset | None:
     files = [path for path in found if not path.stem.lower().startswith(KEYPOINTS)] or found
     by_split: dict[str, list[Path]] = {}
     for path in files:
-        by_split.setdefault(_split_name(path, folder) or UNSPLIT, []).append(path)
+        names = (path.stem, *path.relative_to(folder).parts[-2::-1])  # of the file, then of its folders, nearest first
+        split = next((split for name in names if (split := split_of(name))), UNSPLIT)
+        by_split.setdefault(split, []).append(path)
     if not by_split:
         return None
     if "train" in by_split:
@@ -56,10 +60,10 @@ def _found_split(name: str, paths: list[Path], root: Path, image_dir: Path | Non
         parts = _read_parts(name, paths, root, image_dir)
         if len(parts) == 1:
             return parts[0]
-        if image := shared_image(parts):
+        if image := _shared_image(parts):
             raise UserError(_several(name, paths, root, image))
         notes = [f"{len(paths)} annotation files read as one split: {_listed(paths, root)}"]
-        return join(parts, root, notes)
+        return _join(parts, root, notes)
 
     origin = paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
     return FoundSplit(name, origin, read, lambda: paths)
@@ -83,7 +87,6 @@ def _read_parts(name: str, paths: list[Path], root: Path, image_dir: Path | None
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    """JSON files near the top of a folder."""
     for parent, folders, names in os.walk(folder):
         deep = len(Path(parent).relative_to(folder).parts) >= MAX_DEPTH
         folders[:] = sorted(name for name in folders if not (deep or name[0] == "." or name in IGNORED_FOLDERS))
@@ -91,13 +94,9 @@ def _json_files(folder: Path) -> Iterator[Path]:
         if len(found) > MAX_FILES:
             first = found[: MAX_FILES // 10]
             one_each = all(_is_coco(Path(parent, name)) for name in first)
-            found = [name for name in found if _has_telling_name(name)] or (found if one_each else first)
+            telling = [name for name in found if TELLING.search(name) or split_of(name)]
+            found = telling or (found if one_each else first)
         yield from (path for name in found if (path := Path(parent) / name).is_file())
-
-
-def _has_telling_name(name: str) -> bool:
-    stem = name.lower()
-    return "coco" in stem or stem.startswith("instances") or "annotation" in stem or split_of(stem) is not None
 
 
 def _is_coco(path: Path) -> bool:
@@ -119,12 +118,6 @@ def _ends(path: Path) -> bytes:
         if os.fstat(file.fileno()).st_size > 2 * PEEK_BYTES:
             file.seek(-PEEK_BYTES, os.SEEK_END)
         return (head + file.read(PEEK_BYTES)).replace(b"\0", b"")  # of UTF-16, the ASCII characters
-
-
-def _split_name(path: Path, folder: Path) -> str | None:
-    """The split that the file's name tells, or else the names of its folders, the nearest first."""
-    names = [path.stem, *path.relative_to(folder).parts[-2::-1]]
-    return next((split for name in names if (split := split_of(name))), None)
 
 
 def _best(paths: list[Path]) -> list[Path]:
@@ -163,8 +156,10 @@ def _tool(path: Path) -> str:
 
 def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit:
     content: dict[str, Any] = read_coco_json(path)
-    content["images"] = [_with_file_name(entry) for entry in content["images"]]
-    names = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _is_name(entry)]
+    for entry in (entry for entry in content["images"] if isinstance(entry, dict)):
+        if not entry.get("file_name") and isinstance(entry.get("coco_url"), str):  # LVIS; the folder is the split's
+            entry["file_name"] = "/".join(entry["coco_url"].split("/")[-2:])
+    names = [file_name for entry in content["images"] if (file_name := _name(entry))]
     if image_dir is None and not path.is_relative_to(root):
         root = path.parent
     finder = ImageFinder(image_dir or root, None if name == UNSPLIT else name)
@@ -175,17 +170,14 @@ def _read(path: Path, name: str, root: Path, image_dir: Path | None) -> RawSplit
         if not names:
             raise UserError(f"{path}: none of its {len(content['images'])} images has a file_name; export them with it")
         raise NoImagesError(_no_images(path, names, finder))
-    images = [
-        {**entry, "file_name": renamed[entry["file_name"]]}
-        if isinstance(entry, dict) and _is_name(entry) and entry["file_name"] in renamed
-        else entry
-        for entry in content["images"]
-    ]
+    for entry in content["images"]:
+        if _name(entry) in renamed:
+            entry["file_name"] = renamed[entry["file_name"]]
     notes = []
     if moved:
         first = f"{moved[0]!r} is {os.path.normpath(folder / renamed[moved[0]])}"
         notes.append(f"{len(moved)} images found by their name elsewhere than written, the first: {first}")
-    return RawSplit({**content, "images": images}, folder, notes)
+    return RawSplit(content, folder, notes)
 
 
 def _no_images(path: Path, names: list[str], finder: ImageFinder) -> str:
@@ -203,12 +195,55 @@ def _no_images(path: Path, names: list[str], finder: ImageFinder) -> str:
     return f"{finder.folder}: none of the {len(names)} images of {path.name} {what} (the first: {names[0]}); {hint}"
 
 
-def _with_file_name(entry: Any) -> Any:
-    """An image's entry; LVIS names the file by its address only, the folder of which is the split's."""
-    if isinstance(entry, dict) and not entry.get("file_name") and isinstance(entry.get("coco_url"), str):
-        return {**entry, "file_name": "/".join(entry["coco_url"].split("/")[-2:])}
-    return entry
+def _name(entry: Any) -> str | None:
+    name = entry.get("file_name") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
-def _is_name(entry: dict[str, Any]) -> bool:
-    return isinstance(entry.get("file_name"), str) and bool(entry["file_name"])
+def _shared_image(parts: Sequence[RawSplit]) -> str | None:
+    """An image that two parts list, or copies of it: these are versions of a split, not parts of it."""
+    seen: dict[tuple[str, int], Path] = {}
+    for part in parts:
+        files = [path for entry in _named_images(part) if (path := part.image_dir / entry["file_name"]).is_file()]
+        own = {(path.name, path.stat().st_size): path for path in files}
+        for key in sorted(own.keys() & seen.keys()):
+            if filecmp.cmp(own[key], seen[key], shallow=False):
+                return key[0]
+        seen |= own
+    return None
+
+
+def _join(parts: Sequence[RawSplit], root: Path, notes: list[str]) -> RawSplit:
+    """The parts as one, with names relative to ``root``.
+
+    Images and annotations are numbered anew, and classes of one name are one class.
+    """
+    joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
+    class_ids: dict[str, Any] = {}
+    for part in parts:
+        images: dict[Key | None, int] = {}
+        for entry in _named_images(part):
+            images[image_key(entry)] = number = len(joined["images"]) + 1
+            name = os.path.relpath(part.image_dir / entry["file_name"], root).replace(os.sep, "/")
+            joined["images"].append({**entry, "id": number, "file_name": name})
+        classes: dict[Key | None, Key] = {}
+        for entry in _dicts(part, "categories"):
+            name, key = str(entry.get("name")), key_of(entry.get("id"))
+            if name not in class_ids:
+                taken = {None, *class_ids.values()}
+                class_ids[name] = next(id for id in (key, *range(1, len(taken) + 1)) if id not in taken)
+                joined["categories"].append({**entry, "id": class_ids[name]})
+            classes[key] = class_ids[name]
+        for entry in _dicts(part, "annotations"):
+            image_id, category_id = key_of(entry.get("image_id")), key_of(entry.get("category_id"))
+            own = {"image_id": images.get(image_id), "category_id": classes.get(category_id)}
+            joined["annotations"].append({**entry, **own, "id": len(joined["annotations"]) + 1})
+    return RawSplit(joined, root, [*notes, *(note for part in parts for note in part.notes)])
+
+
+def _named_images(part: RawSplit) -> Iterator[dict[str, Any]]:
+    return (entry for entry in _dicts(part, "images") if isinstance(entry.get("file_name"), str))
+
+
+def _dicts(part: RawSplit, name: str) -> Iterator[dict[str, Any]]:
+    return (entry for entry in part.content[name] if isinstance(entry, dict))

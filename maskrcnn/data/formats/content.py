@@ -5,17 +5,17 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as pycocotools_mask
 from tqdm import tqdm
 
-from maskrcnn.data.coco.segmentation import Segmentation, bounding_box
+from maskrcnn.data.coco.segmentation import Segmentation, Size, bounding_box, json_rle
 from maskrcnn.data.formats.found_dataset import RawSplit
 from maskrcnn.errors import UserError
 from maskrcnn.imaging import read
@@ -27,47 +27,57 @@ PROGRESS_DELAY_S = 2
 ELLIPSE_POINTS = 72  # its polygon has 99.9 % of the ellipse's area
 
 COLOR, ALPHA = 1 << 24, 1 << 25
+OBJECT = "object"  # the class of objects that name none
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Size = tuple[int, int]  # height, width, px
 
 
-class Notes:
-    """What was skipped or repaired: for each kind a count and the first example."""
+class MaskedImage(NamedTuple):
+    """An image whose objects are read from mask files."""
 
-    def __init__(self) -> None:
-        self._kinds: dict[str, tuple[int, str]] = {}
-
-    def add(self, kind: str, example: object) -> None:
-        """Counts one more of a kind."""
-        count, first = self._kinds.get(kind, (0, str(example)))
-        self._kinds[kind] = count + 1, first
-
-    def lines(self) -> list[str]:
-        """A line for each kind."""
-        return [f"{kind}: {count} (first: {first})" for kind, (count, first) in self._kinds.items()]
+    image: Path
+    size: Size | None  # None: it is left out
+    objects: list[tuple[str, dict[str, Any], bool]]  # the name of the class, an RLE, and whether it is a crowd
+    notes: list[tuple[str, Path]]  # what is skipped, and the file
 
 
 class Content:
-    """The three lists of COCO JSON, filled image by image; ids count from 1, categories in the order of their names."""
+    """The three lists of COCO JSON, filled image by image, and counts of what was skipped or repaired.
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folder, self.notes = folder, Notes()
+    Args:
+        folder: that file names are relative to.
+        names: of the categories, whose ids count from 1 in this order.
+        boxes_only: whether masks are drawn as rectangles, so that boxes are all that is known.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], *, boxes_only: bool = False) -> None:
+        self.folder, self.boxes_only = folder, boxes_only
         self._category_ids = {name: id for id, name in enumerate(names, start=1)}
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
+        self._notes: dict[str, tuple[int, str]] = {}  # by kind, how many there are and the first example
+
+    def note(self, kind: str, example: object) -> None:
+        """Counts one more of a kind of what was skipped or repaired."""
+        count, first = self._notes.get(kind, (0, str(example)))
+        self._notes[kind] = count + 1, first
+
+    def readable(self, found: Iterable[tuple[Path, Item]]) -> Iterator[tuple[Path, Size, Item]]:
+        """The images whose size can be read, each with its size and what comes with it; the others are noted."""
+        pairs = list(found)
+        sizes = map_in_threads(read_size, [path for path, _ in pairs], "reading image sizes")
+        for (path, item), size in zip(pairs, sizes, strict=True):
+            if size is None:
+                self.note("unreadable images skipped", path)
+            else:
+                yield path, size, item
 
     def add_image(self, path: Path, size: Size) -> int:
         """Adds an image and returns its id."""
         name = Path(os.path.relpath(path, self.folder)).as_posix()
         self._images.append({"id": len(self._images) + 1, "file_name": name, "height": size[0], "width": size[1]})
         return len(self._images)
-
-    def size(self, image_id: int) -> Size:
-        """An added image's size."""
-        image = self._images[image_id - 1]
-        return image["height"], image["width"]
 
     def add_object(
         self,
@@ -80,6 +90,8 @@ class Content:
         example: object = "",
     ) -> None:
         """Adds an object with its mask or, without one, its ``xywh`` box; what has no area is skipped and noted."""
+        if segmentation is not None and self.boxes_only:
+            segmentation, box = None, bounding_box(segmentation)
         if isinstance(segmentation, list):
             polygons = [polygon for polygon in segmentation if _has_area(polygon)]
             segmentation = polygons or None
@@ -87,7 +99,7 @@ class Content:
                 box = (0.0, 0.0, 0.0, 0.0)
         bbox = list(box) if box is not None else bounding_box(segmentation or [])
         if bbox[2] <= 0 or bbox[3] <= 0:
-            self.notes.add("objects without an area skipped", example)
+            self.note("objects without an area skipped", example)
             return
         entry = {
             "id": len(self._annotations) + 1,
@@ -98,11 +110,21 @@ class Content:
         }
         self._annotations.append(entry if segmentation is None else {**entry, "segmentation": segmentation})
 
+    def add_masked(self, masked: MaskedImage) -> None:
+        """Adds an image, if it can be used, with its objects and notes."""
+        for kind, example in masked.notes:
+            self.note(kind, example)
+        if masked.size is not None:
+            image_id = self.add_image(masked.image, masked.size)
+            for name, rle, is_crowd in masked.objects:
+                self.add_object(image_id, name, rle, is_crowd=is_crowd)
+
     def split(self) -> RawSplit:
         """The content so far."""
         categories = [{"id": id, "name": name} for name, id in self._category_ids.items()]
         content = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        return RawSplit(content, self.folder, self.notes.lines())
+        notes = [f"{kind}: {count} (first: {first})" for kind, (count, first) in self._notes.items()]
+        return RawSplit(content, self.folder, notes)
 
 
 def _has_area(polygon: list[float]) -> bool:
@@ -131,11 +153,6 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], de
         results = pool.map(function, items)
         bar = tqdm(results, description, len(items), delay=PROGRESS_DELAY_S, leave=False, disable=None)
         return list(bar)
-
-
-def read_sizes(paths: Sequence[Path]) -> list[Size | None]:
-    """Sizes of the upright images, from their headers; None for a file that is not a readable image."""
-    return map_in_threads(read_size, paths, "reading image sizes")
 
 
 def read_size(path: Path) -> Size | None:
@@ -198,6 +215,14 @@ def clip_points(points: Iterable[Sequence[float]], size: Size) -> list[float]:
     return np.clip(array, 0, (size[1], size[0])).round(3).ravel().tolist()
 
 
+def clip_box(left: float, top: float, right: float, bottom: float, size: Size) -> list[float]:
+    """A box of these sides as ``xywh`` inside the image, px."""
+    height, width = size
+    left, right = (min(max(x, 0.0), float(width)) for x in (left, right))
+    top, bottom = (min(max(y, 0.0), float(height)) for y in (top, bottom))
+    return [left, top, right - left, bottom - top]
+
+
 def ellipse_points(center: Sequence[float], radii: Sequence[float], theta: float = 0.0) -> list[tuple[float, float]]:
     """A polygon for an ellipse; ``theta`` is the angle of its first axis, in radians clockwise (y points down)."""
     cos, sin = math.cos(theta), math.sin(theta)
@@ -207,12 +232,6 @@ def ellipse_points(center: Sequence[float], radii: Sequence[float], theta: float
         x, y = radii[0] * math.cos(angle), radii[1] * math.sin(angle)
         points.append((center[0] + x * cos - y * sin, center[1] + x * sin + y * cos))
     return points
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """A mask [H, W] as a compressed RLE that JSON can hold."""
-    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
 
 
 def connected_parts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -261,6 +280,5 @@ def encode_ids(ids: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
             continue
         edges = np.stack([starts[runs], ends[runs]], 1).ravel()  # where the object begins and ends, in turn
         counts = np.diff(edges, prepend=0, append=[] if edges[-1] == flat.size else flat.size).tolist()
-        rle = mask_utils.frPyObjects({"size": list(ids.shape), "counts": counts}, *ids.shape)
-        rles[value] = {"size": list(ids.shape), "counts": rle["counts"].decode()}
+        rles[value] = json_rle(mask_utils.frPyObjects({"size": list(ids.shape), "counts": counts}, *ids.shape))
     return rles

@@ -8,7 +8,6 @@ import csv
 import functools
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,18 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrcnn.data.formats.content import (
+    OBJECT,
     Content,
-    Notes,
     Size,
     connected_parts,
     encode_ids,
-    map_in_threads,
     read_ids,
-    read_size,
     read_table,
 )
-from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.folders import split_of, walk
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.input_files import read_bytes, read_head
 
@@ -39,7 +36,6 @@ JOINED = ("ImageId_ClassId", "Image_Label")  # 0002cc93b.jpg_1, a row for each i
 SPLITS = ("split", "subset", "set")  # in any letter case
 MASK_PATH = "MaskPath"  # OpenImages'
 NAMES_FILE = "class-descriptions*.csv"  # OpenImages': /m/01g317,Person
-OBJECT = "object"
 EMPTY = ("", "-1", "nan")  # for an image without objects
 WHOLE = "masks of whole images, of which each connected part is read as an object (give each object a row)"
 LEFT_OUT = "CSV files left out that list the split of another (join their rows in one file)"
@@ -77,20 +73,21 @@ def find(folder: Path) -> FoundDataset | None:
     tables = dict.fromkeys(group[0] for group in groups.values())
     names = functools.cache(lambda: _names(folder, [(rows(path), columns) for path, columns in tables]))
 
-    def found(name: str) -> FoundSplit:
+    def read(name: str) -> RawSplit:
         (path, columns), *others = groups[name]
-
-        def read() -> RawSplit:
-            split, notes = _read(finder, path, (rows(path), columns, name), names()), Notes()
-            for other, _ in others:
-                notes.add(LEFT_OUT, other)
-            return replace(split, notes=[*split.notes, *notes.lines()])
-
-        return FoundSplit(name, path, read, lambda: [path])
+        content = _read(finder, path, (rows(path), columns, name), names())
+        for other, _ in others:
+            content.note(LEFT_OUT, other)
+        return content.split()
 
     is_open_images = any(columns.mask == MASK_PATH for _, columns in tables)
-    format = "OpenImages" if is_open_images else "run lengths in CSV"
-    return FoundDataset(format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+    return found_dataset(
+        "OpenImages" if is_open_images else "run lengths in CSV",
+        groups,
+        read,
+        origin=lambda name: groups[name][0][0],
+        list_files=lambda name: [groups[name][0][0]],
+    )
 
 
 def _columns(path: Path) -> Columns | None:
@@ -128,24 +125,21 @@ def _names(folder: Path, tables: list[tuple[list[Row], Columns]]) -> dict[str, s
     return {kind: known.get(kind, kind) for kind in sorted(kinds)}
 
 
-def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns, str], names: dict[str, str]) -> RawSplit:
+def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns, str], names: dict[str, str]) -> Content:
     rows, columns, split = table
     content = Content(finder.folder, list(dict.fromkeys(names.values())))
     by_image: dict[str, list[Row]] = defaultdict(list)
     for row in (row for row in rows if columns.split_of(row, path) == split):
         by_image[row.get(columns.image, "")].append(row)
     found = {name: finder.find(name, path.parent) if name else None for name in by_image}
-    sizes = map_in_threads(lambda image: read_size(image) if image else None, list(found.values()), "reading sizes")
-    sized = {name: (image, size) for (name, image), size in zip(found.items(), sizes, strict=True) if image and size}
-    for name, image in found.items():
-        if name not in sized:
-            kind = "missing images skipped" if image is None else "unreadable images skipped"
-            content.notes.add(kind, image or f"{path}: {name}")
-    whole = columns.mask != MASK_PATH and _are_whole(rows, columns)
-    decode = _decoder(
-        finder.folder, columns, [(row, size) for name, (_, size) in sized.items() for row in by_image[name]]
-    )
-    for name, (image, size) in sized.items():
+    images = list(content.readable((image, name) for name, image in found.items() if image))
+    for name in (name for name, image in found.items() if image is None):
+        content.note("missing images skipped", f"{path}: {name}")
+    kinds = [(row.get(columns.image, ""), row.get(columns.kind or "", "")) for row in rows]
+    # where no image has two masks of a class, each may have several objects
+    whole = columns.mask != MASK_PATH and 1 < len(kinds) == len(set(kinds))
+    decode = _decoder(finder.folder, columns, [(row, size) for _, size, name in images for row in by_image[name]])
+    for image, size, name in images:
         image_id = content.add_image(image, size)
         for row in by_image[name]:
             text = row.get(columns.mask, "").strip()
@@ -153,21 +147,15 @@ def _read(finder: ImageFinder, path: Path, table: tuple[list[Row], Columns, str]
                 continue
             mask, example = decode(text, size), f"{path}: {name}, {text[:30]}"
             if mask is None:
-                content.notes.add("masks skipped that cannot be read or do not fit their image", example)
+                content.note("masks skipped that cannot be read or do not fit their image", example)
             else:
                 kind = names[row.get(columns.kind or "", "") or OBJECT]
                 parts = connected_parts(mask) if whole else mask
                 if parts.max() > 1:
-                    content.notes.add(WHOLE, example)
+                    content.note(WHOLE, example)
                 for rle in encode_ids(parts.astype(np.int64)).values():
                     content.add_object(image_id, kind, rle, example=example)
-    return content.split()
-
-
-def _are_whole(rows: list[Row], columns: Columns) -> bool:
-    """Whether no image has two masks of a class, so that each may have several objects."""
-    kinds = [(row.get(columns.image, ""), row.get(columns.kind or "", "")) for row in rows]
-    return len(kinds) > 1 and len(set(kinds)) == len(kinds)
+    return content
 
 
 def _decoder(folder: Path, columns: Columns, rows: list[tuple[Row, Size]]) -> Decoder:

@@ -92,9 +92,6 @@ def _resolve(entry: str, key: str, folder: Path, content: dict[str, Any]) -> Pat
             return path
         if os.path.isdir(path):
             inner = path / "images"
-            return inner if inner.is_dir() and not _has_images(path) else path
+            has_images = any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+            return inner if inner.is_dir() and not has_images else path
     return None
-
-
-def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())

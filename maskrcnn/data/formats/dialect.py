@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskrcnn.data.coco.segmentation import Segmentation, encode_rle, normalize_segmentation
-from maskrcnn.data.formats.content import Size, encode_mask, mask_utils
+from maskrcnn.data.coco.segmentation import Segmentation, encode_mask, encode_rle, normalize_segmentation
+from maskrcnn.data.formats.content import Size, mask_utils
 
-OBJECT = "object"
 NO_AREA = "shapes that have no area"
 
 
@@ -57,7 +56,7 @@ def with_holes(outer: list[float], holes: list[list[float]], size: Size) -> Segm
     return encode_mask(whole & ~np.any(cut, axis=0))
 
 
-def size_of(content: Any, height: str = "height", width: str = "width") -> Size | None:
+def size_of(content: Any) -> Size | None:
     """The size that a file states, if it does."""
-    sides = content.get(height), content.get(width)
+    sides = content.get("height"), content.get("width")
     return (int(sides[0]), int(sides[1])) if all(sides) else None

@@ -2,17 +2,16 @@
 
 import functools
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskrcnn.data.coco.problems import EntryError
 from maskrcnn.data.coco.segmentation import normalize_segmentation
-from maskrcnn.data.formats.content import Content, Size, clip_points, map_in_threads, read_sizes
+from maskrcnn.data.formats.content import Content, Size, clip_points, map_in_threads
 from maskrcnn.data.formats.dialect import Dialect, Image, Shape
 from maskrcnn.data.formats.dialects import dialect_of
-from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.folders import split_of, split_of_path, walk
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_xml import parse_tree
 from maskrcnn.errors import UserError, one_line
@@ -21,16 +20,13 @@ from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_head, read_json
 PEEK_FILES = 40  # in each folder
 # What a dialect raises where a file holds something else.
 WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration, zlib.error)
-SKIPPED_FILES = "files skipped that are not written like the others"
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """An annotation file, parsed."""
 
     path: Path
-    images: list[Image]
-    problem: str | None = None
+    images: list[Image] | None  # None if it is not written like the others
 
 
 def find(folder: Path) -> FoundDataset | None:
@@ -47,13 +43,10 @@ def find(folder: Path) -> FoundDataset | None:
             for name, paths in groups.items()
         }
 
-    def found(name: str) -> FoundSplit:
-        def read() -> RawSplit:
-            return _read(finder, dialect, documents(), name)
+    def origin(name: str) -> Path:
+        return groups[name][0] if len(groups[name]) == 1 else folder
 
-        return FoundSplit(name, groups[name][0] if len(groups[name]) == 1 else folder, read, lambda: groups[name])
-
-    return FoundDataset(dialect.format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+    return found_dataset(dialect.format, groups, lambda name: _read(finder, dialect, documents(), name), origin=origin)
 
 
 def _groups(folder: Path) -> tuple[Dialect | None, dict[str, list[Path]]]:
@@ -80,42 +73,35 @@ def _parse(path: Path, dialect: Dialect) -> Document:
         content = parse_tree(path) if is_xml else read_json(path, dialect.format, MAX_ANNOTATION_BYTES)
         return Document(path, list(dialect.images(content, path)))
     except (UserError, *WRONG):
-        return Document(path, [], SKIPPED_FILES)
+        return Document(path, None)
 
 
 def _read(finder: ImageFinder, dialect: Dialect, documents: dict[str, list[Document]], split: str) -> RawSplit:
-    images = (image for group in documents.values() for document in group for image in document.images)
+    images = (image for group in documents.values() for document in group for image in document.images or ())
     content = Content(finder.folder, sorted({name for image in images for name, _ in image.objects if _is_name(name)}))
-    found: list[tuple[Path, Image, Path]] = []
-    for document in documents[split]:
-        if document.problem and document.path.name != "meta.json":  # Supervisely's list of classes
-            content.notes.add(document.problem, document.path)
-        for image in document.images:
+    found: list[tuple[Path, tuple[Image, Path]]] = []
+    for source, listed in documents[split]:
+        if listed is None and source.name != "meta.json":  # Supervisely's list of classes
+            content.note("files skipped that are not written like the others", source)
+        for image in listed or ():
             name = image.reference if isinstance(image.reference, str) else ""
-            if path := finder.find(name, document.path.parent):
-                found.append((path, image, document.path))
+            if path := finder.find(name, source.parent):
+                found.append((path, (image, source)))
             else:
-                content.notes.add("missing images skipped", f"{document.path}: {image.reference}")
-    sizes = read_sizes([path for path, _, _ in found])
-    for (path, image, source), size in zip(found, sizes, strict=True):
-        if size is None:
-            content.notes.add("unreadable images skipped", path)
-        elif image.size and image.size != size:
+                content.note("missing images skipped", f"{source}: {image.reference}")
+    for path, size, (image, source) in content.readable(found):
+        if image.size and image.size != size:
             stated = f"{source}: {image.size[1]} x {image.size[0]}, the image is {size[1]} x {size[0]}"
-            content.notes.add("images skipped whose annotations state another size", stated)
-        else:
-            _add_objects(content, dialect, image, content.add_image(path, size), f"{source}, {path.name}")
+            content.note("images skipped whose annotations state another size", stated)
+            continue
+        image_id = content.add_image(path, size)
+        for number, (name, entry) in enumerate(image.objects, start=1):
+            example = f"{source}, {path.name}, object {number}"
+            if not _is_name(name):
+                content.note("objects skipped that name no class", example)
+            elif shape := _shape(content, dialect, (entry, size), example):
+                content.add_object(image_id, name, shape.segmentation, box=shape.box, example=example)
     return content.split()
-
-
-def _add_objects(content: Content, dialect: Dialect, image: Image, image_id: int, place: str) -> None:
-    size = content.size(image_id)
-    for number, (name, entry) in enumerate(image.objects, start=1):
-        example = f"{place}, object {number}"
-        if not _is_name(name):
-            content.notes.add("objects skipped that name no class", example)
-        elif shape := _shape(content, dialect, (entry, size), example):
-            content.add_object(image_id, name, shape.segmentation, box=shape.box, example=example)
 
 
 def _is_name(name: Any) -> bool:
@@ -135,7 +121,7 @@ def _shape(content: Content, dialect: Dialect, entry: tuple[Any, Size], example:
             segmentation = [clip_points(zip(part[0::2], part[1::2], strict=True), size) for part in segmentation]
         return Shape(segmentation)
     except EntryError as error:
-        content.notes.add(f"objects skipped: {error.kind}", f"{example} {one_line(str(error))}")
+        content.note(f"objects skipped: {error.kind}", f"{example} {one_line(str(error))}")
     except (UserError, *WRONG):
-        content.notes.add("objects skipped whose numbers are missing or wrong", example)
+        content.note("objects skipped whose numbers are missing or wrong", example)
     return None

@@ -76,21 +76,25 @@ CLASS_MAPS = "masks of classes, of which each connected part is read as an objec
 def encoding_of(paths: Iterable[Path], maps: Iterable[NDArray[np.int64]]) -> Encoding | None:
     """How a dataset's mask files are encoded, by name or the values of the first; None if not."""
     path = next(iter(paths), None)
-    if path is not None and path.stem.endswith("_instanceIds"):
+    if path is None:
+        return None
+    folder = path.parent
+    if path.stem.endswith("_instanceIds"):
         return replace(CITYSCAPES, names=_listed_names(path) or CITY_NAMES)
-    if path is not None and path.parent.name == "instance" and (path.parent.parent / "semantic").is_dir():
+    if folder.name == "instance" and (folder.parent / "semantic").is_dir():
         return replace(KITTI, names=_listed_names(path) or CITY_NAMES)
-    if path is not None and (names := _roboflow_names(path)):
+    if names := _roboflow_names(path):
         return Encoding("Roboflow semantic masks", 1 << 32, names, parts=True, note=CLASS_MAPS)
-    if path is not None and path.parent.name == "instances" and (path.parent / "labels.txt").is_file():
-        return replace(MOTS, names=_mots_names(path.parent / "labels.txt"))
-    if path is not None and path.parent.name == "instances" and (names := _mapillary_names(path)):
+    if folder.name == "instances" and (folder / "labels.txt").is_file():
+        lines = enumerate(read_text(folder / "labels.txt").splitlines(), start=1)  # as CVAT writes them
+        return replace(MOTS, names={number: line.strip() for number, line in lines if line.strip()})
+    if folder.name == "instances" and (names := _mapillary_names(path)):
         return Encoding("Mapillary Vistas", 256, names)
     values = set(np.unique(np.concatenate([np.unique(ids) for ids in maps] or [np.zeros(1, np.int64)])).tolist())
-    if path is not None and values - {0} and all(value == 0 or value >= COLOR for value in values):
+    if values - {0} and all(value == 0 or value >= COLOR for value in values):
         if "annotations_instance" in path.parts:
             return Encoding("ADE20K", RED, _ade20k_names(path))
-        if all(value % RED == 0 for value in values) and (path.parent.parent / "metadata" / "training.txt").is_file():
+        if all(value % RED == 0 for value in values) and (folder.parent / "metadata" / "training.txt").is_file():
             return BBBC039
     known = all(value in (0, MOTS_IGNORED) or MOTS.decode(value) for value in values)
     return MOTS if known and MOTS_IGNORED in values else None
@@ -102,12 +106,6 @@ def _listed_names(path: Path) -> dict[int, str]:
     lines = (line.split(maxsplit=3) for line in read_text(file).splitlines()) if file else ()
     names = (line[3].strip() for line in lines if len(line) == 4)
     return {index: name for index, name in enumerate(names) if name.lower() != "background"}
-
-
-def _mots_names(file: Path) -> dict[int, str]:
-    """The classes of the labels.txt that CVAT writes beside mask files, by line."""
-    names = (line.strip() for line in read_text(file).splitlines())
-    return {number: name for number, name in enumerate(names, start=1) if name}
 
 
 def _roboflow_names(path: Path) -> dict[int, str]:

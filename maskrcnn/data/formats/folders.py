@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES, UNSPLIT
+
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -17,7 +19,6 @@ SPLIT_WORDS = {
 }
 GLUED = "set|split|data|crop|img|imgs|images?|masks?|labels?|annotations?"  # as in traindata and valmasks
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_WORDS)})(?:{GLUED})?(?![a-z])")
-SPLIT_NAMES = ("train", "val", "test")
 IGNORED_FOLDERS = frozenset({"tfrecords", "__MACOSX"})  # our own output, and what macOS adds to archives
 
 
@@ -32,12 +33,12 @@ def split_of_path(path: Path, folder: Path) -> str | None:
     return next((split for part in path.relative_to(folder).parts[:-1] if (split := split_of(part))), None)
 
 
-def by_split(files: Iterable[Path], folder: Path, unsplit: str) -> dict[str, list[Path]]:
-    """Files grouped by the split that their folders tell, in the order train, val, test, ``unsplit``."""
+def by_split(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
+    """Files grouped by the split that their folders tell, in the order train, val, test, `UNSPLIT`."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        groups[split_of_path(file, folder) or unsplit].append(file)
-    return {name: groups[name] for name in (*SPLIT_NAMES, unsplit) if name in groups}
+        groups[split_of_path(file, folder) or UNSPLIT].append(file)
+    return {name: groups[name] for name in (*SPLIT_NAMES, UNSPLIT) if name in groups}
 
 
 def walk(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:

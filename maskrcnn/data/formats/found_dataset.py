@@ -4,11 +4,12 @@ A format module has one public function, ``find(folder) -> FoundDataset | None``
 files only, since every start of a run calls it; annotations are read when a split's ``read`` is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SPLIT_NAMES = ("train", "val", "test")
 UNSPLIT = "all"  # the name of the split of a dataset that has no splits
 
 
@@ -24,9 +25,7 @@ class RawSplit:
 
     content: dict[str, list[dict[str, Any]]]
     image_dir: Path
-    notes: list[str] = field(
-        default_factory=list
-    )  # what was skipped or repaired while reading, with counts, for the user
+    notes: list[str] = field(default_factory=list)  # what was skipped or repaired while reading, with counts
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ class FoundSplit:
     name: str  # "train", "val", "test", or `UNSPLIT`
     origin: Path  # the annotation file or folder that messages name
     read: Callable[[], RawSplit]
-    list_files: Callable[
-        [], list[Path]
-    ]  # annotation files; their names, sizes and mtimes tell whether records are current
+    list_files: Callable[[], list[Path]]  # annotations, whose names, sizes and mtimes tell whether records are current
 
 
 @dataclass(frozen=True)
@@ -47,3 +44,24 @@ class FoundDataset:
 
     format: str  # as the user calls it: "Roboflow COCO", "YOLO segmentation"
     splits: tuple[FoundSplit, ...]
+
+
+def found_dataset(
+    format: str,
+    groups: Mapping[str, Any],
+    read: Callable[[str], RawSplit],
+    *,
+    origin: Callable[[str], Path] | None = None,
+    list_files: Callable[[str], list[Path]] | None = None,
+) -> FoundDataset:
+    """The dataset of the splits in ``groups``, in the order train, val, test, `UNSPLIT`.
+
+    Each is a list of annotation files, the first of which is its origin, unless ``list_files`` and ``origin`` say
+    otherwise.
+    """
+
+    def found(name: str) -> FoundSplit:
+        place = origin(name) if origin else groups[name][0]
+        return FoundSplit(name, place, lambda: read(name), lambda: list_files(name) if list_files else [*groups[name]])
+
+    return FoundDataset(format, tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))

@@ -1,7 +1,7 @@
 """What a folder that no format claims looks like, and what its owner can do."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn.data.coco.problems import BOXES_ONLY
@@ -12,39 +12,32 @@ from maskrcnn.input_files import ARCHIVES, read_head
 
 AS_PNG = "save each image's masks as a PNG whose values number the objects, masks/NAME.png for images/NAME.jpg"
 AS_COCO = "export it from there as COCO, or convert it to COCO JSON"
-OTHER_JSON = (  # marks of files that hold a list of annotations too, but not COCO's
-    (
-        rb'"segments_info"',
-        "COCO panoptic annotations; convert them with panopticapi's panoptic2detection_coco_format.py",
+OTHER_JSON = {  # marks of files that hold a list of annotations too, but not COCO's
+    rb'"segments_info"': "COCO panoptic annotations; convert them with panopticapi's panoptic2detection_coco_format.py",
+    rb'"(?:file_names|segmentations)"\s*:\s*\[': (
+        "annotations of videos (YouTube-VIS); write those of each frame as COCO JSON"
     ),
-    (
-        rb'"(?:file_names|segmentations)"\s*:\s*\[',
-        "annotations of videos (YouTube-VIS); write those of each frame as COCO JSON",
+    rb'"coordinates"\s*:\s*\{': f"CreateML annotations, {BOXES_ONLY.partition(';')[0]}; export as COCO segmentation",
+    rb'"Labeled Data"|"data_row"': "a Labelbox export, whose images are elsewhere; convert it to COCO with its images",
+    rb'"imgHeight"': (
+        "polygons of Cityscapes' form; make instance masks of them with cityscapesscripts (json2instanceImg.py)"
     ),
-    (rb'"coordinates"\s*:\s*\{', f"CreateML annotations, {BOXES_ONLY.partition(';')[0]}; export as COCO segmentation"),
-    (
-        rb'"Labeled Data"|"data_row"',
-        "a Labelbox export, whose images are elsewhere; convert it to COCO with its images",
-    ),
-    (
-        rb'"imgHeight"',
-        "polygons of Cityscapes' form; make instance masks of them with cityscapesscripts (json2instanceImg.py)",
-    ),
-    (rb'"FeatureCollection"', "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels"),
-)
-TOOLS_JSON = (  # marks that COCO's files may have too
-    (rb'"label_hash"', f"an Encord export; {AS_COCO}"),
-    (rb'"export_format_version"', f"a Hasty export; {AS_COCO}"),
-    (rb'"itemId"|"coordinates"\s*:\s*\[\s*\[\s*\{', f"a Dataloop export; {AS_COCO}"),
-    (rb'"className"', f"a SuperAnnotate export; {AS_COCO}"),
-    (rb'"samples"\s*:\s*\[', "a FiftyOne dataset; export it from there as a COCODetectionDataset"),
-)
-OTHER_XML = (
-    (rb"<track ", "CVAT's annotations of a video; export them as 'COCO 1.0' or 'CVAT for images 1.1', with images"),
-    (rb"<ASAP_Annotations", "annotations of ASAP, of slides; write those of each image as COCO JSON, in pixels"),
-)
+    rb'"FeatureCollection"': "GeoJSON, whose coordinates may be those of a map; convert it to COCO in pixels",
+}
+TOOLS_JSON = {  # marks that COCO's files may have too
+    rb'"label_hash"': f"an Encord export; {AS_COCO}",
+    rb'"export_format_version"': f"a Hasty export; {AS_COCO}",
+    rb'"itemId"|"coordinates"\s*:\s*\[\s*\[\s*\{': f"a Dataloop export; {AS_COCO}",
+    rb'"className"': f"a SuperAnnotate export; {AS_COCO}",
+    rb'"samples"\s*:\s*\[': "a FiftyOne dataset; export it from there as a COCODetectionDataset",
+}
+OTHER_XML = {
+    rb"<track ": "CVAT's annotations of a video; export them as 'COCO 1.0' or 'CVAT for images 1.1', with images",
+    rb"<ASAP_Annotations": "annotations of ASAP, of slides; write those of each image as COCO JSON, in pixels",
+}
+OTHER_CSV = {rb"(?i)^.*(?:xmin|x_min|bbox|left_x)": "a CSV file of boxes without masks; export it as COCO segmentation"}
+OTHERS = ((".json", OTHER_JSON | TOOLS_JSON), (".xml", OTHER_XML), (".csv", OTHER_CSV))
 NAMES_IN = {".json": rb'"([\w .-]{1,40})"\s*:', ".xml": rb"<(\w{1,40})"}  # the keys and elements of a file
-OTHER_CSV = (rb"xmin|x_min|bbox|left_x", "a CSV file of boxes without masks; export it as COCO segmentation")
 OTHER_SUFFIXES = {
     ".mat": f"MATLAB files, as SBD has them; {AS_PNG} (scipy.io.loadmat reads them)",
     ".npy": f"NumPy arrays that are not one map an image; {AS_PNG}",
@@ -61,11 +54,11 @@ OTHER_SUFFIXES = {
 
 def other_json(head: bytes) -> str | None:
     """What a JSON file is that may be taken for COCO's; None if it is nothing that is known."""
-    return _first(OTHER_JSON)(head)
+    return _known(OTHER_JSON, head)
 
 
-def _first(marks: Sequence[tuple[bytes, str]]) -> Callable[[bytes], str | None]:
-    return lambda head: next((text for mark, text in marks if re.search(mark, head)), None)
+def _known(marks: dict[bytes, str], head: bytes) -> str | None:
+    return next((text for mark, text in marks.items() if re.search(mark, head)), None)
 
 
 def explain(folder: Path, files: Sequence[Path]) -> str | None:
@@ -79,14 +72,9 @@ def _with_suffix(files: Sequence[Path], *suffixes: str) -> list[Path]:
 
 
 def _by_content(folder: Path, files: Sequence[Path]) -> str | None:
-    heads: tuple[tuple[str, Callable[[bytes], str | None]], ...] = (
-        (".json", _first(OTHER_JSON + TOOLS_JSON)),
-        (".xml", _first(OTHER_XML)),
-        (".csv", lambda head: OTHER_CSV[1] if re.search(OTHER_CSV[0], head.split(b"\n")[0], re.IGNORECASE) else None),
-    )
-    for suffix, known in heads:
+    for suffix, marks in OTHERS:
         for path in _with_suffix(files, suffix)[:5]:
-            if text := known(read_head(path)):
+            if text := _known(marks, read_head(path)):
                 return f"{path.relative_to(folder)} looks like {text}"
     return None
 

@@ -11,6 +11,7 @@ import threading
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -76,8 +77,10 @@ class ImageFinder:
         if exact := self._index.get(_folded(name.name)):
             return exact
         stems = (name.stem, name.name) if name.suffix.lower() in SUFFIXES else (name.name, name.stem)
-        others = (self._index.get(f"{_same(stem)}/", []) for stem in stems)
-        return next((group for group in map(_without_masks, others) if group), [])
+        for others in (self._index.get(f"{_same(stem)}/", []) for stem in stems):
+            if images := [path for path in others if MASK_FOLDERS.isdisjoint(map(str.lower, path.parts[:-1]))]:
+                return images
+        return []
 
     def _rank(self, path: PurePosixPath, name: PurePosixPath, near: Path) -> tuple[int, ...]:
         folders = path.parts[:-1]
@@ -90,10 +93,6 @@ class ImageFinder:
         agreeing, nearness = _common(path.parts[::-1], name.parts[::-1]), _common(folders, place)
         exact = int(path.name == name.name)
         return written, folders == place, of_split, agreeing, nearness, kind, exact, -len(folders)
-
-
-def _without_masks(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    return [path for path in paths if not {folder.lower() for folder in path.parts[:-1]} & MASK_FOLDERS]
 
 
 def possible_names(file_name: str) -> Iterator[PurePosixPath]:
@@ -138,14 +137,13 @@ def _one_to_one(found: dict[str, PurePosixPath]) -> dict[str, PurePosixPath]:
     names: dict[PurePosixPath, list[str]] = {}
     for name, path in found.items():
         names.setdefault(path, []).append(name)
-    kept = {}
+    kept = set()
     for path, rivals in names.items():
-        if len(rivals) == 1:
-            kept[rivals[0]] = path
-            continue
-        fits = [max(_common(path.parts[::-1], one.parts[::-1]) for one in possible_names(name)) for name in rivals]
+        fits = [0]
+        if len(rivals) > 1:
+            fits = [max(_common(path.parts[::-1], one.parts[::-1]) for one in possible_names(name)) for name in rivals]
         if fits.count(max(fits)) == 1:
-            kept[rivals[fits.index(max(fits))]] = path
+            kept.add(rivals[fits.index(max(fits))])
     return {name: path for name, path in found.items() if name in kept}
 
 
@@ -167,9 +165,4 @@ def _folded(name: str) -> str:
 
 def _common(left: tuple[str, ...], right: tuple[str, ...]) -> int:
     """How many leading parts agree, letter case aside."""
-    count = 0
-    for a, b in zip(left, right, strict=False):
-        if _folded(a) != _folded(b):
-            break
-        count += 1
-    return count
+    return len(list(takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), zip(left, right, strict=False))))

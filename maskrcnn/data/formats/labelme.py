@@ -7,33 +7,30 @@ counts as not annotated yet; it is left out and noted too. A dataset of rectangl
 import base64
 import functools
 import math
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskrcnn.data.coco.segmentation import Segmentation, bounding_box, encode_rle, is_number
+from maskrcnn.data.coco.segmentation import Segmentation, encode_mask, encode_rle, is_number, json_rle
 from maskrcnn.data.formats.content import (
     Content,
     Size,
     clip_points,
     ellipse_points,
-    encode_mask,
     map_in_threads,
     mask_utils,
     place_mask,
-    read_sizes,
 )
 from maskrcnn.data.formats.folders import by_split, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES, open_image
 from maskrcnn.input_files import read_head, read_json
 
-PEEK_FILES, PEEK_BYTES = 5, 1 << 26
+PEEK_FILES, PEEK_BYTES = 5, 1 << 26  # the embedded image may come before the other keys
 MAX_BYTES = 1 << 28  # of a file, which may hold its image
 NOT_CLASSES = frozenset({"_background_", "__ignore__"})
 
@@ -43,43 +40,36 @@ class Document:
     """A parsed JSON of labelme, without the embedded image."""
 
     path: Path
-    image_path: str
-    size: Size | None  # of the image, as the file states it
-    shapes: list[dict[str, Any]]
-    has_image: bool  # embedded
+    image_path: str = ""  # none if the file is not labelme's
+    size: Size | None = None  # of the image, as the file states it
+    shapes: list[dict[str, Any]] = field(default_factory=list)
+    has_image: bool = False  # embedded
 
 
 def find(folder: Path) -> FoundDataset | None:
     """A dataset of labelme, in one folder or in folders named after splits."""
-    groups = by_split(walk(folder, {".json"}), folder, UNSPLIT)
-    if not any(_is_labelme(path) for paths in groups.values() for path in paths[:PEEK_FILES]):
+    groups = by_split(walk(folder, {".json"}), folder)
+    heads = (read_head(path, PEEK_BYTES) for paths in groups.values() for path in paths[:PEEK_FILES])
+    if not any(b'"shapes"' in head and (b'"imagePath"' in head or b'"imageData"' in head) for head in heads):
         return None
     finder = ImageFinder(folder)
 
     @functools.cache
-    def documents() -> dict[str, list[Document | Path]]:
+    def documents() -> dict[str, list[Document]]:
         return {name: map_in_threads(_parse, paths, "reading labelme's files") for name, paths in groups.items()}
 
-    def found(name: str) -> FoundSplit:
-        origin = groups[name][0].parent if name != UNSPLIT else folder
-        return FoundSplit(name, origin, lambda: _read(folder, finder, documents(), name), lambda: groups[name])
+    def origin(name: str) -> Path:
+        return folder if name == UNSPLIT else groups[name][0].parent
 
-    return FoundDataset("labelme", tuple(map(found, groups)))
-
-
-def _is_labelme(path: Path) -> bool:
-    """Whether a JSON has labelme's keys; the embedded image may come before them."""
-    start = read_head(path, PEEK_BYTES)
-    return b'"shapes"' in start and (b'"imagePath"' in start or b'"imageData"' in start)
+    return found_dataset("labelme", groups, lambda name: _read(finder, documents(), name), origin=origin)
 
 
-def _parse(path: Path) -> Document | Path:
-    """A file's document, or its path if it is not labelme's."""
+def _parse(path: Path) -> Document:
     try:
         content = read_json(path, "annotations of labelme", MAX_BYTES)
         shapes = [shape for shape in content["shapes"] if isinstance(shape, dict)]
     except (UserError, KeyError, TypeError):
-        return path
+        return Document(path)
     sides = content.get("imageHeight"), content.get("imageWidth")
     size = (int(sides[0]), int(sides[1])) if all(is_number(side) and side > 0 for side in sides) else None
     reference = content.get("imagePath")
@@ -87,34 +77,34 @@ def _parse(path: Path) -> Document | Path:
     return Document(path, reference, size, shapes, bool(content.get("imageData")))
 
 
-def _read(folder: Path, finder: ImageFinder, documents: dict[str, list[Document | Path]], split: str) -> RawSplit:
-    shapes = [
-        shape for group in documents.values() for file in group if isinstance(file, Document) for shape in file.shapes
-    ]
-    labels = sorted({str(shape.get("label")) for shape in shapes if _skipped(shape) is None})
-    rectangles = all(shape.get("shape_type") == "rectangle" for shape in shapes if _skipped(shape) is None)
-    content = Content(folder, labels)
+def _read(finder: ImageFinder, documents: dict[str, list[Document]], split: str) -> RawSplit:
+    files = [file for group in documents.values() for file in group]
+    shapes = [shape for file in files for shape in file.shapes if not _skipped(shape)]
+    rectangles = all(shape.get("shape_type") == "rectangle" for shape in shapes)
+    content = Content(finder.folder, sorted({shape["label"] for shape in shapes}), boxes_only=rectangles)
     images = {}  # of each document
     for file in documents[split]:
-        if not isinstance(file, Document):
-            content.notes.add("JSON files skipped that are not labelme's", file)
+        if not file.image_path:
+            content.note("JSON files skipped that are not labelme's", file.path)
         elif image := finder.find(file.image_path, file.path.parent) or finder.find(file.path.stem, file.path.parent):
             images[image] = file
         elif file.has_image:
             images[file.path] = file
         else:
-            content.notes.add("missing images skipped", file.path)
-    for (image, document), size in zip(images.items(), read_sizes(list(images)), strict=True):
-        _add_image(content, image, document, (size, rectangles))
-    labeled = {image.stem for image in images} | {path.stem for path in _paths(documents)}
+            content.note("missing images skipped", file.path)
+    for image, size, document in content.readable(images.items()):
+        if document.size and document.size != size:
+            stated = f"{document.path}: {document.size[1]} x {document.size[0]}, the image is {size[1]} x {size[0]}"
+            content.note("images skipped whose JSON states another size", stated)
+            continue
+        if image == document.path:
+            content.note("images read from their JSON (imageData), since they have no file", image)
+        _add_objects(content, content.add_image(image, size), document, size)
+    labeled = {image.stem for image in images} | {file.path.stem for file in files}
     for path in (path for parent in sorted({image.parent for image in images}) for path in sorted(parent.iterdir())):
         if path.suffix.lower() in SUFFIXES and path.stem not in labeled:
-            content.notes.add("images left out that have no JSON", path)
+            content.note("images left out that have no JSON", path)
     return content.split()
-
-
-def _paths(documents: dict[str, list[Document | Path]]) -> list[Path]:
-    return [file if isinstance(file, Path) else file.path for group in documents.values() for file in group]
 
 
 def _skipped(shape: dict[str, Any]) -> str | None:
@@ -131,43 +121,24 @@ def _skipped(shape: dict[str, Any]) -> str | None:
     return None
 
 
-def _add_image(content: Content, image: Path, document: Document, context: tuple[Size | None, bool]) -> None:
-    """Adds an image, if it can be used, with its shapes."""
-    size, rectangles = context
-    if size is None:
-        content.notes.add("unreadable images skipped", image)
-    elif document.size and document.size != size:
-        stated = f"{document.path}: {document.size[1]} x {document.size[0]}, the image is {size[1]} x {size[0]}"
-        content.notes.add("images skipped whose JSON states another size", stated)
-    else:
-        if image == document.path:
-            content.notes.add("images read from their JSON (imageData), since they have no file", image)
-        _add_objects(content, content.add_image(image, size), document, (size, rectangles))
-
-
-def _add_objects(content: Content, image_id: int, document: Document, context: tuple[Size, bool]) -> None:
+def _add_objects(content: Content, image_id: int, document: Document, size: Size) -> None:
     """Adds the shapes of an image; those with the same label and group_id are one object."""
-    size, rectangles = context
-    objects: dict[tuple[Any, ...], list[Segmentation]] = defaultdict(list)
-    examples: dict[tuple[Any, ...], str] = {}
+    objects: dict[tuple[Any, ...], tuple[str, list[Segmentation]]] = {}  # the first shape, as messages name it, and all
     for number, shape in enumerate(document.shapes, start=1):
         example = f"{document.path}, shape {number}"
         if problem := _skipped(shape):
-            content.notes.add(problem, example)
+            content.note(problem, example)
             continue
         try:
             part: Segmentation = _mask(shape, size) if shape.get("shape_type") == "mask" else _outline(shape, size)
         except ValueError as error:
-            content.notes.add(f"shapes skipped: {error}", example)
+            content.note(f"shapes skipped: {error}", example)
             continue
         group = shape.get("group_id")
         key = (shape["label"], str(group)) if group is not None else (shape["label"], None, number)
-        objects[key].append(part)
-        examples.setdefault(key, example)
-    for key, parts in objects.items():
-        segmentation = _join(parts, size)
-        box = bounding_box(segmentation) if rectangles else None
-        content.add_object(image_id, key[0], None if rectangles else segmentation, box=box, example=examples[key])
+        objects.setdefault(key, (example, []))[1].append(part)
+    for key, (example, parts) in objects.items():
+        content.add_object(image_id, key[0], _join(parts, size), example=example)
 
 
 def _outline(shape: dict[str, Any], size: Size) -> list[list[float]]:
@@ -226,5 +197,4 @@ def _join(parts: list[Segmentation], size: Size) -> Segmentation:
         return polygons
     if len(parts) == 1:
         return parts[0]
-    rle = mask_utils.merge([encode_rle(part, *size) for part in parts])
-    return {"size": list(size), "counts": rle["counts"].decode()}
+    return json_rle(mask_utils.merge([encode_rle(part, *size) for part in parts]))

@@ -5,18 +5,21 @@ Whether a file is an image or a mask is told by the nearest folder that says so 
 those in ``leaf_instances``, make one set: a dataset may come with several.
 """
 
+import contextlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from maskrcnn.data.formats.folders import SPLIT_NAMES, SPLIT_WORDS, split_of, split_of_path, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT
+from maskrcnn.data.formats.content import OBJECT
+from maskrcnn.data.formats.folders import SPLIT_WORDS, split_of, split_of_path, walk
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES, UNSPLIT
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.read import SUFFIXES
-from maskrcnn.input_files import read_text
+from maskrcnn.input_files import read_lines
 
 EXACT = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")  # suffixes of masks without loss
 LOSSY, ARRAY = (".jpg", ".jpeg"), ".npy"
@@ -39,12 +42,14 @@ NUMBER_NAME = re.compile(rf"(?:(?:{IMAGE}|{MASK})[_\-. ]?)*(\d+)", re.IGNORECASE
 CELL_NAME = re.compile(r"man_seg(\d+)")  # of the Cell Tracking Challenge: 01_GT/SEG/man_seg000.tif for 01/t000.tif
 IMAGE_NAME = re.compile(rf"(.+?)(?:[_\-. ](?:{IMAGE}|leftimg8bit))+", re.IGNORECASE)
 OTHER_NAME = re.compile(rf".+?[_\-. ]{OTHER}", re.IGNORECASE)
-OBJECT = "object"
+MASKLESS = "images left out that have no mask"
 MATCHED = 0.8  # the fraction of mask files that must belong to an image; else they are something else
 
 
-@dataclass(frozen=True)
-class MaskFile:
+Notes = list[tuple[str, Path]]
+
+
+class MaskFile(NamedTuple):
     """A mask file of an image."""
 
     path: Path
@@ -52,23 +57,18 @@ class MaskFile:
     is_map: bool  # the only one of its class for the image, so that its values may tell objects apart
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """An image and its mask files."""
 
     image: Path
-    masks: list[MaskFile] = field(default_factory=list)
+    masks: list[MaskFile]
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """The images of a split with their masks."""
 
-    origin: Path
     jobs: list[Job]
-    unmatched: list[Path]  # masks without an image
-    unlisted: list[Path]  # images of no split where others have one
-    maskless: list[Path]  # images in folders without masks
+    notes: Notes  # what is left out, and the file
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,16 @@ class _File:
         """The folders above the one that says what it is; those of the file where its name does."""
         return self.folders[: self.place] if self.place >= 0 else self.folders
 
-    def tokens(self) -> frozenset[str]:
-        """What the folders' names say but for image and mask."""
-        return _tokens(self.folders)
-
-    def split(self) -> str | None:
-        """The first split that a folder tells."""
-        return _split(self.folders)
-
 
 @lru_cache(maxsize=4096)
 def _split(folders: tuple[str, ...]) -> str | None:
+    """The first split that a folder tells."""
     return next((split for part in folders if (split := split_of(part))), None)
 
 
 @lru_cache(maxsize=4096)
 def _tokens(folders: tuple[str, ...]) -> frozenset[str]:
+    """What the folders' names say but for image and mask."""
     words = (word for part in folders for word in re.split(r"[_\-. ]", part.lower()))
     return frozenset(word for word in words if word and not re.fullmatch(f"{MASK}|{IMAGE}", word))
 
@@ -203,13 +197,14 @@ def _match(folder: Path, images: list[_File], masks: list[_File]) -> dict[str, P
             files[image.path, _class_of(mask, image)].append((mask.path, is_map))
     if not files or len(unmatched) > (1 - MATCHED) * len(masks):
         return {}
-    jobs = {image.path: Job(image.path) for image in images}
+    jobs = {image.path: Job(image.path, []) for image in images}
     for (path, name), group in files.items():
         jobs[path].masks.extend(MaskFile(mask, name, is_map and len(group) == 1) for mask, is_map in group)
     places = {path.parent for path, _ in files} | {image.path.parent for image in images if _beside_masks(image)}
     maskless = [path for path, job in jobs.items() if not job.masks and path.parent not in places]
     jobs = {path: job for path, job in jobs.items() if job.masks or path.parent in places}
-    return _splits(folder, list(jobs.values()), [mask.path for mask in unmatched], maskless)
+    notes = [("masks skipped that belong to no image", mask.path) for mask in unmatched]
+    return _splits(folder, list(jobs.values()), notes, [(MASKLESS, path) for path in maskless])
 
 
 def _beside_masks(image: _File) -> bool:
@@ -241,8 +236,8 @@ def _image_of(
 
 def _most_alike(mask: _File, images: Iterable[_File]) -> _File | None:
     """The image whose folders have most in common with the mask's, if one has."""
-    candidates = [image for image in images if len({image.split(), mask.split()} - {None}) < 2]
-    agreeing = [len(mask.tokens() & image.tokens()) for image in candidates]
+    candidates = [image for image in images if len({_split(image.folders), _split(mask.folders)} - {None}) < 2]
+    agreeing = [len(_tokens(mask.folders) & _tokens(image.folders)) for image in candidates]
     return candidates[agreeing.index(max(agreeing))] if agreeing and agreeing.count(max(agreeing)) == 1 else None
 
 
@@ -258,7 +253,7 @@ def _class_of(mask: _File, image: _File) -> str:
     return below[-1] if below and mask.place >= 0 else OBJECT
 
 
-def _splits(folder: Path, jobs: list[Job], unmatched: list[Path], maskless: list[Path]) -> dict[str, Pairs]:
+def _splits(folder: Path, jobs: list[Job], unmatched: Notes, maskless: Notes) -> dict[str, Pairs]:
     """The jobs of each split that has masks: as folders tell, else as lists of names such as train.txt do."""
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -270,10 +265,10 @@ def _splits(folder: Path, jobs: list[Job], unmatched: list[Path], maskless: list
         for job in jobs:
             names = (job.image.stem, job.image.parent.name)
             groups[next((listed[name] for name in names if name in listed), UNSPLIT)].append(job)
-    unlisted = [job.image for job in groups.pop(UNSPLIT, [])] if "train" in groups else []
+    unlisted = groups.pop(UNSPLIT, []) if "train" in groups else []
+    notes = [*unmatched, *(("images left out that belong to no split", job.image) for job in unlisted), *maskless]
     names = [name for name in (*SPLIT_NAMES, UNSPLIT) if any(job.masks for job in groups[name])]
-    noted = {name: (unmatched, unlisted, maskless) if name == names[0] else ([], [], []) for name in names}
-    return {name: Pairs(folder, groups[name], *noted[name]) for name in names}
+    return {name: Pairs(groups[name], notes if name == names[0] else []) for name in names}
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -281,13 +276,6 @@ def _listed(folder: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for path in walk(folder, {".txt"}):
         if split := split_of(path.stem):
-            splits |= {stem: split for stem in _stems(path)}
+            with contextlib.suppress(UserError):
+                splits |= {Path(line.split()[0]).stem: split for line in read_lines(path)}
     return splits
-
-
-def _stems(path: Path) -> Iterator[str]:
-    try:
-        lines: Iterable[str] = read_text(path).splitlines()
-    except UserError:
-        return
-    yield from (Path(line.split()[0]).stem for line in lines if line.strip())

@@ -6,25 +6,26 @@ them apart. Maps whose values look like classes are refused.
 
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskrcnn.data.coco.segmentation import encode_mask
 from maskrcnn.data.formats.content import (
     COLOR,
+    OBJECT,
     Content,
-    Size,
+    MaskedImage,
     connected_parts,
     encode_ids,
-    encode_mask,
     map_in_threads,
     read_ids,
     read_size,
 )
 from maskrcnn.data.formats.encoded_ids import Encoding, encoding_of
-from maskrcnn.data.formats.found_dataset import FoundDataset, FoundSplit, RawSplit
-from maskrcnn.data.formats.mask_pairs import OBJECT, Job, MaskFile, Pairs, find_pairs
+from maskrcnn.data.formats.found_dataset import FoundDataset, RawSplit, found_dataset
+from maskrcnn.data.formats.mask_pairs import MASKLESS, Job, MaskFile, Pairs, find_pairs
 from maskrcnn.errors import UserError
 
 PEEK = 8
@@ -33,18 +34,7 @@ MOST_PARTS = 2  # of a value, on average, where it is an object, maybe behind an
 SPECK = 0.05  # of the area of a value
 PEEK_SIDE = 512  # px
 FEW_SHADES = 8  # of gray; more of them between black and a prevailing white come from smoothing or scaling
-MASKLESS = "images left out that have no mask"
 BINARY = "binary masks of whole images, of which each connected part is read as an object (number objects that touch)"
-Skipped = tuple[str, Path]  # what is noted, and the file
-
-
-class Found(NamedTuple):
-    """An object in a mask file."""
-
-    name: str  # of the class
-    is_crowd: bool
-    rle: dict[str, Any]
-    example: str  # the file that messages name
 
 
 def find(folder: Path) -> FoundDataset | None:
@@ -68,13 +58,15 @@ def find(folder: Path) -> FoundDataset | None:
     encoding = _encoding(masks)
     names = sorted(set(encoding.names.values())) if encoding else sorted({mask.name for mask in masks})
 
-    def found(name: str) -> FoundSplit:
-        pairs = groups[name]
-        files = [mask.path for job in pairs.jobs for mask in job.masks]
-        return FoundSplit(name, pairs.origin, lambda: _read(folder, pairs, names, encoding), lambda: files)
+    def read(name: str) -> RawSplit:
+        return _read(Content(folder, names), groups[name], encoding)
+
+    def list_files(name: str) -> list[Path]:
+        return [mask.path for job in groups[name].jobs for mask in job.masks]
 
     kind = "image" if 2 * sum(mask.is_map for mask in masks) > len(masks) else "object"
-    return FoundDataset(encoding.format if encoding else f"PNG masks, one for each {kind}", tuple(map(found, groups)))
+    format = encoding.format if encoding else f"PNG masks, one for each {kind}"
+    return found_dataset(format, groups, read, origin=lambda name: folder, list_files=list_files)
 
 
 def _encoding(masks: list[MaskFile]) -> Encoding | None:
@@ -138,65 +130,45 @@ def _is_smoothed(ids: NDArray[np.int64]) -> bool:
     return bool(counts[-1] > 0.5 * counts.sum())
 
 
-def _read(folder: Path, pairs: Pairs, names: list[str], encoding: Encoding | None) -> RawSplit:
-    content = Content(folder, names)
-    for path in pairs.unmatched:
-        content.notes.add("masks skipped that belong to no image", path)
-    for path in pairs.unlisted:
-        content.notes.add("images left out that belong to no split", path)
-    for path in pairs.maskless:
-        content.notes.add(MASKLESS, path)
+def _read(content: Content, pairs: Pairs, encoding: Encoding | None) -> RawSplit:
+    for note, path in pairs.notes:
+        content.note(note, path)
     has_maps = any(mask.is_map for job in pairs.jobs for mask in job.masks)
-    jobs = []
-    for job in pairs.jobs:
-        if job.masks or not has_maps:
-            jobs.append(job)
-        else:
-            content.notes.add(MASKLESS, job.image)
-    results = map_in_threads(lambda job: _read_job(job, encoding), jobs, "reading masks")
-    for job, (size, objects, skipped) in zip(jobs, results, strict=True):
-        for note, path in skipped:
-            content.notes.add(note, path)
-        if size is not None:
-            image_id = content.add_image(job.image, size)
-            for found in objects:
-                content.add_object(image_id, found.name, found.rle, is_crowd=found.is_crowd, example=found.example)
-    return _mark_folders(content.split(), encoding)
-
-
-def _mark_folders(split: RawSplit, encoding: Encoding | None) -> RawSplit:
-    """The split with those classes marked that are named after a folder, which may have empty masks only."""
-    for category in split.content["categories"]:
+    jobs = [job for job in pairs.jobs if job.masks or not has_maps]
+    for job in pairs.jobs if has_maps else ():
+        if not job.masks:
+            content.note(MASKLESS, job.image)
+    for masked in map_in_threads(lambda job: _read_job(job, encoding), jobs, "reading masks"):
+        content.add_masked(masked)
+    split = content.split()
+    for category in split.content["categories"]:  # named after a folder, which may have empty masks only
         category["is_folder"] = encoding is None and category["name"] != OBJECT
     return split
 
 
-def _read_job(job: Job, encoding: Encoding | None) -> tuple[Size | None, list[Found], list[Skipped]]:
-    """The size of an image (None if it is skipped), its objects, and what is noted."""
+def _read_job(job: Job, encoding: Encoding | None) -> MaskedImage:
     size = read_size(job.image)
     if size is None:
-        return None, [], [("unreadable images skipped", job.image)]
-    objects: list[Found] = []
-    skipped: list[Skipped] = []
+        return MaskedImage(job.image, None, [], [("unreadable images skipped", job.image)])
+    found = MaskedImage(job.image, size, [], [])
     for mask in job.masks:
         ids = read_ids(mask.path)
         if ids is None:
-            skipped.append(("masks skipped that cannot be read", mask.path))
+            notes = ["masks skipped that cannot be read"]
         elif ids.shape != size:
-            skipped.append(("masks skipped whose size is not their image's", mask.path))
+            notes = ["masks skipped whose size is not their image's"]
         elif encoding:
             rles = encode_ids(encoding.number(ids))
             kinds = ((encoding.decode(value), rle) for value, rle in rles.items())
-            objects.extend(Found(*kind, rle, str(mask.path)) for kind, rle in kinds if kind)
-            skipped += [
-                ("objects skipped whose class has no name", mask.path) for value in rles if encoding.is_unknown(value)
-            ]
-            skipped += [(encoding.note, mask.path)] if encoding.note and rles else []
+            found.objects.extend((kind[0], rle, kind[1]) for kind, rle in kinds if kind)
+            notes = ["objects skipped whose class has no name" for value in rles if encoding.is_unknown(value)]
+            notes += [encoding.note] if encoding.note and rles else []
         else:
             rles, note = _objects(ids, mask)
-            objects.extend(Found(mask.name, False, rle, str(mask.path)) for rle in rles)
-            skipped.extend([(note, mask.path)] if note else [])
-    return size, objects, skipped
+            found.objects.extend((mask.name, rle, False) for rle in rles)
+            notes = [note] if note else []
+        found.notes.extend((note, mask.path) for note in notes)
+    return found
 
 
 def _objects(ids: NDArray[np.int64], mask: MaskFile) -> tuple[list[dict[str, Any]], str | None]:
@@ -204,11 +176,9 @@ def _objects(ids: NDArray[np.int64], mask: MaskFile) -> tuple[list[dict[str, Any
     if not ids.any():
         return [], None if mask.is_map else "empty masks skipped"
     smoothed = _is_smoothed(ids)
-    if not mask.is_map or smoothed or len(np.unique(ids[ids != 0])) == 1:
-        pixels = ids > ids.max() / 2 if smoothed else ids != 0
-        return (
-            (list(encode_ids(connected_parts(pixels)).values()), BINARY)
-            if mask.is_map
-            else ([encode_mask(pixels)], None)
-        )
-    return list(encode_ids(ids).values()), None
+    if mask.is_map and not smoothed and len(np.unique(ids[ids != 0])) > 1:
+        return list(encode_ids(ids).values()), None
+    pixels = ids > ids.max() / 2 if smoothed else ids != 0
+    return (
+        (list(encode_ids(connected_parts(pixels)).values()), BINARY) if mask.is_map else ([encode_mask(pixels)], None)
+    )

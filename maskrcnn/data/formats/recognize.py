@@ -22,12 +22,9 @@ MAX_FILES = 100_000  # that are counted for the message
 
 
 def recognize_named(folder: Path, named: dict[str, list[Path]], image_dir: Path | None) -> FoundDataset:
-    """The dataset in a folder, with splits by annotation files that were named in place of its own.
+    """The dataset in a folder, with splits by COCO files that were ``named`` in place of its own.
 
-    Args:
-        folder: of the dataset.
-        named: COCO files by split.
-        image_dir: where the images of COCO files are; None looks for them in the folder.
+    Images of COCO files are looked for in ``image_dir``, or else in the folder.
 
     Raises:
         UserError: nothing is named, and nothing in the folder is understood.
@@ -63,9 +60,10 @@ def recognize(folder: Path) -> FoundDataset:
     present = [path for path in islice(folder.rglob("*"), MAX_FILES) if path.is_file() and path.name[0] != "."]
     files = [path for path in present if IGNORED_FOLDERS.isdisjoint(path.relative_to(folder).parts)] or present
     hint = explain(folder, files)
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in files).most_common(6)
+    holds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes) or "no files"  # 34 .txt, 12 .jpg
     raise UserError(
-        f"{folder}: no dataset recognized; it holds {_describe(files)}; {f'{hint}; ' if hint else ''}understood are "
-        f"{UNDERSTOOD}"
+        f"{folder}: no dataset recognized; it holds {holds}; {f'{hint}; ' if hint else ''}understood are {UNDERSTOOD}"
     )
 
 
@@ -84,9 +82,3 @@ def _only_folder(folder: Path) -> Path | None:
     visible = [path for path in folder.iterdir() if not path.name.startswith((".", "__")) and path.name != "tfrecords"]
     folders = [path for path in visible if path.is_dir()]
     return folders[0] if len(folders) == 1 and len(visible) - 1 <= 2 else None  # a README and a license beside it
-
-
-def _describe(files: list[Path]) -> str:
-    """``34 .txt, 12 .jpg``: the most frequent suffixes."""
-    suffixes = Counter(path.suffix.lower() or "without suffix" for path in files)
-    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6)) or "no files"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.data.coco.segmentation import bounding_box, is_number
-from maskrcnn.data.formats.content import Content, Size, clip_points, ellipse_points, read_sizes, read_table
-from maskrcnn.data.formats.folders import SPLIT_NAMES, split_of, split_of_path, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.coco.segmentation import is_number
+from maskrcnn.data.formats.content import OBJECT, Content, Size, clip_points, ellipse_points, read_table
+from maskrcnn.data.formats.folders import split_of, split_of_path, walk
+from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, parse_json, read_head, read_json
@@ -20,7 +20,6 @@ from maskrcnn.input_files import MAX_ANNOTATION_BYTES, parse_json, read_head, re
 PEEK_BYTES = 1 << 20
 MAX_FILES = 10  # in one folder; where there are more, there is one an image, which is not VIA's way
 CSV_SHAPE = "region_shape_attributes"  # the column with JSON
-OBJECT = "object"  # the class of regions that name none
 Region = dict[str, Any]
 
 
@@ -46,12 +45,7 @@ def find(folder: Path) -> FoundDataset | None:
     finder = ImageFinder(folder)
     entries = functools.cache(lambda: {name: _parse(paths) for name, paths in groups.items()})
 
-    def found(name: str) -> FoundSplit:
-        return FoundSplit(
-            name, groups[name][0], lambda: _read(folder, finder, entries(), name), lambda: list(groups[name])
-        )
-
-    return FoundDataset("VGG Image Annotator", tuple(found(name) for name in (*SPLIT_NAMES, UNSPLIT) if name in groups))
+    return found_dataset("VGG Image Annotator", groups, lambda name: _read(finder, entries(), name))
 
 
 def _is_via(path: Path) -> bool:
@@ -71,24 +65,23 @@ def _parse(paths: list[Path]) -> list[Entry]:
             entries[str(path)] = Entry(path, "", [])
             continue
         content = content.get("_via_img_metadata", content) if isinstance(content, dict) else content
-        for image in content.values() if isinstance(content, dict) else content if isinstance(content, list) else []:
-            if isinstance(image, dict) and isinstance(image.get("filename"), str):
-                regions = image.get("regions") or []
-                regions = list(regions.values()) if isinstance(regions, dict) else regions
-                regions = regions if isinstance(regions, list) else []
-                entry = Entry(path, image["filename"], [region for region in regions if isinstance(region, dict)])
+        for image in _dicts(content):
+            if isinstance(image.get("filename"), str):
+                entry = Entry(path, image["filename"], _dicts(image.get("regions")))
                 known = entries.get(entry.file_name)
                 if known is None or len(known.regions) < len(entry.regions):
                     entries[entry.file_name] = entry
     return list(entries.values())
 
 
-def _read_file(path: Path) -> Any:
-    """What VIA's JSON has, of a JSON or CSV file.
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    """The objects in a list or, as older versions write it, in an object."""
+    values = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return [value for value in values if isinstance(value, dict)]
 
-    Raises:
-        UserError: it cannot be read.
-    """
+
+def _read_file(path: Path) -> Any:
+    """What VIA's JSON has, of a JSON or CSV file."""
     if path.suffix.lower() == ".json":
         return read_json(path, "annotations of VIA", MAX_ANNOTATION_BYTES)
     images: dict[str, list[Region]] = {}
@@ -107,37 +100,33 @@ def _json(text: str) -> Any:
         return None
 
 
-def _read(folder: Path, finder: ImageFinder, entries: dict[str, list[Entry]], split: str) -> RawSplit:
+def _read(finder: ImageFinder, entries: dict[str, list[Entry]], split: str) -> RawSplit:
     regions = [region for group in entries.values() for entry in group for region in entry.regions]
     regions = [region for region in regions if _kind(region) in _OUTLINES]
     attribute = _class_attribute(regions)
-    boxes = all(_kind(region) == "rect" for region in regions)
-    content = Content(folder, sorted({_class_name(region, attribute) or OBJECT for region in regions}))
+    names = sorted({_class_name(region, attribute) or OBJECT for region in regions})
+    content = Content(finder.folder, names, boxes_only=all(_kind(region) == "rect" for region in regions))
     images: dict[Path, Entry] = {}
     for entry in entries[split]:
         if not entry.file_name:
-            content.notes.add("JSON files skipped that cannot be read", entry.source)
+            content.note("JSON files skipped that cannot be read", entry.source)
         elif image := finder.find(entry.file_name, entry.source.parent):
             images[image] = entry
         else:
-            content.notes.add("missing images skipped", entry.file_name)
-    for (image, entry), size in zip(images.items(), read_sizes(list(images)), strict=True):
-        if size is None:
-            content.notes.add("unreadable images skipped", image)
-            continue
+            content.note("missing images skipped", entry.file_name)
+    for image, size, entry in content.readable(images.items()):
         image_id = content.add_image(image, size)
         for number, region in enumerate(entry.regions, start=1):
             example = f"{entry.file_name}, region {number}"
             try:
                 polygon = _outline(region, size)
             except ValueError as error:
-                content.notes.add(f"regions skipped: {error}", example)
+                content.note(f"regions skipped: {error}", example)
                 continue
             name = _class_name(region, attribute)
             if attribute and not name:
-                content.notes.add(f"regions without {attribute!r}, taken for class {OBJECT!r}", example)
-            box = bounding_box([polygon]) if boxes else None
-            content.add_object(image_id, name or OBJECT, None if boxes else [polygon], box=box, example=example)
+                content.note(f"regions without {attribute!r}, taken for class {OBJECT!r}", example)
+            content.add_object(image_id, name or OBJECT, [polygon], example=example)
     return content.split()
 
 
@@ -170,11 +159,7 @@ def _kind(region: Region) -> str:
 
 
 def _outline(region: Region, size: Size) -> list[float]:
-    """A region's outline as a polygon.
-
-    Raises:
-        ValueError: it has no area, or its numbers are missing.
-    """
+    """A region's outline as a polygon; a ValueError says why it has none."""
     kind = _kind(region)
     if kind not in _OUTLINES:
         raise ValueError(f"shape {kind} has no area")

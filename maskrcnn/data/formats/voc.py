@@ -5,15 +5,15 @@ hotcoco's ``from_voc`` reads boxes in a folder called Annotations only, and no m
 
 import functools
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.data.formats.content import (
     COLOR,
+    OBJECT,
     Content,
     Size,
     encode_ids,
@@ -21,25 +21,22 @@ from maskrcnn.data.formats.content import (
     mask_utils,
     read_ids,
     read_size,
-    read_sizes,
 )
-from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.folders import by_split, child, walk
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES, UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.data.formats.voc_names import BACKGROUND, VOC_NAMES, VOID, class_indices, listed_names, palette_color
 from maskrcnn.data.formats.voc_xml import add_objects, is_voc_xml, parse_xml
 from maskrcnn.errors import UserError
-from maskrcnn.input_files import read_text
+from maskrcnn.input_files import read_lines
 
 IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "img")
 OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
 CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng")
 XML_FOLDERS = ("annotations", "annots", "annotation", "xml", "xmls", "labels")
-OBJECT = "object"
 
 
-@dataclass(frozen=True)
-class Masks:
+class Masks(NamedTuple):
     """An image's objects: an RLE and the index of the class for each."""
 
     image: Path
@@ -77,25 +74,22 @@ def _find_masks(root: Path) -> FoundDataset | None:
     @functools.cache
     def masks() -> dict[Path, Masks | str]:
         paths = list(dict.fromkeys(path for group in groups.values() for path in group))
-        return dict(
-            zip(paths, map_in_threads(lambda path: _masks(path, classes, finder), paths, "reading masks"), strict=True)
-        )
+        results = map_in_threads(lambda path: _masks(path, classes, finder), paths, "reading masks")
+        return dict(zip(paths, results, strict=True))
 
     @functools.cache
     def names() -> dict[int, str]:
         known = {path.stem: result for path, result in masks().items() if isinstance(result, Masks)}
         return _names(root, known) if classes else {1: OBJECT}
 
-    def found(name: str) -> FoundSplit:
-        def read() -> RawSplit:
-            return _read_masks(root, {path: masks()[path] for path in groups[name]}, names())
-
-        def list_files() -> list[Path]:
-            return [*groups[name], *(walk(classes, {".png"}) if classes else ())]
-
-        return FoundSplit(name, objects, read, list_files)
-
-    return FoundDataset("Pascal VOC segmentation", tuple(map(found, groups)))
+    class_files = list(walk(classes, {".png"})) if classes else []
+    return found_dataset(
+        "Pascal VOC segmentation",
+        groups,
+        lambda name: _read_masks(root, {path: masks()[path] for path in groups[name]}, names()),
+        origin=lambda name: objects,
+        list_files=lambda name: [*groups[name], *class_files],
+    )
 
 
 def _names(root: Path, masks: dict[str, Masks]) -> dict[int, str]:
@@ -118,13 +112,9 @@ def _find_boxes(root: Path) -> FoundDataset | None:
     files = _xml_files(root)
     if not any(map(is_voc_xml, files[:5])):
         return None
-    groups = _image_sets(root, "main", {path.stem: path for path in files}) or by_split(files, root, UNSPLIT)
+    groups = _image_sets(root, "main", {path.stem: path for path in files}) or by_split(files, root)
     finder = ImageFinder(root)
     documents = functools.cache(lambda: {path: parse_xml(path) for paths in groups.values() for path in paths})
-
-    def found(name: str) -> FoundSplit:
-        origin = groups[name][0].parent
-        return FoundSplit(name, origin, lambda: read(name), lambda: list(groups[name]))
 
     def read(name: str) -> RawSplit:
         known = [document for document in documents().values() if document]
@@ -133,16 +123,16 @@ def _find_boxes(root: Path) -> FoundDataset | None:
         for path in groups[name]:
             document = documents()[path]
             if document is None:
-                content.notes.add("XML files skipped that are not VOC annotations", path)
+                content.note("XML files skipped that are not VOC annotations", path)
             elif image := finder.find(document.file_name, path.parent) or finder.find(path.stem, path.parent):
                 pairs.append((image, document))
             else:
-                content.notes.add("missing images skipped", f"{path}: {document.file_name}")
-        for (image, document), size in zip(pairs, read_sizes([image for image, _ in pairs]), strict=True):
-            add_objects(content, image, size, document)
+                content.note("missing images skipped", f"{path}: {document.file_name}")
+        for image, size, document in content.readable(pairs):
+            add_objects(content, content.add_image(image, size), size, document)
         return content.split()
 
-    return FoundDataset("Pascal VOC", tuple(map(found, groups)))
+    return found_dataset("Pascal VOC", groups, read, origin=lambda name: groups[name][0].parent)
 
 
 def _xml_files(root: Path) -> list[Path]:
@@ -153,11 +143,12 @@ def _image_sets(root: Path, kind: str, files: dict[str, Path]) -> dict[str, list
     """The files of each split that ImageSets lists; trainval only where train and val are not listed."""
     sets = child(root, "imagesets")
     lists = child(sets, kind) if sets else None
+    if lists is None:
+        return {}
     groups: dict[str, list[Path]] = {}
-    for name in (*SPLIT_NAMES, "trainval") if lists else ():
-        path = lists / f"{name}.txt" if lists else root
-        if path.is_file():
-            stems = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+    for name in (*SPLIT_NAMES, "trainval"):
+        if (path := lists / f"{name}.txt").is_file():
+            stems = [line.split()[0] for line in read_lines(path)]
             if listed := [files[stem] for stem in stems if stem in files]:
                 groups[name] = listed
     both = groups.pop("trainval", None)
@@ -170,12 +161,12 @@ def _read_masks(root: Path, masks: dict[Path, Masks | str], names: dict[int, str
     content = Content(root, list(dict.fromkeys(names[index] for index in sorted(names))))
     for path, result in masks.items():
         if not isinstance(result, Masks):
-            content.notes.add(result, path)
+            content.note(result, path)
             continue
         image_id = content.add_image(result.image, result.size)
         for number, (rle, index) in enumerate(result.objects, start=1):
             if index in (BACKGROUND, VOID):
-                content.notes.add("objects skipped that have no class in SegmentationClass", f"{path}, object {number}")
+                content.note("objects skipped that have no class in SegmentationClass", f"{path}, object {number}")
             else:
                 content.add_object(image_id, names[index], rle, example=f"{path}, object {number}")
     return content.split()
@@ -191,7 +182,8 @@ def _masks(path: Path, classes: Path | None, finder: ImageFinder) -> Masks | str
         return "masks skipped that cannot be read"
     if ids.shape != size:
         return "masks skipped whose size is not their image's"
-    ids = _without_border(ids)
+    void = VOID if ids.max() < COLOR else palette_color(VOID)
+    ids = np.where(ids == void, 0, ids)  # without the border
     rles = encode_ids(ids)
     if classes is None:
         return Masks(image, size, [(rle, 1) for rle in rles.values()])
@@ -200,12 +192,6 @@ def _masks(path: Path, classes: Path | None, finder: ImageFinder) -> Masks | str
         return "masks skipped whose file in SegmentationClass is missing or of another size"
     kinds = class_indices(kinds, classes.parent)
     return Masks(image, size, [(rles[id], index) for id, index in _majority(ids, kinds).items()])
-
-
-def _without_border(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ids with the void border, index 255 or its color, taken out."""
-    void = VOID if ids.max() < COLOR else palette_color(VOID)
-    return np.where(ids == void, 0, ids)
 
 
 def _majority(ids: NDArray[np.int64], kinds: NDArray[np.int64]) -> dict[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrcnn.data.formats.content import COLOR, pack_color
-from maskrcnn.input_files import read_text
+from maskrcnn.input_files import read_lines
 
 BACKGROUND, VOID = 0, 255  # indices that are no classes; void is the border of objects
 NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")
@@ -22,7 +22,7 @@ def listed_names(root: Path) -> dict[int, str] | None:
     """Names by index, without the background: of a file of names or of CVAT's labelmap.txt; None without either."""
     for name in NAME_FILES:
         if (root / name).is_file():
-            names = _lines(root / name)
+            names = read_lines(root / name)
             names = names[1:] if names[:1] == ["__ignore__"] else names
             first = 0 if names and names[0].strip("_").lower() == "background" else 1
             return {index: name for index, name in enumerate(names, start=first) if name not in NOT_CLASSES}
@@ -60,14 +60,9 @@ def palette_color(index: int) -> int:
 def _labelmap(root: Path) -> list[tuple[str, int]]:
     """Names and packed colors of the lines ``name:R,G,B:parts:actions``; the background is moved to the front."""
     labels = []
-    for line in _lines(root / "labelmap.txt"):
+    for line in read_lines(root / "labelmap.txt"):
         fields = line.split(":")
         channels = fields[1].split(",") if len(fields) > 1 and not line.startswith("#") else []
         if len(channels) == 3 and all(channel.strip().isdecimal() for channel in channels):
             labels.append((fields[0].strip(), pack_color(*map(int, channels))))
     return sorted(labels, key=lambda label: label[0] != "background")
-
-
-def _lines(path: Path) -> list[str]:
-    lines = (line.strip() for line in read_text(path).splitlines())
-    return [line for line in lines if line]

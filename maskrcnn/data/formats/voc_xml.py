@@ -3,19 +3,18 @@
 import json
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
-from maskrcnn.data.formats.content import Content, Size, clip_points
+from maskrcnn.data.formats.content import Content, Size, clip_box, clip_points
 from maskrcnn.errors import UserError
 from maskrcnn.input_files import read_bytes, read_head
 
 ENTITY = re.compile("<!ENTITY", re.IGNORECASE)  # may expand to gigabytes; annotations have none
 
 
-@dataclass(frozen=True)
-class XmlObject:
+class XmlObject(NamedTuple):
     """An object of an XML file, in pixels."""
 
     name: str
@@ -23,8 +22,7 @@ class XmlObject:
     polygon: list[tuple[float, float]]  # empty where there is none
 
 
-@dataclass(frozen=True)
-class XmlDocument:
+class XmlDocument(NamedTuple):
     """An XML file's annotations."""
 
     path: Path
@@ -92,21 +90,15 @@ def _numbers(element: ElementTree.Element, *names: str) -> list[float] | None:
     return values if all(map(math.isfinite, values)) else None
 
 
-def add_objects(content: Content, image: Path, size: Size | None, document: XmlDocument) -> None:
-    """Adds an image and its objects: a polygon where there is one, else a box."""
-    if size is None:
-        content.notes.add("unreadable images skipped", image)
-        return
-    image_id = content.add_image(image, size)
+def add_objects(content: Content, image_id: int, size: Size, document: XmlDocument) -> None:
+    """Adds an image's objects: a polygon where there is one, else a box."""
     for number, entry in enumerate(document.objects, start=1):
         example = f"{document.path}, object {number}"
         if len(entry.polygon) >= 3:
             content.add_object(image_id, entry.name, [clip_points(entry.polygon, size)], example=example)
         elif entry.corners is None:
-            content.notes.add("objects skipped that have no box", example)
+            content.note("objects skipped that have no box", example)
         else:
-            height, width = size
-            xs = sorted(min(max(x, 0.0), float(width)) for x in entry.corners[0::2])
-            ys = sorted(min(max(y, 0.0), float(height)) for y in entry.corners[1::2])
-            box = [xs[0], ys[0], xs[1] - xs[0], ys[1] - ys[0]]
+            xs, ys = sorted(entry.corners[0::2]), sorted(entry.corners[1::2])
+            box = clip_box(xs[0], ys[0], xs[1], ys[1], size)
             content.add_object(image_id, entry.name, None, box=box, example=example)

@@ -9,17 +9,17 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from maskrcnn.data.formats.content import Content, Size, clip_points, read_sizes
+from maskrcnn.data.formats.content import Content, Size, clip_box, clip_points
 from maskrcnn.data.formats.data_yaml import DataYaml, read_data_yaml
-from maskrcnn.data.formats.folders import SPLIT_NAMES, by_split, child, split_of, split_of_path, unwrap, walk
-from maskrcnn.data.formats.found_dataset import UNSPLIT, FoundDataset, FoundSplit, RawSplit
+from maskrcnn.data.formats.folders import by_split, child, split_of, split_of_path, unwrap, walk
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES, UNSPLIT, FoundDataset, RawSplit, found_dataset
 from maskrcnn.data.formats.image_files import ImageFinder
 from maskrcnn.imaging.read import SUFFIXES
-from maskrcnn.input_files import read_head, read_text
+from maskrcnn.input_files import read_head, read_lines, read_text
 
 TOLERANCE = 0.1  # coordinates this far outside 0..1 are clipped; farther ones are not fractions of the image's size
 NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "classes.names", "class_names.txt", "names.txt")
@@ -27,8 +27,7 @@ NAME_FILES += ("labels.txt", "predefined_classes.txt", "*.names", "*/obj.names",
 PEEK_IMAGES, PEEK_LABELS = 500, 10
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a label file."""
 
     number: int
@@ -37,69 +36,54 @@ class Line:
     values: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the images of a split are: a folder, a list of paths in a text file, or known."""
-
-    path: Path
-    files: tuple[Path, ...] = ()
-
-    def images(self, finder: ImageFinder) -> Iterator[Path]:
-        """The images, in a stable order."""
-        if self.files:
-            yield from self.files
-        elif os.path.isdir(self.path):
-            yield from walk(self.path, SUFFIXES)
-        else:
-            for line in read_text(self.path).splitlines():
-                if line.strip() and (image := finder.find(line, self.path.parent)):
-                    yield image
-
-
 def find(folder: Path) -> FoundDataset | None:
     """A dataset with YOLO labels, with or without data.yaml, split or not."""
     yaml = read_data_yaml(folder)
     folder = unwrap(folder)
     yaml, finder, labels = yaml or read_data_yaml(folder), ImageFinder(folder), LabelFinder(folder)
     sources = _find_sources(folder, yaml, finder)
-    peeked = [lines for group in sources.values() for lines in _peek(labels, group, finder)]
+    peeked = [lines for group in sources.values() for lines in _peek(labels, _images(group, finder))]
     named = yaml is not None and any(True for group in sources.values() for _ in _images(group, finder))
     if not any(peeked) and not (named and not peeked):
         return None
-    values = [line.values for lines in peeked for line in lines]
-    polygons = not (yaml and yaml.has_keypoints) and any(len(value) > 4 for value in values)
-    names = functools.cache(lambda: _class_names(labels, yaml, sources, finder))
+    has_keypoints = bool(yaml and yaml.has_keypoints)
+    polygons = not has_keypoints and any(len(line.values) > 4 for lines in peeked for line in lines)
 
-    def found(split: str) -> FoundSplit:
-        group = sources[split]
+    @functools.cache
+    def names() -> dict[int, str]:
+        images = (image for group in sources.values() for image in _images(group, finder))
+        return (yaml.names if yaml else {}) or _class_names(labels, images)
 
-        def read() -> RawSplit:
-            split = _read(labels, list(_images(group, finder)), names(), boxes=bool(yaml and yaml.has_keypoints))
-            unnamed = names() and not (yaml and yaml.names) and _names_file(folder) is None
-            return replace(split, notes=[*split.notes, _unnamed(names())]) if unnamed else split
+    def read(name: str) -> RawSplit:
+        split = _read(labels, list(_images(sources[name], finder)), names(), boxes=has_keypoints).split()
+        if names() and not (yaml and yaml.names) and _names_file(folder) is None:
+            split.notes.append(_unnamed(names()))
+        return split
 
-        def list_files() -> list[Path]:
-            found = (labels.find(image) for image in _images(group, finder))
-            shared = (yaml.path if yaml else None, None if yaml and yaml.names else _names_file(folder))
-            return [path for path in (*shared, *found) if path]
+    def list_files(name: str) -> list[Path]:
+        found = (labels.find(image) for image in _images(sources[name], finder))
+        shared = (yaml.path if yaml else None, None if yaml and yaml.names else _names_file(folder))
+        return [path for path in (*shared, *found) if path]
 
-        return FoundSplit(split, group[0].path, read, list_files)
+    def origin(name: str) -> Path:
+        first = sources[name][0]
+        return folder if first.suffix.lower() in SUFFIXES else first
 
-    return FoundDataset("YOLO segmentation" if polygons else "YOLO detection", tuple(map(found, sources)))
+    format = "YOLO segmentation" if polygons else "YOLO detection"
+    return found_dataset(format, sources, read, origin=origin, list_files=list_files)
 
 
-def _find_sources(folder: Path, yaml: DataYaml | None, finder: ImageFinder) -> dict[str, list[Source]]:
-    """The splits' images: as data.yaml names them, then by the names of folders and lists; else the whole folder."""
-    sources: dict[str, list[Source]] = {}
-    for name, paths in (yaml.splits if yaml else {}).items():
-        sources[name] = [Source(path) for path in paths]
+def _find_sources(folder: Path, yaml: DataYaml | None, finder: ImageFinder) -> dict[str, list[Path]]:
+    """The splits' images: as data.yaml names them, then by the names of folders and lists; else the whole folder.
+
+    A source is a folder, a text file that lists images, or an image.
+    """
+    sources = dict(yaml.splits) if yaml else {}
     for candidate in _split_candidates(folder):
         split = split_of(candidate.parent.name if candidate.name.lower() == "images" else candidate.stem)
-        if split and split not in sources and any(Source(candidate).images(finder)):
-            sources[split] = [Source(candidate)]
-    if not sources:
-        images = by_split(walk(folder, SUFFIXES), folder, UNSPLIT)
-        sources = {name: [Source(folder, tuple(files))] for name, files in images.items()}
+        if split and split not in sources and any(_images([candidate], finder)):
+            sources[split] = [candidate]
+    sources = sources or by_split(walk(folder, SUFFIXES), folder)
     return {name: sources[name] for name in (*SPLIT_NAMES, UNSPLIT) if name in sources}
 
 
@@ -115,8 +99,15 @@ def _split_candidates(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _images(sources: list[Source], finder: ImageFinder) -> Iterator[Path]:
-    return (image for source in sources for image in source.images(finder))
+def _images(sources: list[Path], finder: ImageFinder) -> Iterator[Path]:
+    """The images of a split, in a stable order."""
+    for source in sources:
+        if os.path.isdir(source):
+            yield from walk(source, SUFFIXES)
+        elif source.suffix.lower() in SUFFIXES:
+            yield source
+        else:
+            yield from (image for line in read_lines(source) if (image := finder.find(line, source.parent)))
 
 
 class LabelFinder:
@@ -160,10 +151,9 @@ class LabelFinder:
         return next((label for label in only if split_of_path(label, self.folder) == split), None)
 
 
-def _peek(labels: LabelFinder, sources: list[Source], finder: ImageFinder) -> Iterator[list[Line]]:
+def _peek(labels: LabelFinder, images: Iterator[Path]) -> Iterator[list[Line]]:
     """The valid lines of each of a split's first label files; empty files are passed over."""
-    images = islice(_images(sources, finder), PEEK_IMAGES)
-    files = (label for image in images if (label := labels.find(image)))
+    files = (label for image in islice(images, PEEK_IMAGES) if (label := labels.find(image)))
     texts = (text for label in files if (text := read_text(label)).strip())
     for text in islice(texts, PEEK_LABELS):
         yield [line for line in _parse(text) if not line.problem]
@@ -196,15 +186,10 @@ def _problem(class_id: float, values: list[float]) -> str | None:
     return None
 
 
-def _class_names(
-    labels: LabelFinder, yaml: DataYaml | None, sources: dict[str, list[Source]], finder: ImageFinder
-) -> dict[int, str]:
-    """Names by class id: of data.yaml, of a list of names, or ``class 7`` for each id that a split has."""
-    if yaml and yaml.names:
-        return yaml.names
+def _class_names(labels: LabelFinder, images: Iterator[Path]) -> dict[int, str]:
+    """Names by class id: of a list of names, or ``class 7`` for each id that a split has."""
     if file := _names_file(labels.folder):
-        return dict(enumerate(_lines(file)))
-    images = (image for group in sources.values() for image in _images(group, finder))
+        return dict(enumerate(read_lines(file)))
     files = {label for image in images if (label := labels.find(image))}
     lines = (line for label in files for line in _parse(read_text(label)))
     return {id: f"class {id}" for id in sorted({line.class_id for line in lines if not line.problem})}
@@ -213,7 +198,7 @@ def _class_names(
 def _names_file(folder: Path) -> Path | None:
     """The list of names beside the labels, if there is one."""
     files = (path for pattern in NAME_FILES for path in sorted(folder.glob(pattern)) if path.is_file())
-    return next((path for path in files if _are_names(_lines(path))), None)
+    return next((path for path in files if _are_names(read_lines(path))), None)
 
 
 def _are_names(lines: list[str]) -> bool:
@@ -222,50 +207,35 @@ def _are_names(lines: list[str]) -> bool:
     return bool(lines) and not images and all(line.problem for line in _parse("\n".join(lines)))
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for text in read_text(path).splitlines() if (line := text.strip())]
-
-
 def _unnamed(names: dict[int, str]) -> str:
     listed = ", ".join(list(names.values())[:3]) + (", ..." if len(names) > 3 else "")
     hint = "name them in a data.yaml, as in `names: [cat, dog]`, or in classes.txt, a line each"
     return f"no list names the classes, which are called {listed}; {hint}"
 
 
-def _read(finder: LabelFinder, images: list[Path], names: dict[int, str], *, boxes: bool) -> RawSplit:
+def _read(finder: LabelFinder, images: list[Path], names: dict[int, str], *, boxes: bool) -> Content:
     content = Content(finder.folder, list(names.values()))
     labels = [finder.find(image) for image in images]
     if images and not any(labels):
-        content.notes.add("splits without label files, so without objects", images[0].parent)
-    for image, label, size in zip(images, labels, read_sizes(images), strict=True):
-        if size is None:
-            content.notes.add("unreadable images skipped", image)
-            continue
+        content.note("splits without label files, so without objects", images[0].parent)
+    for image, size, label in content.readable(zip(images, labels, strict=True)):
         image_id = content.add_image(image, size)
         for line in _parse(read_text(label)) if label else ():
             example = f"{label}, line {line.number}"
             if line.problem:
-                content.notes.add(line.problem, example)
+                content.note(line.problem, example)
             elif line.class_id not in names:
-                content.notes.add(f"objects skipped whose class has no name ({len(names)} names)", example)
-            elif boxes or len(line.values) == 4:
+                content.note(f"objects skipped whose class has no name ({len(names)} names)", example)
+            elif boxes or len(line.values) == 4:  # of keypoints, a box comes first
                 box = _box(line.values, size)
                 content.add_object(image_id, names[line.class_id], None, box=box, example=example)
             else:
-                polygon = _polygon(line.values, size)
-                content.add_object(image_id, names[line.class_id], polygon, example=example)
-    return content.split()
+                points = [(x * size[1], y * size[0]) for x, y in zip(line.values[0::2], line.values[1::2], strict=True)]
+                content.add_object(image_id, names[line.class_id], [clip_points(points, size)], example=example)
+    return content
 
 
 def _box(values: tuple[float, ...], size: Size) -> list[float]:
-    """``xywh`` in pixels of a line that is, or of keypoints begins with, a box."""
     x, y, w, h = values[:4]
     height, width = size
-    left, right = (min(max(side, 0.0), 1.0) * width for side in (x - w / 2, x + w / 2))
-    top, bottom = (min(max(side, 0.0), 1.0) * height for side in (y - h / 2, y + h / 2))
-    return [left, top, right - left, bottom - top]
-
-
-def _polygon(values: tuple[float, ...], size: Size) -> list[list[float]]:
-    height, width = size
-    return [clip_points([(x * width, y * height) for x, y in zip(values[0::2], values[1::2], strict=True)], size)]
+    return clip_box((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height, size)

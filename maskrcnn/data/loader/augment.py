@@ -11,6 +11,7 @@ import tensorflow as tf
 from maskrcnn.data.loader.transforms import Example
 from maskrcnn.data.records.rasterize import MASK_SIZE
 
+OBJECT_KEYS = ("boxes", "mask_regions", "classes", "masks")
 MIN_SIDE = 1.0  # px of a box that is left by a crop or by what covers it; a thinner one is dropped
 HUE_FRACTION = 0.25  # of the strength, as a part of the color circle; a full turn would change what things are
 
@@ -31,11 +32,6 @@ def scale_jitter(example: Example, canvas: tf.Tensor, scale: tf.Tensor, seed: tf
     offset = tf.floor(tf.random.stateless_uniform([2], seed) * (size - kept + 1))
     example = crop(example, tf.cast(offset, tf.int32), tf.cast(kept, tf.int32))
     return example, tf.cast(tf.clip_by_value(tf.round(kept * factor), 1.0, room), tf.int32)
-
-
-def draw_scale(bounds: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
-    """A random scale between two bounds."""
-    return tf.random.stateless_uniform([], seed, *bounds)
 
 
 def crop(example: Example, offset: tf.Tensor, size: tf.Tensor) -> Example:
@@ -107,14 +103,14 @@ def copy_paste(example: Example, source: Example, seed: tf.Tensor) -> Example:
     cover = cover & (tf.range(canvas[0]) < filled[0])[:, None] & (tf.range(canvas[1]) < filled[1])
     result = hide(example, cover, example["image_sizes"])
     result["image"] = tf.where(cover[..., None], source["image"], example["image"])
-    for key in ("boxes", "mask_regions", "classes", "masks"):
+    for key in OBJECT_KEYS:
         result[key] = tf.concat([result[key], pasted[key]], axis=0)
     return result
 
 
 def limit_instances(example: Example, most: int) -> Example:
     """The last ``most`` objects: copies come last, and hide others."""
-    return example | {key: example[key][-most:] for key in ("boxes", "mask_regions", "classes", "masks")}
+    return example | {key: example[key][-most:] for key in OBJECT_KEYS}
 
 
 def color_jitter(example: Example, strength: float, seed: tf.Tensor) -> Example:
@@ -142,7 +138,7 @@ def _keep(example: Example, kept: tf.Tensor) -> Example:
     """The objects of bool [N] whose boxes have an extent."""
     sides = example["boxes"][:, 2:] - example["boxes"][:, :2]
     kept = tf.where(kept & tf.reduce_all(sides >= MIN_SIDE, axis=-1))[:, 0]
-    return example | {key: tf.gather(example[key], kept) for key in ("boxes", "mask_regions", "classes", "masks")}
+    return example | {key: tf.gather(example[key], kept) for key in OBJECT_KEYS}
 
 
 def _pixel_centers(regions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from maskrcnn.config import Config, DataConfig
-from maskrcnn.data.loader.augment import color_jitter, copy_paste, draw_scale, fold_in, limit_instances, scale_jitter
+from maskrcnn.data.loader.augment import color_jitter, copy_paste, fold_in, limit_instances, scale_jitter
 from maskrcnn.data.loader.transforms import (
     IMAGE_FEATURES,
     Example,
@@ -29,6 +29,13 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.canvas import canvas_size, resized_size
 
 Requests = dict[str, np.ndarray]  # what is to be read for a batch
+SPECS = {
+    **dict.fromkeys(("span", "source_span"), tf.TensorSpec([None, 4], tf.int64)),
+    **dict.fromkeys(("size", "canvas", "source_size", "original_sizes"), tf.TensorSpec([None, 2], tf.int32)),
+    "seed": tf.TensorSpec([None, 2], tf.int64),
+    "image_ids": tf.TensorSpec([None], tf.int64),
+    "image_valid": tf.TensorSpec([None], tf.bool),
+}
 
 COLOR, SCALE, PLACE, SOURCE = range(1, 5)  # folded into an example's seed, which by itself decides on the mirror
 
@@ -66,10 +73,8 @@ def train_dataset(
                 requests |= _source_requests(split, config, records, (seed, position), ours)
             yield requests
 
-    specs = {"seed": tf.TensorSpec([None, 2], tf.int64)}
-    if config.data.copy_paste:
-        specs |= {"source_span": tf.TensorSpec([None, 4], tf.int64), "source_size": tf.TensorSpec([None, 2], tf.int32)}
-    return _batches(split, config, order, _training_loader(split, config), size // shard.pieces, specs)
+    keys = ("seed", "source_span", "source_size") if config.data.copy_paste else ("seed",)
+    return _batches(split, config, order, _training_loader(split, config), size // shard.pieces, keys)
 
 
 def _training_loader(split: Split, config: Config) -> Any:
@@ -102,10 +107,9 @@ def check_augmentation(config: DataConfig) -> None:
     low, high = config.scale_jitter or (1.0, 1.0)
     if not 0 < low <= high:
         raise UserError(f"--scale_jitter {low} {high}: give the least and the largest scale, such as 0.1 2.0")
-    if not 0 <= config.color_jitter <= 1:
-        raise UserError(f"--color_jitter {config.color_jitter}: the strength must lie between 0 and 1")
-    if not 0 <= config.copy_paste <= 1:
-        raise UserError(f"--copy_paste {config.copy_paste}: the fraction of images must lie between 0 and 1")
+    for name, what in (("color_jitter", "strength"), ("copy_paste", "fraction of images")):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"--{name} {getattr(config, name)}: the {what} must lie between 0 and 1")
 
 
 def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tensor, config: DataConfig) -> Example:
@@ -115,7 +119,7 @@ def augment(example: Example, size: tf.Tensor, canvas: tf.Tensor, seed: tf.Tenso
     if config.color_jitter:
         example = color_jitter(example, config.color_jitter, fold_in(seed, COLOR))
     if config.scale_jitter:
-        scale = draw_scale(config.scale_jitter, fold_in(seed, SCALE))
+        scale = tf.random.stateless_uniform([], fold_in(seed, SCALE), *config.scale_jitter)
         example, size = scale_jitter(example, canvas, scale, fold_in(seed, PLACE))
     return resize_to_canvas(example, size, canvas)
 
@@ -163,15 +167,11 @@ def eval_dataset(
     def load(request: Example, read: Any) -> Example:
         encoded = tf.io.parse_single_example(read(request["span"]), IMAGE_FEATURES)["image/encoded"]
         example = resize_to_canvas({"image": decode_image(encoded)}, request["size"], request["canvas"])
-        kept = {key: request[key] for key in ("image_ids", "original_sizes", "image_valid")}
+        kept = {key: request[key] for key in keys}
         return {"images": example["image"], "image_sizes": example["image_sizes"], **kept}
 
-    specs = {
-        "image_ids": tf.TensorSpec([None], tf.int64),
-        "original_sizes": tf.TensorSpec([None, 2], tf.int32),
-        "image_valid": tf.TensorSpec([None], tf.bool),
-    }
-    return _batches(split, config, order, load, batch_size, specs)
+    keys = ("image_ids", "original_sizes", "image_valid")
+    return _batches(split, config, order, load, batch_size, keys)
 
 
 def _class_indices(split: Split, config: Config) -> dict[int, int]:
@@ -219,19 +219,17 @@ def _requests(split: Split, config: Config, records: np.ndarray) -> Requests:
     }
 
 
-def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, specs: dict) -> tf.data.Dataset:
-    """Runs ``load(request, read)`` over the requests of ``order``, in parallel, in order, and batches the results."""
+def _batches(split: Split, config: Config, order: Any, load: Any, batch_size: int, keys: Any) -> tf.data.Dataset:
+    """Runs ``load(request, read)`` over the requests of ``order``, in parallel, in order, and batches the results.
+
+    A request has ``span``, ``size`` and ``canvas``, and what ``keys`` names.
+    """
     reader = RecordReader(split.index.files)
 
     def read(span: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(reader.read, [span], tf.string, stateful=False), [])
 
-    signature = {
-        "span": tf.TensorSpec([None, 4], tf.int64),
-        "size": tf.TensorSpec([None, 2], tf.int32),
-        "canvas": tf.TensorSpec([None, 2], tf.int32),
-        **specs,
-    }
+    signature = {key: SPECS[key] for key in ("span", "size", "canvas", *keys)}
     dataset = tf.data.Dataset.from_generator(order, output_signature=signature).unbatch()
 
     @tf.autograph.experimental.do_not_convert  # `tf.cond` stands wherever a tensor decides; converting takes seconds

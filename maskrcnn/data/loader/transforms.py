@@ -14,11 +14,9 @@ from maskrcnn.data.records.rasterize import MASK_BYTES, MASK_SIZE
 Example = dict[str, Any]
 
 IMAGE_FEATURES = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+BOX_FEATURES = tuple(f"image/object/bbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax"))
 OBJECT_FEATURES = {
-    **{
-        f"image/object/bbox/{side}": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
-        for side in ("xmin", "ymin", "xmax", "ymax")
-    },
+    **dict.fromkeys(BOX_FEATURES, tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)),
     "image/object/class/label": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
     "image/object/is_crowd": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
     "image/object/mask_bits": tf.io.FixedLenFeature([], tf.string, default_value=""),
@@ -43,7 +41,7 @@ def decode(
     features = tf.io.parse_single_example(serialized, {**IMAGE_FEATURES, **OBJECT_FEATURES})
     image = decode_image(features["image/encoded"])
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    relative = tf.stack([features[f"image/object/bbox/{side}"] for side in ("xmin", "ymin", "xmax", "ymax")], axis=-1)
+    relative = tf.stack([features[name] for name in BOX_FEATURES], axis=-1)
     relative = tf.clip_by_value(relative, 0.0, 1.0)  # [N, 4]
     kept = tf.reduce_all(relative[:, 2:] > relative[:, :2], axis=-1)
     crowd = features["image/object/is_crowd"]

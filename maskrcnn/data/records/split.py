@@ -5,9 +5,9 @@ import logging
 import re
 from pathlib import Path
 
-from maskrcnn.config import Category, Config, DataConfig
-from maskrcnn.data.records.existing import read_converted
-from maskrcnn.data.records.tfrecord import RecordIndex
+from maskrcnn.config import Config, DataConfig
+from maskrcnn.data.formats.found_dataset import SPLIT_NAMES
+from maskrcnn.data.records.existing import Split, read_converted
 from maskrcnn.data.records.third_party import Scanned, scan_records, write_annotations
 from maskrcnn.errors import UserError
 
@@ -18,26 +18,6 @@ PATTERNS = ("{name}*.tfrecord", "{name}*.tfrecord-*-of-*", "{name}*.record-*-of-
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?:\.\w+)?$")
 STEP = 20  # `max_instances` is a multiple of it, so that datasets that differ little have the same shapes
 MOST_INSTANCES = 300  # each costs memory in every batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A split ready to be read."""
-
-    name: str
-    index: RecordIndex
-    categories: tuple[Category, ...]
-    annotation_file: Path | None  # COCO JSON with the ground truth for COCOeval
-
-    @property
-    def records(self) -> list[Path]:
-        """The record files."""
-        return list(self.index.files)
-
-    @property
-    def num_examples(self) -> int:
-        """How many images there are."""
-        return len(self.index)
 
 
 def max_instances(config: DataConfig, split: Split) -> int:
@@ -74,7 +54,7 @@ def open_records(data_dir: Path, name: str, files: tuple[Path, ...], cache_folde
     """
     converted = read_converted(data_dir, name, None)
     if converted is not None and converted.index.files == files:
-        return Split(name, converted.index, converted.categories, converted.annotation_file)
+        return converted
     scanned = scan_records(files, cache_folder / f"{name}_scan.json" if cache_folder else None)
     annotation_file = None if name == "train" else _annotations_of_records(data_dir, name, scanned, cache_folder)
     return Split(name, scanned.index, scanned.categories, annotation_file)
@@ -101,7 +81,7 @@ def find_record_files(folder: Path) -> dict[str, tuple[Path, ...]]:
         UserError: shards are missing.
     """
     found = {}
-    for name in ("train", "val", "test"):
+    for name in SPLIT_NAMES:
         files = sorted({file for pattern in PATTERNS for file in folder.glob(pattern.format(name=name))})
         _check_shards(folder, files)
         if files:

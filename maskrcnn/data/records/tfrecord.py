@@ -78,26 +78,31 @@ def serialize(image: PreparedImage, names: dict[int, str]) -> bytes:
     stored, annotations = image.stored, image.annotations
     boxes = np.array([annotation.box for annotation in annotations], np.float64).reshape(-1, 4)
     boxes = boxes / [stored.width, stored.height, stored.width, stored.height]
+    texts = [names[annotation.category_id].encode() for annotation in annotations]
     area = [object_area(annotation, mask) for annotation, mask in zip(annotations, image.masks, strict=True)]
-    file_name = image.entry.file_name.encode()
     features = {
-        "image/encoded": _bytes([stored.data]),
-        "image/format": _bytes([stored.format.encode()]),
-        "image/filename": _bytes([file_name]),
-        "image/source_id": _bytes([str(image.entry.id).encode()]),
-        "image/height": _integers([stored.height]),
-        "image/width": _integers([stored.width]),
-        "image/object/bbox/xmin": _floats(boxes[:, 0]),
-        "image/object/bbox/ymin": _floats(boxes[:, 1]),
-        "image/object/bbox/xmax": _floats(boxes[:, 2]),
-        "image/object/bbox/ymax": _floats(boxes[:, 3]),
-        "image/object/class/label": _integers([annotation.category_id for annotation in annotations]),
-        "image/object/class/text": _bytes([names[annotation.category_id].encode() for annotation in annotations]),
-        "image/object/is_crowd": _integers([int(annotation.is_crowd) for annotation in annotations]),
-        "image/object/area": _floats(area),
-        "image/object/mask_bits": _bytes([pack_masks(image.masks)]),
+        "image/encoded": _feature(bytes_list=[stored.data]),
+        "image/format": _feature(bytes_list=[stored.format.encode()]),
+        "image/filename": _feature(bytes_list=[image.entry.file_name.encode()]),
+        "image/source_id": _feature(bytes_list=[str(image.entry.id).encode()]),
+        "image/height": _feature(int64_list=[stored.height]),
+        "image/width": _feature(int64_list=[stored.width]),
+        "image/object/bbox/xmin": _feature(float_list=boxes[:, 0]),
+        "image/object/bbox/ymin": _feature(float_list=boxes[:, 1]),
+        "image/object/bbox/xmax": _feature(float_list=boxes[:, 2]),
+        "image/object/bbox/ymax": _feature(float_list=boxes[:, 3]),
+        "image/object/class/label": _feature(int64_list=[annotation.category_id for annotation in annotations]),
+        "image/object/class/text": _feature(bytes_list=texts),
+        "image/object/is_crowd": _feature(int64_list=[int(annotation.is_crowd) for annotation in annotations]),
+        "image/object/area": _feature(float_list=area),
+        "image/object/mask_bits": _feature(bytes_list=[pack_masks(image.masks)]),
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def _feature(**lists: Iterable[Any]) -> tf.train.Feature:
+    """Values under the name of their kind: ``bytes_list``, ``int64_list`` or ``float_list``."""
+    return tf.train.Feature(**{kind: {"value": values} for kind, values in lists.items()})
 
 
 def object_area(annotation: Annotation, mask: np.ndarray) -> float:
@@ -106,18 +111,6 @@ def object_area(annotation: Annotation, mask: np.ndarray) -> float:
         return annotation.area
     x1, y1, x2, y2 = annotation.box
     return float(mask.mean()) * (x2 - x1) * (y2 - y1)
-
-
-def _bytes(values: Iterable[bytes]) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-
-
-def _integers(values: Iterable[int]) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-
-
-def _floats(values: Iterable[float]) -> tf.train.Feature:
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def record_spans(files: tuple[Path, ...]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Third-party TFRecords: what our own index would say is found by reading them once."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,19 +10,20 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
 from maskrcnn.config import Category
+from maskrcnn.data.coco.annotations import coco_content
 from maskrcnn.data.coco.classes import index_categories
 from maskrcnn.data.coco.ids import LARGEST
 from maskrcnn.data.coco.images import MAX_SIDE
+from maskrcnn.data.coco.segmentation import mask_fields
 from maskrcnn.data.records.rasterize import MASK_BYTES
 from maskrcnn.data.records.tfrecord import RecordIndex, RecordReader, record_spans, verified_records
 from maskrcnn.errors import UserError, one_line
 from maskrcnn.imaging.read import open_image
 from maskrcnn.input_files import MAX_ANNOTATION_BYTES, read_json
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import write_text
 
 VERSION = 3  # of the index file
 BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -54,37 +56,26 @@ def scan_records(files: tuple[Path, ...], cache_file: Path | None) -> Scanned:
     spans = record_spans(files)
     states = [file.stat() for file in files]
     source = [[file.name, state.st_size, state.st_mtime_ns] for file, state in zip(files, states, strict=True)]
-    scanned = _read_cache(cache_file, source, files, spans)
-    if scanned is None:
-        content = {"version": VERSION, "source": source, **_scan(files)}
-        scanned = _scanned(content, files, spans)
-        if cache_file is not None:
-            write_json(cache_file, content)
+    if cache_file is not None and cache_file.is_file():
+        with contextlib.suppress(UserError, OverflowError, ValueError, LookupError, TypeError, AttributeError):
+            content = read_json(cache_file, "an index of records", MAX_ANNOTATION_BYTES)
+            if content["version"] == VERSION and content["source"] == source:
+                return _scanned(content, files, spans)
+    content = {"version": VERSION, "source": source, **_scan(files)}
+    scanned = _scanned(content, files, spans)
+    if cache_file is not None:
+        write_text(cache_file, json.dumps(content))
     return scanned
 
 
 def _scanned(content: dict[str, Any], files: tuple[Path, ...], spans: np.ndarray) -> Scanned:
     sizes, image_ids = np.array(content["sizes"], np.int32).reshape(-1, 2), np.array(content["image_ids"], np.int64)
     objects, checksums = np.array(content["objects"], np.int32), np.array(content["checksums"], np.int64)
-    spans = np.column_stack([spans[:, :3], checksums])
     if not len(spans) == len(sizes) == len(image_ids) == len(objects):
         raise ValueError("of other records")
     names = {int(id): str(name) for id, name in content["names"].items()}
-    index = RecordIndex(files, spans, sizes, image_ids, objects)
+    index = RecordIndex(files, np.column_stack([spans[:, :3], checksums]), sizes, image_ids, objects)
     return Scanned(index, index_categories(names), bool(content["has_masks"]))
-
-
-def _read_cache(
-    cache_file: Path | None, source: list[Any], files: tuple[Path, ...], spans: np.ndarray
-) -> Scanned | None:
-    if cache_file is None or not cache_file.is_file():
-        return None
-    try:
-        content = read_json(cache_file, "an index of records", MAX_ANNOTATION_BYTES)
-        current = content["version"] == VERSION and content["source"] == source
-        return _scanned(content, files, spans) if current else None
-    except (UserError, OverflowError, ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _scan(files: tuple[Path, ...]) -> dict[str, Any]:
@@ -193,33 +184,10 @@ def write_annotations(scanned: Scanned, path: Path) -> None:
         height, width = (int(side) for side in scanned.index.sizes[position])
         file_name = b"".join(features["image/filename"].bytes_list.value).decode(errors="replace")
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for entry in _annotation_entries(features, scanned.index.files[span[0]]):
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **entry})
-    categories = [{"id": category.id, "name": category.name} for category in scanned.categories]
-    write_json(path, {"images": images, "annotations": annotations, "categories": categories})
-
-
-def _annotation_entries(features: Any, path: Path) -> list[dict[str, Any]]:
-    labels = features["image/object/class/label"].int64_list.value
-    crowd = list(features["image/object/is_crowd"].int64_list.value) or [0] * len(labels)
-    entries = []
-    for label, is_crowd, encoded in zip(labels, crowd, features["image/object/mask"].bytes_list.value, strict=True):
-        with open_image(path, encoded) as image:
-            mask = np.asarray(image.convert("L")) > 0
-        rle: Any = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-        entries.append(
-            {
-                "category_id": label,
-                "iscrowd": int(is_crowd),
-                "area": float(mask_utils.area(rle)),
-                "bbox": [float(side) for side in mask_utils.toBbox(rle)],
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
-            }
-        )
-    return entries
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON under a temporary name, then renames it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        labels = features["image/object/class/label"].int64_list.value
+        crowds = list(features["image/object/is_crowd"].int64_list.value) or [0] * len(labels)
+        for label, flag, encoded in zip(labels, crowds, features["image/object/mask"].bytes_list.value, strict=True):
+            with open_image(scanned.index.files[span[0]], encoded) as image:
+                fields = mask_fields(np.asarray(image.convert("L")) > 0)
+            annotations.append({"image_id": image_id, "category_id": label, "iscrowd": int(flag), **fields})
+    write_text(path, json.dumps(coco_content(images, annotations, scanned.categories)))

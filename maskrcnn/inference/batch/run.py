@@ -1,19 +1,25 @@
-"""Predicts the parts that are missing, or one shard of them; ``maskrcnn batch``."""
+"""Predicts the parts that are missing, or one shard of them; ``maskrcnn batch``.
+
+The results of a part are a Parquet file: a row for each image, whose detections are COCO results.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
 from maskrcnn.errors import UserError
-from maskrcnn.inference.batch.part_file import predict_part
-from maskrcnn.inference.batch.plan import Part, plan_parts, write_plan
+from maskrcnn.inference.batch.plan import Part, plan_parts, publish, write_plan
 from maskrcnn.inference.predictor import Predictor
+from maskrcnn.inference.results import open_images
 from maskrcnn.inference.sources import open_source
 from maskrcnn.inference.views import Views
+from maskrcnn.input_files import as_text
 from maskrcnn.runtime.extras import import_extra
 
 
@@ -98,3 +104,51 @@ def _remove_temporary(out_dir: Path) -> None:
     for path in out_dir.glob(".*.part-*.parquet"):
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def predict_part(predictor: Predictor, part: Part, out_dir: Path, views: Views) -> int:
+    """Predicts a part and writes its file, which appears complete or not at all.
+
+    Returns:
+        The number of images that could not be read; their rows say why.
+
+    Raises:
+        UserError: pyarrow is not installed, or the folder cannot be written.
+    """
+    arrow, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+    rows: dict[int, dict[str, Any]] = {
+        image_id: {"image_id": image_id, "file_name": as_text(file), "height": None, "width": None, "detections": []}
+        for image_id, file in enumerate(part.files, start=part.first_id)
+    }
+    problems: dict[int, str] = {}
+    with TemporaryDirectory() as folder:
+        images = open_images(enumerate(part.files, start=part.first_id), Path(folder), views, problems)
+        for image_id, detections in predictor.predict_images(images, views):
+            height, width = detections.image_size
+            results = detections.to_coco(image_id)
+            rows[image_id] |= {"height": height, "width": width, "detections": results}
+    content = BytesIO()
+    listed = [{**row, "error": problems.get(image_id)} for image_id, row in rows.items()]
+    table = arrow.Table.from_pylist(listed, schema=_schema(arrow))
+    parquet.write_table(table, content, compression="zstd")
+    publish(out_dir / part.file_name, content.getvalue())
+    return len(problems)
+
+
+def _schema(arrow: Any) -> Any:
+    result = {
+        "category_id": arrow.int64(),
+        "category_name": arrow.string(),
+        "bbox": arrow.list_(arrow.float64()),  # left, top, width, height, px
+        "score": arrow.float64(),
+        "segmentation": arrow.struct({"size": arrow.list_(arrow.int32()), "counts": arrow.string()}),
+    }
+    row = {
+        "image_id": arrow.int64(),
+        "file_name": arrow.string(),
+        "height": arrow.int32(),
+        "width": arrow.int32(),
+        "error": arrow.string(),  # why the image could not be read, else null
+        "detections": arrow.list_(arrow.struct(result)),
+    }
+    return arrow.schema(list(row.items()))

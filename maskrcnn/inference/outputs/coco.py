@@ -12,7 +12,7 @@ from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.inference.outputs.conversions import to_polygons
 from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.input_files import as_text
-from maskrcnn.runtime.files import replacing
+from maskrcnn.runtime.files import replacing, writing_list
 
 PREDICTIONS_FILE = "predictions.json"
 ANNOTATIONS_FILE = "annotations.json"
@@ -22,18 +22,14 @@ POLYGONS_FILE = "polygons.json"
 @contextlib.contextmanager
 def writing_results(out_dir: Path) -> Iterator[Writer]:
     """Writes ``predictions.json``, a list of COCO results, image by image."""
-    separator = "["
-    with replacing(out_dir / PREDICTIONS_FILE) as path, path.open("w", encoding="utf-8") as file:
+    with writing_list(out_dir / PREDICTIONS_FILE) as add_result:
 
         def add(item: Item) -> None:
-            nonlocal separator
+            source = {"file_name": as_text(item.file)} if item.file else {}
             for result in item.detections.to_coco(item.image_id):
-                source = {"file_name": as_text(item.file)} if item.file else {}
-                file.write(f"{separator}\n{json.dumps({**result, **source, **item.extra})}")
-                separator = ","
+                add_result({**result, **source, **item.extra})
 
         yield add
-        file.write("[]\n" if separator == "[" else "\n]\n")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from maskrcnn.config import Category
     from maskrcnn.inference.detections import Detections
 
+COLUMNS = ("class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id")  # of `to_rows`
 DENSE_BYTES = 1 << 28  # 256 MiB: of more mask pixels supervision gets its compact form
 
 
@@ -50,8 +51,7 @@ def to_rows(detections: "Detections") -> list[dict[str, Any]]:
 
 def to_dataframe(detections: "Detections") -> Any:
     """See `Detections.to_dataframe`."""
-    columns = ("class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id")
-    return import_extra("pandas").DataFrame(to_rows(detections), columns=columns)
+    return import_extra("pandas").DataFrame(to_rows(detections), columns=COLUMNS)
 
 
 def to_supervision(detections: "Detections") -> Any:

@@ -1,7 +1,5 @@
 """PNG files: images with their detections drawn on them, crops, and masks."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +10,20 @@ from maskrcnn.errors import UserError
 from maskrcnn.imaging.draw import draw_resized
 from maskrcnn.imaging.large_image import LargeImage
 from maskrcnn.inference.outputs.conversions import crop, folder_names, save_png, write_masks
-from maskrcnn.inference.outputs.item import Item, Writer
+from maskrcnn.inference.outputs.item import Item
 
 MAX_DRAWN = 1 << 26  # pixels: 8,192 px square
 REDUCED_SIDE = 4096  # px
 
 
-@contextlib.contextmanager
-def writing_drawings(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+def write_drawing(item: Item, out_dir: Path, categories: tuple[Category, ...]) -> None:
     """Writes ``NAME.png``; very large images are drawn smaller. Frames are drawn into their video, elsewhere."""
-
-    def add(item: Item) -> None:
-        if "frame" in item.extra:
-            return
-        path = out_dir / f"{item.name}.png"
-        if path.exists() and Path(item.file).exists() and path.samefile(item.file):
-            raise UserError(f"{path}: the drawing would replace the image; choose another --out_dir")
-        save_png(draw_item(item), path)
-
-    yield add
+    if "frame" in item.extra:
+        return
+    path = out_dir / f"{item.name}.png"
+    if path.exists() and Path(item.file).exists() and path.samefile(item.file):
+        raise UserError(f"{path}: the drawing would replace the image; choose another --out_dir")
+    save_png(draw_item(item), path)
 
 
 def draw_item(item: Item) -> Image.Image:
@@ -45,25 +38,15 @@ def draw_item(item: Item) -> Image.Image:
     return draw_resized(Image.fromarray(small), item.detections.instances(), scale)
 
 
-@contextlib.contextmanager
-def writing_crops(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+def write_crops(item: Item, out_dir: Path, categories: tuple[Category, ...]) -> None:
     """Writes ``crops/CLASS/NAME_I.png``, the part of the image inside each box."""
     folders = folder_names(categories)
-
-    def add(item: Item) -> None:
-        crops = crop(item.detections, item.pixels(), 0, masked=False)
-        for i, (index, image) in enumerate(zip(item.detections.classes.tolist(), crops, strict=True), start=1):
-            name = folders.get(index, f"class {index}")
-            save_png(image, out_dir / "crops" / name / f"{item.name}_{i}.png")
-
-    yield add
+    crops = crop(item.detections, item.pixels(), 0, masked=False)
+    for i, (index, image) in enumerate(zip(item.detections.classes.tolist(), crops, strict=True), start=1):
+        name = folders.get(index, f"class {index}")
+        save_png(image, out_dir / "crops" / name / f"{item.name}_{i}.png")
 
 
-@contextlib.contextmanager
-def writing_masks(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Writer]:
+def write_item_masks(item: Item, out_dir: Path, categories: tuple[Category, ...]) -> None:
     """Writes ``masks/CLASS/NAME_object_I.png``, one for each detection, so that overlaps are kept."""
-
-    def add(item: Item) -> None:
-        write_masks(item.detections, out_dir / "masks", item.name)
-
-    yield add
+    write_masks(item.detections, out_dir / "masks", item.name)

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskrcnn.config import Category
-from maskrcnn.inference.outputs.conversions import to_rows
+from maskrcnn.inference.outputs.conversions import COLUMNS, to_rows
 from maskrcnn.inference.outputs.item import Item, Writer
 from maskrcnn.runtime.files import replacing
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how one begins
-COLUMNS: list[str] = ["image_id", "file_name", "frame", "time_s"]
-COLUMNS += ["class_name", "score", "x1", "y1", "x2", "y2", "area_px", "track_id"]
 
 
 @contextlib.contextmanager
@@ -22,7 +20,7 @@ def writing_csv(out_dir: Path, categories: tuple[Category, ...]) -> Iterator[Wri
         replacing(out_dir / "detections.csv") as path,
         path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
-        table = csv.DictWriter(file, COLUMNS)
+        table = csv.DictWriter(file, ["image_id", "file_name", "frame", "time_s", *COLUMNS])
         table.writeheader()
 
         def add(item: Item) -> None:

@@ -1,6 +1,7 @@
 """Writes what ``maskrcnn infer`` finds in the chosen forms, image by image."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from maskrcnn.config import Category
 from maskrcnn.errors import UserError, expect
 from maskrcnn.inference.outputs import FORMATS
 from maskrcnn.inference.outputs.coco import writing_dataset, writing_results
-from maskrcnn.inference.outputs.drawn import writing_crops, writing_drawings, writing_masks
+from maskrcnn.inference.outputs.drawn import write_crops, write_drawing, write_item_masks
 from maskrcnn.inference.outputs.item import Item, Writer
-from maskrcnn.inference.outputs.labelme import writing_labelme
+from maskrcnn.inference.outputs.labelme import write_labelme
 from maskrcnn.inference.outputs.table import writing_csv
 from maskrcnn.inference.outputs.yolo import writing_yolo
 from maskrcnn.runtime.extras import import_extra
@@ -21,15 +22,23 @@ from maskrcnn.runtime.files import remove_stale
 if TYPE_CHECKING:
     from maskrcnn.inference.detections import Detections
 
-OPENERS: dict[str, Callable[..., contextlib.AbstractContextManager[Writer]]] = {
+Opener = Callable[[Path, tuple[Category, ...]], contextlib.AbstractContextManager[Writer]]
+
+
+def _each(write: Callable[[Item, Path, tuple[Category, ...]], None]) -> Opener:
+    """The opener of a form that has files of its own for each image."""
+    return lambda out_dir, categories: contextlib.nullcontext(lambda item: write(item, out_dir, categories))
+
+
+OPENERS: dict[str, Opener] = {
     "coco": writing_dataset,
-    "masks": writing_masks,
-    "polygons": lambda out_dir, categories: writing_dataset(out_dir, categories, polygons=True),
-    "labelme": writing_labelme,
+    "masks": _each(write_item_masks),
+    "polygons": functools.partial(writing_dataset, polygons=True),
+    "labelme": _each(write_labelme),
     "yolo": writing_yolo,
     "csv": writing_csv,
-    "crops": writing_crops,
-    "drawn": writing_drawings,
+    "crops": _each(write_crops),
+    "drawn": _each(write_drawing),
 }
 OUTLINES = frozenset(("polygons", "labelme", "yolo"))  # made by contourpy
 

@@ -86,8 +86,12 @@ def _kernel_gradient(inputs: Map, upstream: Float[Tensor, "B H W D"]) -> Kernel:
         gradients = _multiply(_OUTPUTS.T, strips.tiles(upstream, index, side=TILE))
         return ops.einsum("ptc,ptd->pcd", points, gradients)
 
+    def add_strip(index: Size, total: Float[Tensor, "36 C D"]) -> Float[Tensor, "36 C D"]:
+        # One after the other: TensorFlow would work on ten at once, with the memory of ten.
+        return total + strip_gradient(compiler.with_control_dependency(index, total))
+
     # The first strip by itself: TensorFlow would keep a table of zeros for good.
-    total = ops.fori_loop(1, strips.count, lambda index, total: total + strip_gradient(index), strip_gradient(0))
+    total = ops.fori_loop(1, strips.count, add_strip, strip_gradient(0))
     return ops.reshape(_multiply(_KERNEL.T, total), (3, 3, *total.shape[1:]))
 
 

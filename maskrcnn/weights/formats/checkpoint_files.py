@@ -7,7 +7,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, first_line
 from maskrcnn.input_files import open_regular, parse_json
 from maskrcnn.weights.formats.pickles import Budget, RestrictedUnpickler, checked_sizes, numpy_names, read_pickle
 from maskrcnn.weights.formats.tensorflow import checkpoint_prefix, read_tensorflow
@@ -35,10 +35,7 @@ SAFETENSORS_DTYPES = {
 
 
 def read_tensors(path: str | Path) -> dict[str, Array]:
-    """Reads all tensors of a checkpoint by name, floating-point ones as float32.
-
-    Args:
-        path: a .pth, .safetensors or Detectron2 .pkl file, or the prefix of a TensorFlow checkpoint.
+    """Reads all tensors of a .pth, .safetensors, Detectron2 .pkl or TensorFlow checkpoint, floats as float32.
 
     They take at most twice the memory of the file, and are read-only: several may share memory.
 
@@ -60,8 +57,7 @@ def read_tensors(path: str | Path) -> dict[str, Array]:
         except UserError:
             raise
         except Exception as error:  # a damaged file can fail in any way
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path}: damaged or truncated ({reason}); download or copy it again") from error
+            raise UserError(f"{path}: damaged or truncated ({first_line(error)}); download or copy it again") from error
 
 
 def _read(file: IO[bytes], path: Path) -> Any:

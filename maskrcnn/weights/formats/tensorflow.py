@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrcnn.errors import UserError
+from maskrcnn.errors import UserError, first_line
 from maskrcnn.runtime.backend import import_tensorflow
 
 INDEX = ".index"  # beside the data files; a checkpoint is named by what comes before
@@ -31,7 +31,7 @@ def read_tensorflow(prefix: Path) -> dict[str, NDArray[Any]]:
         names = sorted(name for name, dtype in types.items() if dtype.is_floating)
         return {name: np.asarray(reader.get_tensor(name), np.float32) for name in names}
     except (tf.errors.OpError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{prefix}: a damaged or incomplete TensorFlow checkpoint ({reason}); copy both its .index and .data files"
+            f"{prefix}: a damaged or incomplete TensorFlow checkpoint ({first_line(error)}); "
+            "copy both its .index and .data files"
         ) from error

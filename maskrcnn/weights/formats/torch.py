@@ -169,15 +169,13 @@ def read_torch_legacy(file: IO[bytes], path: Path) -> Any:
 
 
 def _names(budget: Budget) -> Mapping[tuple[str, str], Any]:
-    names = {
+    return {
         **numpy_names(budget),  # training loops save them beside the tensors
         ("collections", "OrderedDict"): Known(StateDict),
         ("torch._utils", "_rebuild_tensor_v2"): Known(Tensor),
         ("torch._utils", "_rebuild_parameter"): Known(lambda tensor, *_: tensor),
+        **{("torch", kind): Token(kind) for kind in STORAGE_DTYPES},
     }
-    for kind in STORAGE_DTYPES:
-        names["torch", kind] = Token(kind)
-    return names
 
 
 def _registry(storages: dict[str, Storage]) -> Any:

@@ -11,11 +11,11 @@ def content(categories, used, *, crowds=()):
 
 
 def names(classes):
-    return {category.id: category.name for category in classes.categories}
+    return {category.id: category.name for category in next(iter(classes.values())).categories}
 
 
 def said(classes, split="train"):
-    return [problem.text for problem in classes.problems[split]]
+    return [problem.text for problem in classes[split].problems]
 
 
 def test_roboflows_phantom_is_dropped_though_a_class_has_its_name():
@@ -55,7 +55,7 @@ def test_classes_of_splits_are_one_by_name():
     val = content([{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}, {"id": 3, "name": "cow"}], [1])
     classes = unify_classes({"train": train, "val": val}, FILES)
     assert names(classes) == {1: "cat", 2: "dog", 3: "cow"}
-    assert classes.ids == {"train": {1: 1, 2: 2}, "val": {1: 2, 2: 1, 3: 3}}
+    assert {split: own.ids for split, own in classes.items()} == {"train": {1: 1, 2: 2}, "val": {1: 2, 2: 1, 3: 3}}
     assert said(classes, "val") == ["'dog' gets the id 2", "'cat' gets the id 1"]
 
 
@@ -63,19 +63,19 @@ def test_an_id_that_is_taken_is_replaced():
     train, val = content([{"id": 1, "name": "cat"}], [1]), content([{"id": 1, "name": "dog"}], [1])
     classes = unify_classes({"train": train, "val": val}, FILES)
     assert names(classes) == {1: "cat", 2: "dog"}
-    assert classes.ids["val"] == {1: 2}
+    assert classes["val"].ids == {1: 2}
 
 
 def test_equal_names_in_a_split_are_merged():
     classes = unify_classes({"train": content([{"id": 4, "name": "cat"}, {"id": 7, "name": "cat"}], [4, 7])}, FILES)
     assert names(classes) == {4: "cat"}
-    assert classes.ids["train"] == {4: 4, 7: 4}
+    assert classes["train"].ids == {4: 4, 7: 4}
 
 
 def test_categories_are_known_by_name_where_they_have_no_id():
     classes = unify_classes({"train": content([{"name": "cat"}, {"name": "dog"}], ["cat"])}, FILES)
     assert names(classes) == {1: "cat", 2: "dog"}
-    assert classes.ids["train"] == {"cat": 1, "dog": 2}
+    assert classes["train"].ids == {"cat": 1, "dog": 2}
 
 
 def test_most_objects_of_a_class_being_crowds_is_pointed_out():

@@ -41,7 +41,7 @@ def test_sizes_are_those_of_the_upright_image(files):
 def test_images_of_one_id_cannot_be_told_apart(files):
     entries = [{"id": 1, "file_name": name, "height": 20, "width": 30} for name in ("a.png", "b.png")]
     listed, problems = check(entries, files)
-    assert listed.images == ()
+    assert listed.images == []
     assert listed.by_key == {1: None}
     assert problems == [("equal image ids", True)] * 2
 

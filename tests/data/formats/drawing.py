@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn.data.coco.segmentation import encode_rle, normalize_segmentation
 from maskrcnn.data.formats.found_dataset import FoundDataset, RawSplit
-from maskrcnn.evaluation.coco_metrics import evaluate_ground_truth
+from tests.ground_truth import evaluate_ground_truth
 
 ORIENTATION = 0x0112
 HEIGHT, WIDTH = 40, 64

@@ -6,11 +6,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from maskrcnn.data.coco.segmentation import encode_mask
 from maskrcnn.data.formats.content import (
     clip_points,
     connected_parts,
     encode_ids,
-    encode_mask,
     map_in_threads,
     place_mask,
     read_ids,

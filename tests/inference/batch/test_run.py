@@ -10,7 +10,7 @@ from PIL import Image
 from maskrcnn.cli import main
 from maskrcnn.errors import UserError
 from maskrcnn.imaging.mask_paste import coco_mask
-from maskrcnn.inference.batch import part_file, plan, run
+from maskrcnn.inference.batch import plan, run
 from maskrcnn.inference.batch.plan import plan_parts
 from maskrcnn.inference.batch.run import BatchOptions, infer_batch
 from maskrcnn.inference.predictor import Predictor
@@ -168,7 +168,7 @@ def test_http_images_are_downloaded_once_a_part(images, tmp_path):
         server.files["/a.png"] = (images / "00.png").read_bytes()
         predictor = Predictor(GrayModel(), gray_config(64))
         parts = plan_parts([f"{server.url}/a.png", f"{server.url}/b.png"], 10)
-        assert part_file.predict_part(predictor, parts[0], tmp_path, run.Views()) == 1
+        assert run.predict_part(predictor, parts[0], tmp_path, run.Views()) == 1
     first, second = rows_of(tmp_path)
     assert len(first["detections"]) == 1
     assert "404" in second["error"]

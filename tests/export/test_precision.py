@@ -11,11 +11,11 @@ import pytest
 from maskrcnn.cli import main
 from maskrcnn.config import Config
 from maskrcnn.data.splits import open_split
-from maskrcnn.export import quantize
+from maskrcnn.export import precision
 from maskrcnn.export.calibration import calibration_images
 from maskrcnn.export.onnx_file import onnx_file
 from maskrcnn.export.options import ExportOptions
-from maskrcnn.export.reduced import FLOAT, LAYERS
+from maskrcnn.export.precision import FLOAT, LAYERS
 from maskrcnn.inference import exported
 from maskrcnn.inference.exported import load_exported
 from maskrcnn.weights.model_folder import save_model
@@ -41,7 +41,7 @@ def batches(shapes_dir):
 
 @pytest.fixture
 def quantized(model_dir, batches, tmp_path):
-    quantize.quantize(model_dir / "float.onnx", tmp_path / "model.onnx", iter(batches))
+    precision.quantize(model_dir / "float.onnx", tmp_path / "model.onnx", iter(batches))
     return tmp_path / "model.onnx"
 
 
@@ -75,8 +75,8 @@ def test_outputs_are_near_the_float_files_under_both_runtimes(quantized, model_d
 
 def test_weights_have_seven_bits_where_sums_saturate(model_dir, batches, tmp_path, monkeypatch, caplog):
     for exact, largest in ((True, 127), (False, 64)):
-        monkeypatch.setattr(quantize, "sums_int8_exactly", lambda exact=exact: exact)
-        quantize.quantize(model_dir / "float.onnx", tmp_path / f"{exact}.onnx", iter(batches[:1]))
+        monkeypatch.setattr(precision, "sums_int8_exactly", lambda exact=exact: exact)
+        precision.quantize(model_dir / "float.onnx", tmp_path / f"{exact}.onnx", iter(batches[:1]))
         kernels = [
             onnx.numpy_helper.to_array(array) for array in onnx.load(tmp_path / f"{exact}.onnx").graph.initializer
         ]

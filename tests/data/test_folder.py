@@ -10,7 +10,7 @@ from maskrcnn.data.folder import convert_folder
 from maskrcnn.data.records.rasterize import decode_mask
 from maskrcnn.data.splits import find_dataset
 from maskrcnn.errors import UserError
-from maskrcnn.evaluation.coco_metrics import evaluate_ground_truth
+from tests.ground_truth import evaluate_ground_truth
 
 ALL_TRAIN = DataConfig(val_fraction=0)
 
