@@ -88,14 +88,14 @@ def prepare_inference(options: argparse.Namespace) -> Measure:
 
 def prepare_training(options: argparse.Namespace) -> Measure:
     """Steps under `fit`."""
-    import keras
     from tqdm import tqdm
 
     from maskrcnn.benchmark.step_clock import StepClock
     from maskrcnn.runtime import compiler
+    from maskrcnn.training.optimizer import LeanSGD
 
     model = build_model(options)
-    optimizer = keras.optimizers.SGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
+    optimizer = LeanSGD(problem.LEARNING_RATE, momentum=problem.MOMENTUM)
     model.compile(optimizer, **compiler.compile_options(xla=options.xla))
     model.optimizer.build(model.trainable_variables)
     batch, processor = make_batch("training", options.batch_size, options.size), [0.0]
