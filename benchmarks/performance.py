@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import RESULTS, ROOT, Row, format_table
+from benchmarks.side_by_side.__main__ import PROBLEM
 
 Headline = tuple[str, str, str]  # what, measured, compared
 
@@ -16,7 +17,8 @@ NOTES = ("model.md", "loader.md", "evaluation.md")  # written by hand, in docs/p
 INTRODUCTION = """# Performance
 
 Each row was measured on the machine and day that it names; programs that are compared ran in turns on it, with the same
-weights, images, objects and 100 detections. Compare them by their ratio. ResNet-50-FPN, float32, batch 1.
+weights, images, objects and 100 detections. Compare them by their ratio. ResNet-50-FPN, batch 1,
+float32 where no other precision is named.
 
 """
 CLOSING = """
@@ -65,12 +67,16 @@ def headlines(path: Path) -> list[Row]:
 
 def _beside(record: dict[str, Any]) -> Iterator[Headline]:
     """Ours beside its peer, where there is one."""
-    peers = {row["what"]: row for row in record["rows"] if row["contestant"] == "torchvision"}
+    peers = {_problem(row): row for row in record["rows"] if row["contestant"] == "torchvision"}
     for row in record["rows"]:
-        if row["what"] in peers and row["contestant"] != "torchvision":
-            what = f"{row['what']}, {row['contestant']}, 832x1344"
-            peer = f"torchvision's {peers[row['what']]['s/step']:.1f} s"
-            yield what, f"{row['s/step']:.1f} s a step", f"{row['times torchvision']:.1f} times as fast as {peer}"
+        if (peer := peers.get(_problem(row))) and row is not peer:
+            what = f"{row['what']}, {row['contestant']}, {row['precision']}, 832x1344"
+            times = f"{row['times torchvision']:.1f} times as fast as torchvision's {peer['s/step']:.1f} s"
+            yield what, f"{row['s/step']:.1f} s a step", times
+
+
+def _problem(row: Row) -> tuple[Any, ...]:
+    return tuple(row[key] for key in PROBLEM)
 
 
 def _learned(record: dict[str, Any]) -> Iterator[Headline]:

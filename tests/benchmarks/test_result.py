@@ -59,9 +59,12 @@ def test_the_appendix_has_a_section_for_each_result(pages, tmp_path):
 
 
 def test_the_page_compares_with_torchvision(pages, tmp_path):
+    problems = [{"what": "training", "batch": 1, "precision": name} for name in ("float32", "bfloat16")]
+    times = [{"tensorflow": 4.52, "torchvision": 9.225}, {"tensorflow": 2.8, "torchvision": 8.2}]
     rows = [
-        {"what": "training", "contestant": "tensorflow", "s/step": 4.52, "times torchvision": 2.04},
-        {"what": "training", "contestant": "torchvision", "s/step": 9.225, "times torchvision": 1},
+        {**problem, "contestant": name, "s/step": seconds, "times torchvision": own["torchvision"] / seconds}
+        for problem, own in zip(problems, times, strict=True)
+        for name, seconds in own.items()
     ]
     save_result(tmp_path / "results" / "a.json", "A title", rows)
     runtimes = [{"runtime": "live", "processor s per image": 2.0}, {"runtime": "onnx", "processor s per image": 3.0}]
@@ -71,6 +74,7 @@ def test_the_page_compares_with_torchvision(pages, tmp_path):
     )
     performance.main()
     lines = pages[0].read_text().splitlines()
-    assert any("4.5 s a step | 2.0 times as fast as torchvision's 9.2 s |" in line for line in lines)
+    assert any("float32, 832x1344 | 4.5 s a step | 2.0 times as fast as torchvision's 9.2 s" in line for line in lines)
+    assert any("bfloat16, 832x1344 | 2.8 s a step | 2.9 times as fast as torchvision's 8.2 s" in line for line in lines)
     assert any("onnx, 416x672 | 3 processor s an image | 1.50 times the live model's |" in line for line in lines)
     assert any("loader: training images of COCO, 832x1344 | 123 x/s |" in line for line in lines)
