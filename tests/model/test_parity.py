@@ -89,7 +89,7 @@ def test_version_2_equals_torchvision() -> None:
 
 @pytest.mark.slow_under_jax
 def test_compiled_model_detects_what_its_stages_do(model: Any, stages: dict[str, Any]) -> None:
-    model.compile(jit_compile=True)
+    model.compile(jit_compile=COMPILED)  # TensorFlow's graph; `make parity` lets XLA compile all stages under it, too
     outputs = model.predict_on_batch(first_image())
     np.testing.assert_array_equal(outputs["classes"][0], stages["det.classes"][0])
     np.testing.assert_allclose(outputs["boxes"][0], stages["det.boxes"][0], atol=1e-2)

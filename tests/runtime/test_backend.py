@@ -220,10 +220,9 @@ def test_mapped_in_turn_is_stacked():
     ]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always knows the sizes")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA orders its own work")
 def test_a_gradient_waits_for_another():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
 
     @tf.function(autograph=False)
     def gradients(first, second):
@@ -242,7 +241,7 @@ def test_a_gradient_waits_for_another():
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA orders its own work")
 def test_what_is_done_after_a_value_waits_for_it():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
 
     @tf.function(autograph=False)
     def double(value, other):
@@ -253,6 +252,7 @@ def test_what_is_done_after_a_value_waits_for_it():
     assert [one.name for one in graph.get_operation_by_name("doubled").control_inputs] == ["value"]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always knows the sizes")
 @pytest.mark.parametrize("transform", [compiler.trace_once, compiler.compiled_by_xla])
 def test_a_trace_of_unknown_sizes_is_not_used_for_known_ones(transform):
     """XLA cannot compile all that a trace of unknown sizes holds."""
