@@ -84,7 +84,11 @@ def append_record(record: Record, path: str | Path) -> None:
 
 
 class Window:
-    """Peak memory and time spent waiting for data, of the measured steps alone; ``waiting`` gives the time so far."""
+    """Peak memory and time spent waiting for data, of the measured steps alone.
+
+    Args:
+        waiting: the seconds waited so far.
+    """
 
     def __init__(self, waiting: Callable[[], float]) -> None:
         self._waiting, self._waited = waiting, 0.0

@@ -18,8 +18,13 @@ class StepClock(keras.callbacks.CallbackList):
     """Records when the device finishes each step; `fit` takes it as its callbacks.
 
     Keras' own callback list converts the losses of each step to numbers, so the device idles until the host dispatches
-    the next step. Here the losses stay on the device, and the host waits for an earlier step. ``began`` is called after
-    the warm-up, between two steps.
+    the next step. Here the losses stay on the device, and the host waits for an earlier step.
+
+    Args:
+        model: the model to fit.
+        warmup_steps: steps that are not measured.
+        began: called after the warm-up, between two steps.
+        progress: is updated with each finished step.
     """
 
     def __init__(self, model: keras.Model, warmup_steps: int, began: Callable[[], None], progress: tqdm) -> None:

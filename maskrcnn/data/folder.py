@@ -34,9 +34,14 @@ def convert_folder(
     options: DataConfig | None = None,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Converts all splits of a dataset ``to`` one of `FORMATS`; returns how many images each has.
+    """Converts all splits of a dataset; returns how many images each has.
 
-    ``out_dir`` gets the result; None is ``data_dir/tfrecords``, for TFRecords only.
+    Args:
+        data_dir: of the dataset.
+        out_dir: gets the result; None: ``data_dir/tfrecords``, for TFRecords only.
+        to: "tfrecord", "coco" or "yolo".
+        options: how the dataset is read.
+        progress: whether to show a bar.
 
     Raises:
         UserError: no dataset, more problems than are tolerated, or an unwritable folder.

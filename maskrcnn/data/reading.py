@@ -28,9 +28,13 @@ class CheckedSplits:
 def read_splits(
     sources: Mapping[str, FoundSplit], names: Iterable[str], rules: Rules, held_out: float | None
 ) -> CheckedSplits:
-    """Reads and checks the splits ``names`` of a dataset, all splits of which are in ``sources``.
+    """Reads and checks splits.
 
-    ``held_out`` is the fraction of the images of train that make val; None if val is a split of its own.
+    Args:
+        sources: all splits of the dataset by name.
+        names: those that are wanted.
+        rules: how annotations are read.
+        held_out: the fraction of the images of train that make val; None if val is a split of its own.
 
     Raises:
         UserError: a file that is not what it should be.

@@ -62,9 +62,13 @@ class Dataset:
         return read_splits(self.sources, names, rules, self.held_out)
 
     def convert(self, *names: str, out_dir: Path | None = None, progress: bool = True, announce: bool = False) -> None:
-        """Makes sure that there are current records of the splits in ``out_dir``; None: in the dataset or the cache.
+        """Makes sure that there are current records of the splits.
 
-        ``announce`` logs what dataset this is, before what is wrong with it.
+        Args:
+            names: of the splits.
+            out_dir: gets the records; None: the folder of the dataset or of the cache.
+            progress: whether to show a bar.
+            announce: whether to log what dataset this is, before what is wrong with it.
 
         Raises:
             UserError: there is no such split, more problems than are tolerated, or nowhere to write.
@@ -95,9 +99,12 @@ class Dataset:
         return problems
 
     def open(self, name: str, *, eval_file: str | Path | None = None, out_dir: Path | None = None) -> Split:
-        """A split whose records are in ``out_dir``; None: where `convert` puts them by default.
+        """A split whose records are there.
 
-        ``eval_file`` has COCO annotations that replace those that an evaluation compares with.
+        Args:
+            name: of the split.
+            eval_file: COCO annotations that replace those that an evaluation compares with.
+            out_dir: where the records are; None: where `convert` puts them by default.
 
         Raises:
             UserError: there is no such split, or its records are damaged.

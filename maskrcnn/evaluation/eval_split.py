@@ -104,7 +104,13 @@ def check_categories(categories: Sequence[Category], config: Config, subject: st
 
 
 def check_same_images(path: Path, content: dict[str, Any], split: Split, num_images: int | None = None) -> None:
-    """Refuses a file's annotations of other images than the first N of a split, which have the same ids by chance.
+    """Refuses annotations of other images than those of a split, which have the same ids by chance.
+
+    Args:
+        path: the annotation file.
+        content: its parsed content.
+        split: the images that are predicted.
+        num_images: check only the first N of them; None checks all.
 
     Raises:
         UserError: the first image that is missing, or has another name or size.

@@ -45,7 +45,10 @@ def write_predictions(scorer: CocoScorer, path: Path) -> None:
 def read_predictions(path: Path, scorer: CocoScorer, image_ids: Sequence[int] | None = None) -> None:
     """Adds the detections in a file of COCO results to a scorer.
 
-    The images that were predicted, of which some may have no detection, are ``image_ids``; None means all of them.
+    Args:
+        path: the file.
+        scorer: of the ground truth.
+        image_ids: the images that were predicted, of which some may have no detection; None means all of them.
 
     Raises:
         UserError: the file cannot be read, is not a list of COCO results with masks, or has other images or categories.

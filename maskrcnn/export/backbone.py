@@ -10,9 +10,13 @@ STAGES = range(2, 6)  # C2..C5
 
 
 def normalize(graph: Graph, images: Value, image_sizes: Value, config: ImageConfig) -> Value:
-    """RGB uint8 [B, H, W, 3] -> float32 [B, 3, H, W] of zero mean and unit deviation.
+    """RGB uint8 [B, H, W, 3] -> float32 [B, 3, H, W] of zero mean and unit deviation, 0 outside the image.
 
-    It is 0 outside the part of the canvas that the image fills, whose height and width in px are image_sizes [B, 2].
+    Args:
+        graph: gets the nodes.
+        images: the canvases.
+        image_sizes: [B, 2] height and width of the part that the image fills, px.
+        config: mean, deviation, and the channels' order.
     """
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (config.mean, config.std))
     images = graph.cast(images, np.float32)  # first of all: TensorRT has no other operation for uint8

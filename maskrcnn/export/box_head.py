@@ -60,7 +60,13 @@ def detect(
 ) -> Detections:
     """Boxes above the score threshold after suppression within each class; Mask R-CNN, Sec. 3.1.
 
-    They come from the outputs of `box_head`, and are clipped to image_sizes [B, 2], height and width in px.
+    Args:
+        graph: gets the nodes.
+        outputs: class logits and deltas of the proposals.
+        proposals: the RoIs.
+        image_sizes: [B, 2] height and width in px, to which boxes are clipped.
+        config: of the box head.
+        num_classes: C, with the background.
     """
     logits, deltas = outputs
     foreground, pairs = num_classes - 1, proposals.count * (num_classes - 1)

@@ -24,7 +24,10 @@ NamedImage = tuple[str, NDArray[np.uint8]]  # RGB [h, w, 3]
 def calibration_images(data_dir: str | Path, config: Config, size: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
     """Batches of one image, ``images`` [1, H, W, 3] and ``image_sizes`` [1, 2]: of the train split, or all in a folder.
 
-    A dataset is converted unless it was before. Only images on canvases of a size count, unless it is None.
+    Args:
+        data_dir: a dataset, which is converted unless it was before, or a folder of images.
+        config: of the model.
+        size: the only canvas that counts; None is any.
 
     Raises:
         UserError: neither a dataset nor a folder of images, or no image for this canvas.

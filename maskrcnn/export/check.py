@@ -76,7 +76,14 @@ def compare_outputs(
     """Pairs the detections of one image, each with the nearest of its class.
 
     Detections may swap places where their scores are equal but for rounding, and one whose score is that close to the
-    lowest that is kept may be missing. Outputs are those of `MaskRCNN` without the batch dimension.
+    lowest that is kept may be missing.
+
+    Args:
+        image: its name.
+        live: the live model's outputs for it, as `MaskRCNN` returns them without the batch dimension.
+        exported: those of the file.
+        score_threshold: of detections.
+        tolerance: what is close.
     """
     first, second = np.nonzero(live["valid"])[0], np.nonzero(exported["valid"])[0]
     boxes = live["boxes"][first]  # [K, 4]
@@ -116,9 +123,17 @@ def check_file(
     images: Sequence[tuple[str, NDArray[np.uint8]]],
     tolerance: Tolerance,
 ) -> list[Difference]:
-    """The differences of a file and the live model: in images, in gray noise, and on a canvas without any image.
+    """Runs the file beside the live model: on images, on gray noise, and on a canvas without any image.
 
-    The images are names and RGB pixels [h, w, 3]; without any, drawn shapes are taken.
+    Args:
+        exported: the file.
+        live: the model that it was made of, in float32.
+        config: of the model.
+        images: names and RGB pixels [h, w, 3]; without any, drawn shapes are taken.
+        tolerance: the largest differences that pass.
+
+    Returns:
+        The differences in each image.
 
     Raises:
         UserError: outputs of another shape or type.

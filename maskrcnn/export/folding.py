@@ -1,4 +1,4 @@
-"""The model's weights in ONNX's layout, batch norms folded into the convolutions before them, and these layers."""
+"""Convolutions with their batch norms folded in: the weights in ONNX's layout, and the nodes that take them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,12 @@ Array = NDArray[Any]
 
 
 class FoldedWeights:
-    """Weights by the names of `maskrcnn.weights.variables.model_variables`; keeps track of those that were read."""
+    """Weights by the names of `maskrcnn.weights.variables.model_variables`; keeps track of those that were read.
+
+    Args:
+        values: all variables of a model.
+        epsilon: of its batch norms.
+    """
 
     def __init__(self, values: Mapping[str, Array], epsilon: float) -> None:
         self._values = values

@@ -38,7 +38,8 @@ class Value:
 class Graph:
     """Nodes and constants in the order in which they were added.
 
-    Where it is ``static``, no tensor's size depends on data, but for that of the survivors of a suppression.
+    Args:
+        static: the sizes of tensors must not depend on their data, but for the survivors of a suppression.
     """
 
     def __init__(self, *, static: bool = False) -> None:

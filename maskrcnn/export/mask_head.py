@@ -19,7 +19,14 @@ def masks(
     """Mask probabilities of the detections' own classes, [B, D, M, M]; 0 in padding.
 
     Only valid detections are computed, and an empty box at the start, so that no tensor is ever empty; where the graph
-    is static, all are. The config is that of the head, of RoIAlign, and the number of detections D.
+    is static, all are.
+
+    Args:
+        graph: gets the nodes.
+        weights: of the model.
+        pyramid: P2..P6.
+        detections: of all images.
+        config: of the head and of RoIAlign, and the number of detections D.
     """
     settings, align, slots = config
     side = 2 * settings.pool_size

@@ -22,10 +22,14 @@ class Suppression:
 
 
 def suppress(graph: Graph, boxes: Value, valid: Value, settings: Suppression, classes: Value | None = None) -> Value:
-    """Ranks of the surviving boxes [B, N, 4], N for the first down to 1, and 0 for the others: float32 [B, N].
+    """Ranks of the surviving boxes, N for the first down to 1, and 0 for the others: float32 [B, N].
 
-    Boxes come in descending order of score. Those that are not valid, bool [B, N], neither survive nor suppress, and
-    those of different classes, int64 [B, N] from 1 on, do not suppress each other.
+    Args:
+        graph: gets the nodes.
+        boxes: [B, N, 4], in descending order of score.
+        valid: bool [B, N]; other boxes neither survive nor suppress.
+        settings: threshold and sizes.
+        classes: int64 [B, N] from 1 on; boxes of different classes do not suppress each other.
     """
     ranks = np.arange(settings.candidates, 0, -1, dtype=np.float32)  # exact below 2^24
     takes_part = graph.unsqueeze(valid, 1)  # [B, 1, N]

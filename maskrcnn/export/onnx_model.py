@@ -44,9 +44,12 @@ def build_onnx(
 ) -> onnx.ModelProto:
     """Writes the graph: the inputs and outputs of `MaskRCNN` with ``training=False``, images as uint8.
 
-    Weights have the names of `maskrcnn.weights.variables.model_variables`. A backbone adds the nodes from normalized
-    images to C2..C5; None is the config's ResNet. For ``static`` see `Graph`; it is slower in ONNX Runtime, and needs
-    the whole shape.
+    Args:
+        config: of the model.
+        weights: by the names of `maskrcnn.weights.variables.model_variables`.
+        shape: of the images.
+        backbone: adds the nodes from normalized images to C2..C5; None is the config's ResNet.
+        static: see `Graph`; slower in ONNX Runtime, and needs the whole shape.
 
     Raises:
         UserError: weights that are no part of this architecture, such as those of another backbone.

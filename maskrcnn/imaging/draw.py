@@ -44,7 +44,10 @@ def color_of(number: int) -> Color:
 def draw_instances(image: NDArray[np.uint8], instances: Sequence[Instance], *, scale: float = 1.0) -> Image.Image:
     """Draws instances onto a copy of an RGB image [H, W, 3], large ones first, so that small ones stay visible.
 
-    The image is enlarged by ``scale``, but not lines and letters.
+    Args:
+        image: the pixels to draw on.
+        instances: the objects, in any order.
+        scale: enlargement of the image, but not of lines and letters.
     """
     height, width = image.shape[:2]
     size = max(round(width * scale), 1), max(round(height * scale), 1)

@@ -25,11 +25,16 @@ THRESHOLD = 0.5  # torchvision's and COCO's usual choice
 def paste_probabilities(
     mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int
 ) -> tuple[NDArray[np.float32], Rectangle]:
-    """Stretches a square mask [M, M] over its box [4], and crops it to an image of this height and width, px.
+    """Stretches a square mask over its box and crops it to the image.
+
+    Args:
+        mask: [M, M] probabilities.
+        box: [4] xyxy in pixels of the image.
+        height: height of the image, px.
+        width: width of the image, px.
 
     Returns:
-        Probabilities [h, w], column by column in memory like run-length codes, and the rectangle that they cover; h or
-        w is 0 if the box lies outside the image.
+        [h, w] probabilities and the rectangle that they cover; h or w is 0 if the box lies outside the image.
     """
     side = mask.shape[0] + 2 * PADDING
     padded = np.zeros((side, side), np.float32)
@@ -50,11 +55,18 @@ def paste_probabilities(
     below = stretched.take(next_row, 1)
     below *= along_y
     crop += below
-    return crop.T, (left, top, right, bottom)
+    return crop.T, (left, top, right, bottom)  # in memory column by column, as run-length codes go
 
 
 def encode_crop(crop: NDArray[np.bool_], place: Rectangle, height: int, width: int) -> RLE:
-    """The run-length code of an image that is empty outside ``crop`` [h, w] at ``place``, made without that image."""
+    """The COCO run-length code of an image that is empty outside ``crop``, computed without that image.
+
+    Args:
+        crop: [h, w] bool.
+        place: the rectangle of the image that ``crop`` covers.
+        height: height of the image, px.
+        width: width of the image, px.
+    """
     columns = crop.T  # [w, h]
     left, top = place[:2]
     # runs go down the columns; an empty pixel above each column and after the last one ends every run in its column

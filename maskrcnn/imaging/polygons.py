@@ -21,7 +21,10 @@ MIN_POINTS = 3
 def trace_polygons(mask: NDArray[np.bool_], tolerance: float | None = None) -> list[Polygon]:
     """The polygons of a mask [h, w], one for each connected part, the largest first.
 
-    They may lie ``tolerance`` px from the mask's outline; None is 1 % of the mask's diameter, at most half a pixel.
+    Args:
+        mask: bool.
+        tolerance: how far the polygons may lie from the mask's outline, px; None is 1 % of the mask's diameter, at most
+            half a pixel.
 
     Raises:
         UserError: contourpy is not installed.

@@ -155,7 +155,11 @@ def reason(error: Exception) -> str:
 
 
 def to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """Converts an image of any mode to 8-bit RGB [H, W, 3]; ``path`` names it in errors.
+    """Converts an image of any mode to 8-bit RGB [H, W, 3].
+
+    Args:
+        image: as Pillow opened it.
+        path: names the image in errors.
 
     Raises:
         UserError: no pixels, or floating-point ones.

@@ -262,8 +262,11 @@ def to_original(
 ) -> Detections:
     """Converts the model's outputs for one image to detections in that image's own pixels.
 
-    The outputs are boxes [D, 4] in canvas pixels, classes [D], scores [D], masks [D, M, M] and valid [D]; the sizes,
-    height and width, are those of the image on the canvas and of the image itself.
+    Args:
+        outputs: boxes [D, 4] in canvas pixels, classes [D], scores [D], masks [D, M, M], valid [D].
+        image_size: height and width of the image on the canvas.
+        original_size: height and width of the image itself.
+        categories: the categories of the classes.
     """
     valid = np.asarray(outputs["valid"], bool)
     height, width = (int(side) for side in original_size)

@@ -27,7 +27,14 @@ def infer_inputs(
     views: Views | None = None,
     video: VideoOptions | None = None,
 ) -> list[str]:
-    """Predicts images in batches, then videos; ``image_id`` counts images, then frames, from 1.
+    """Predicts images in batches, then videos.
+
+    Args:
+        predictor: the model and its config, which has the batch size.
+        inputs: see `find_inputs`.
+        saving: how and where the detections are written; ``image_id`` counts images, then frames, from 1.
+        views: whether images are cut into tiles or augmented; None is neither.
+        video: how videos are predicted.
 
     Returns:
         A line for each input that could not be read, and for each video with broken frames.

@@ -99,9 +99,14 @@ def _shows(looks: Sequence[Tile], box: NDArray[np.float32], image_size: tuple[in
 def merge_tiles(
     tiles: Sequence[Tile], found: Sequence[Detections], image_size: tuple[int, int], looks: int = 0
 ) -> Detections:
-    """The detections of an image from those in its tiles, in the pixels of each; of a single tile they are its own.
+    """The detections of an image from those of its tiles; of a single tile they are its own.
 
-    The last ``looks`` tiles are `second_looks`: what is cut in all others and not found there is no object.
+    Args:
+        tiles: of one size.
+        found: the detections in each tile, in its pixels.
+        image_size: height and width of the image, px.
+        looks: how many of the tiles, at the end, are `second_looks`. What is cut in all others and not found there is
+            no object.
     """
     if len(tiles) == 1:
         return found[0]

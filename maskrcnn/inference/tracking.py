@@ -18,7 +18,11 @@ class Tracker:
     """Gives the detections of successive frames ids, class by class."""
 
     def __init__(self, frames_per_second: float, score_threshold: float) -> None:
-        """Starts without tracks; a detection below the score threshold may continue one, but not begin it.
+        """Starts without tracks.
+
+        Args:
+            frames_per_second: how many frames `update` gets for a second of the video.
+            score_threshold: lowest score with which an object gets a new id; lower ones may continue a track.
 
         Raises:
             UserError: trackers is not installed.

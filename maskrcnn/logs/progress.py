@@ -20,7 +20,11 @@ class SpeedMeter:
     """Measures losses, speed and data wait between two readings.
 
     Keras reports each loss as its mean since `fit` began the epoch; the mean since a later step follows from two of
-    those. ``waited`` gives the seconds spent waiting for data so far.
+    those.
+
+    Args:
+        batch_size: images of a step.
+        waited: seconds spent waiting for data so far.
     """
 
     def __init__(self, batch_size: int, waited: Callable[[], float]):
@@ -41,7 +45,11 @@ class SpeedMeter:
         return time.perf_counter() - self._read_at
 
     def read(self, means: Mapping[str, float]) -> Reading:
-        """The steps since the last reading, of the losses' means since the epoch began."""
+        """The steps since the last reading.
+
+        Args:
+            means: of the losses since the epoch began, as Keras gives them to callbacks.
+        """
         sums = {name: mean * self._seen for name, mean in means.items()}
         steps, seconds = self._seen - self._read_steps, max(self.seconds, 1e-9)
         reading = Reading(

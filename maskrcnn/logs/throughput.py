@@ -14,7 +14,11 @@ PERCENTILES = (50, 90, 95, 99)
 class BatchClock:
     """Measures how long each batch of an evaluation takes, from one request to the next.
 
-    The file gets a line every ``every`` batches; `speed` excludes the first ``warmup_steps``.
+    Args:
+        file: gets a line every ``every`` batches.
+        batch_size: images of a batch.
+        every: batches between two lines.
+        warmup_steps: first batches, which `speed` excludes.
     """
 
     def __init__(self, file: DLLLog, batch_size: int, *, every: int, warmup_steps: int):

@@ -106,7 +106,8 @@ _plainly = ContextVar("plainly", default=False)
 def tracing_without_xla(*, plainly: bool = False) -> Iterator[None]:
     """Lets `compiled_by_xla` leave functions as they are, for files that run where XLA may be missing.
 
-    ``plainly``, so does `ops.fast` with what is only there for speed, for runtimes without its loops and branches.
+    Args:
+        plainly: so does `ops.fast` with what is only there for speed, for runtimes without its loops and branches.
     """
     tokens = [(variable, variable.set(value)) for variable, value in ((_without_xla, True), (_plainly, plainly))]
     try:

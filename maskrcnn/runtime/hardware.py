@@ -194,8 +194,10 @@ def sums_int8_exactly() -> bool:
 def mixed_precision(gpus: int | None = None) -> str:
     """The precision that ``--amp`` means: float16 on a GPU; on a CPU bfloat16 if it computes in it, else float32.
 
-    TensorFlow's gradients of a convolution in float16 take a CPU some 200 times as long as in float32. ``gpus`` is the
-    number asked for; None is all.
+    TensorFlow's gradients of a convolution in float16 take a CPU some 200 times as long as in float32.
+
+    Args:
+        gpus: the number asked for; None is all.
     """
     if gpus != 0 and installed_gpus() != 0:
         return "float16"

@@ -55,7 +55,12 @@ def weights_file(model: Any) -> bytes:
 
 
 def patch_distributed_training(model: Any, world_size: int) -> None:
-    """Patches a model on several TensorFlow devices, compiled in a strategy's scope, and its built optimizer."""
+    """Patches a compiled model and its built optimizer, which are on several TensorFlow devices.
+
+    Args:
+        model: compiled within the scope of a strategy.
+        world_size: number of processes.
+    """
     optimizer = _inner(model.optimizer)
     sum_gradients_first(model.optimizer)
     if optimizer.gradient_accumulation_steps:

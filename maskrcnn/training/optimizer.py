@@ -28,6 +28,7 @@ def make_optimizer(
     return LeanSGD(momentum=config.momentum, name="sgd", **settings)
 
 
+@keras.saving.register_keras_serializable("maskrcnn")
 class LeanSGD(keras.optimizers.SGD):
     """Keras' SGD, whose update waits for the gradient.
 

@@ -172,7 +172,12 @@ def convert(tensors: Tensors, naming: Naming, *, path: Any) -> dict[str, Convert
 def check_balance(
     converted: Mapping[str, ConvertedTensor], shapes: Mapping[str, tuple[int, ...]], *, path: Any
 ) -> None:
-    """Checks that there is exactly one of the tensors, which are those of `convert`, of each variable's shape.
+    """Checks that there is exactly one tensor of the right shape for each variable.
+
+    Args:
+        converted: the result of `convert`.
+        shapes: the shapes of the variables to set.
+        path: names the file in errors.
 
     Raises:
         UserError: tensors are missing, unused or of the wrong shape.

@@ -92,9 +92,12 @@ def group_by_kind(problems: Iterable[Problem]) -> list[ProblemKind]:
 
 
 def refuse(problems: Sequence[Problem], totals: dict[str, int], *, skip_bad: bool) -> None:
-    """Stops where more of a split is lost than may be skipped by default, unless ``skip_bad``.
+    """Stops where more is lost than may be skipped by default.
 
-    ``totals`` says how many images, annotations and categories the split lists.
+    Args:
+        problems: of one split.
+        totals: how many images, annotations and categories the split lists.
+        skip_bad: whether anything may be skipped.
 
     Raises:
         UserError: too many entries would be skipped.

@@ -22,9 +22,12 @@ MAX_FILES = 100_000  # that are counted for the message
 
 
 def recognize_named(folder: Path, named: dict[str, list[Path]], image_dir: Path | None) -> FoundDataset:
-    """The dataset in a folder, with splits by COCO files that were ``named`` in place of its own.
+    """The dataset in a folder, with splits by annotation files that were named in place of its own.
 
-    Images of COCO files are looked for in ``image_dir``, or else in the folder.
+    Args:
+        folder: of the dataset.
+        named: COCO files by split.
+        image_dir: where the images of COCO files are; None looks for them in the folder.
 
     Raises:
         UserError: nothing is named, and nothing in the folder is understood.

@@ -53,7 +53,14 @@ def plan_parts(paths: Sequence[str | Path], part_images: int) -> list[Part]:
 def write_plan(
     out_dir: Path, parts: Sequence[Part], model: Sequence[Path], settings: Mapping[str, Any], views: Views
 ) -> None:
-    """Writes the plan of all parts, a model's files, its changed settings and views; or compares it with the one there.
+    """Writes the plan, or compares it with the one that is there.
+
+    Args:
+        out_dir: folder of the results.
+        parts: all parts.
+        model: the model's files.
+        settings: config fields that replace the model's own.
+        views: of each image.
 
     Raises:
         UserError: the folder has the results of another plan, or cannot be written.

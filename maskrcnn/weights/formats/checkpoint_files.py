@@ -35,7 +35,10 @@ SAFETENSORS_DTYPES = {
 
 
 def read_tensors(path: str | Path) -> dict[str, Array]:
-    """Reads all tensors of a .pth, .safetensors, Detectron2 .pkl or TensorFlow checkpoint, floats as float32.
+    """Reads all tensors of a checkpoint by name, floating-point ones as float32.
+
+    Args:
+        path: a .pth, .safetensors or Detectron2 .pkl file, or the prefix of a TensorFlow checkpoint.
 
     They take at most twice the memory of the file, and are read-only: several may share memory.
 

@@ -53,9 +53,12 @@ class StateDict(dict):
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Reads one object from a file, in which it may name what is ``known`` by (module, name) and is replaced by that.
+    """Reads one object.
 
-    ``storage`` turns PyTorch's description of a storage into an object; it is None if there are no storages.
+    Args:
+        file: open for reading, at the start of a pickle.
+        known: the replacements of what the pickle may name, by (module, name).
+        storage: turns PyTorch's description of a storage into an object; None if there are no storages.
     """
 
     def __init__(
