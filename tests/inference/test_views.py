@@ -6,7 +6,7 @@ import pytest
 from maskrcnn.imaging.mask_paste import coco_mask
 from maskrcnn.inference.detections import Detections
 from maskrcnn.inference.predictor import Predictor
-from maskrcnn.inference.views import merge_variants, mirrored
+from maskrcnn.inference.test_time_augmentation import merge_variants, mirrored
 from tests.inference.gray_objects import CATEGORIES, GrayModel, draw_objects, gray_config
 
 pytestmark = pytest.mark.no_backend
